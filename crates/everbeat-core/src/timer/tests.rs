@@ -1,0 +1,441 @@
+//! The machine against a virtual clock, a command at a time.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::*;
+use crate::{Jitter, Missed, Ratio, Until};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_elapsed(ms(millis))
+}
+
+fn rate(millis: u64) -> Schedule {
+    Schedule::fixed_rate(ms(millis))
+}
+
+fn delay(millis: u64) -> Schedule {
+    Schedule::fixed_delay(ms(millis))
+}
+
+/// A timer with its clock, driven by hand.
+struct Bench {
+    timer: Timer,
+    now: Instant,
+}
+
+impl Bench {
+    fn started(schedule: Schedule) -> Self {
+        let mut timer = Timer::new(schedule);
+        timer.start(at(0)).unwrap();
+        Self { timer, now: at(0) }
+    }
+
+    /// Moves the clock and polls once; missed batches are passed over.
+    fn poll_at(&mut self, millis: u64) -> Option<Output> {
+        self.now = at(millis);
+        self.timer.handle_timeout(self.now);
+        self.poll()
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        loop {
+            match self.timer.poll_output(self.now) {
+                Some(Output::Missed(_)) => {}
+                output => return output,
+            }
+        }
+    }
+
+    /// Expects a run to begin at this time.
+    fn run_at(&mut self, millis: u64) -> Tick {
+        match self.poll_at(millis) {
+            Some(Output::Run(tick)) => tick,
+            other => panic!("no run at {millis} ms but {other:?}, {:?}", self.timer),
+        }
+    }
+
+    fn finish_at(&mut self, millis: u64, outcome: Outcome) {
+        self.now = at(millis);
+        self.timer.handle_finished(self.now, outcome);
+    }
+
+    /// A whole run from `start` to `end`.
+    fn work(&mut self, start: u64, end: u64) -> Tick {
+        let tick = self.run_at(start);
+        self.finish_at(end, Outcome::Success);
+        tick
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timer.poll_timeout().map(Instant::elapsed_since_origin)
+    }
+}
+
+#[test]
+fn s1_the_first_tick_is_due_at_start_or_after_the_initial_delay() {
+    assert_eq!(Bench::started(rate(10)).timeout(), Some(ms(0)));
+    let mut delayed = Bench::started(delay(10).with_initial_delay(ms(7)));
+    assert_eq!(delayed.timeout(), Some(ms(7)));
+    assert_eq!(delayed.poll_at(6), None);
+    assert_eq!(delayed.run_at(7).scheduled, at(7));
+}
+
+#[test]
+fn s2_fixed_delay_counts_from_the_end_of_the_run() {
+    let mut bench = Bench::started(delay(10));
+    bench.work(0, 4);
+    assert_eq!(bench.timeout(), Some(ms(14)));
+    bench.work(15, 40);
+    assert_eq!(bench.timeout(), Some(ms(50)));
+    assert_eq!(bench.timer.skipped(), Skipped::default());
+}
+
+#[test]
+fn s3_fixed_rate_does_not_drift() {
+    let mut bench = Bench::started(rate(10));
+    for slot in 0..1_000 {
+        let tick = bench.work(slot * 10 + slot % 7, slot * 10 + 9);
+        assert_eq!((tick.slot, tick.scheduled), (slot, at(slot * 10)));
+        assert_eq!(tick.lateness, ms(slot % 7));
+    }
+}
+
+#[test]
+fn s4_slots_missed_in_a_burst_are_counted_once() {
+    let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 2 }));
+    bench.work(0, 35);
+    let ticks: Vec<_> = (0..2).map(|_| bench.work(36, 36)).map(|tick| (tick.slot, tick.missed)).collect();
+    assert_eq!(ticks, [(2, 1), (3, 0)]);
+    assert_eq!(bench.timeout(), Some(ms(40)));
+    assert_eq!(bench.timer.skipped().missed, 3);
+    assert_eq!(bench.timer.skipped().overrun, 1);
+}
+
+#[test]
+fn s4_missed_slots_are_reported_in_one_batch() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 35);
+    let batch = MissedBatch { missed: 3, dropped: 3, late: ms(25) };
+    assert_eq!(bench.timer.poll_output(at(35)), Some(Output::Missed(batch)));
+    assert_eq!(bench.timer.poll_output(at(35)), None);
+    assert_eq!(bench.run_at(40).missed, 3);
+}
+
+#[test]
+fn s5_jittered_slots_stay_between_the_run_before_and_the_slot_after() {
+    for percent in [1, 30, 50, 80, 100] {
+        let jitter = Jitter { fraction: Ratio::new(percent, 100).unwrap(), seed: u64::from(percent) };
+        let mut bench = Bench::started(rate(1_000).with_jitter(jitter).unwrap());
+        bench.timer.poll_output(at(0));
+        bench.work(0, 0);
+        for slot in 1..5_000 {
+            let due = bench.timer.poll_timeout().unwrap();
+            assert!(due >= bench.now, "slot {slot} before the run before it");
+            assert!(due < at((slot + 1) * 1_000), "slot {slot} in the next slot");
+            let offset = due.as_nanos().abs_diff(at(slot * 1_000).as_nanos());
+            assert!(offset <= u64::from(percent) * 10_000_000, "slot {slot} is {offset} ns off");
+            bench.now = due;
+            bench.timer.handle_timeout(due);
+            let Some(Output::Run(tick)) = bench.timer.poll_output(due) else { panic!("no run") };
+            assert_eq!((tick.slot, tick.missed), (slot, 0));
+            bench.timer.handle_finished(due, Outcome::Success);
+        }
+    }
+}
+
+#[test]
+fn s6_period_zero_is_always_due_now() {
+    for mut bench in [Bench::started(rate(0)), Bench::started(delay(0))] {
+        for round in 0..100 {
+            let tick = bench.work(round * 3, round * 3 + 2);
+            assert_eq!((tick.slot, tick.missed), (round, 0));
+            assert_eq!(bench.timeout(), Some(ms(round * 3 + 2)));
+        }
+    }
+}
+
+#[test]
+fn s7_a_new_period_holds_from_the_next_wait_on_at_any_age() {
+    let mut bench = Bench::started(rate(10));
+    for slot in 0..50 {
+        bench.work(slot * 10, slot * 10);
+    }
+    bench.timer.set_period(at(493), ms(20), false);
+    assert_eq!(bench.timeout(), Some(ms(500)));
+    bench.work(500, 500);
+    assert_eq!(bench.timeout(), Some(ms(520)));
+}
+
+#[test]
+fn s7_rearm_changes_the_wait_in_progress() {
+    let mut bench = Bench::started(rate(1_000));
+    bench.work(0, 0);
+    bench.timer.set_period(at(400), ms(500), true);
+    assert_eq!(bench.timeout(), Some(ms(500)));
+    bench.timer.set_period(at(455), ms(10), true);
+    assert_eq!(bench.timeout(), Some(ms(460)));
+    assert_eq!(bench.work(460, 460).slot, 1);
+    assert_eq!(bench.timer.skipped(), Skipped::default());
+    let mut spaced = Bench::started(delay(1_000));
+    spaced.work(0, 5);
+    spaced.timer.set_period(at(100), ms(50), true);
+    assert_eq!(spaced.timeout(), Some(ms(100)));
+}
+
+#[test]
+fn s7_the_first_wait_is_not_rearmed() {
+    let mut bench = Bench::started(rate(10).with_initial_delay(ms(100)));
+    bench.timer.set_period(at(1), ms(30), true);
+    assert_eq!(bench.timeout(), Some(ms(100)));
+    bench.work(100, 100);
+    assert_eq!(bench.timeout(), Some(ms(130)));
+}
+
+#[test]
+fn s8_a_trigger_anchors_the_grid_at_its_run() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 0);
+    assert_eq!(bench.timer.trigger(at(14)), Ok(2));
+    let tick = bench.work(14, 15);
+    assert_eq!((tick.cause, tick.slot, tick.scheduled, tick.missed), (Cause::Trigger, 2, at(14), 1));
+    assert_eq!(bench.timeout(), Some(ms(24)));
+}
+
+#[test]
+fn s8_keep_phase_leaves_the_grid_alone() {
+    let mut bench = Bench::started(rate(10).with_keep_phase(true));
+    bench.work(0, 0);
+    bench.timer.trigger(at(4)).unwrap();
+    assert_eq!(bench.work(4, 5).cause, Cause::Trigger);
+    assert_eq!(bench.timeout(), Some(ms(10)));
+    assert_eq!(bench.work(10, 10).slot, 1);
+}
+
+#[test]
+fn s9_time_does_not_run_backwards() {
+    let mut bench = Bench::started(delay(10));
+    bench.work(50, 60);
+    bench.timer.handle_timeout(at(5));
+    assert_eq!(bench.timer.trigger(at(1)), Ok(2));
+    assert_eq!(bench.run_at(0).scheduled, at(60));
+}
+
+#[test]
+fn s9_a_period_past_the_end_of_time_waits_forever() {
+    let mut bench = Bench::started(Schedule::fixed_rate(Duration::MAX));
+    bench.work(3, 4);
+    assert_eq!(bench.timeout(), None);
+    assert_eq!(bench.timer.next_due(), Some(Instant::NEVER));
+}
+
+#[test]
+fn s10_a_pause_skips_what_passes_and_resume_does_not_burst() {
+    let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 9 }));
+    bench.work(0, 0);
+    bench.timer.pause();
+    assert_eq!((bench.timeout(), bench.poll_at(25)), (None, None));
+    bench.timer.resume(at(35));
+    assert_eq!(bench.timeout(), Some(ms(40)));
+    let skipped = bench.timer.skipped();
+    assert_eq!((skipped.paused, skipped.missed), (3, 0));
+    assert_eq!(bench.run_at(40).missed, 3);
+}
+
+#[test]
+fn s10_resume_in_time_loses_nothing_and_triggers_run_while_paused() {
+    let mut bench = Bench::started(delay(10));
+    bench.work(0, 0);
+    bench.timer.pause();
+    bench.timer.trigger(at(3)).unwrap();
+    bench.work(3, 4);
+    assert_eq!(bench.timeout(), None);
+    bench.timer.resume(at(5));
+    assert_eq!(bench.timeout(), Some(ms(14)));
+}
+
+#[test]
+fn s11_limits_end_the_timer_normally() {
+    let mut by_count = Bench::started(rate(10).with_max_runs(1).unwrap());
+    by_count.work(0, 0);
+    assert_eq!(by_count.poll(), Some(Output::Stopped(StopReason::MaxRuns)));
+    let mut by_clock = Bench::started(rate(10).with_until(Until::At(at(10))));
+    by_clock.work(0, 0);
+    assert_eq!(by_clock.poll_at(10), Some(Output::Stopped(StopReason::Until)));
+    let mut paused = Bench::started(rate(10).with_until(Until::AfterStart(ms(15))));
+    paused.timer.pause();
+    assert_eq!(paused.timeout(), Some(ms(15)));
+    assert_eq!(paused.poll_at(15), Some(Output::Stopped(StopReason::Until)));
+}
+
+#[test]
+fn s11_a_run_in_flight_may_finish_after_the_end() {
+    let mut bench = Bench::started(rate(10).with_until(Until::At(at(5))));
+    bench.run_at(0);
+    assert_eq!((bench.timeout(), bench.poll_at(5)), (Some(ms(5)), None));
+    assert!(!bench.timer.accepts_triggers());
+    bench.finish_at(9, Outcome::Success);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Until)));
+}
+
+#[test]
+fn s4_max_lateness_skips_a_tick_that_comes_too_late() {
+    let mut bench = Bench::started(rate(10).with_max_lateness(ms(3)));
+    bench.work(0, 0);
+    assert_eq!(bench.poll_at(27), None);
+    assert_eq!((bench.timeout(), bench.timer.skipped().late), (Some(ms(30)), 2));
+    assert_eq!(bench.run_at(33).lateness, ms(3));
+}
+
+#[test]
+fn r3_backoff_retries_off_the_grid_and_a_success_returns_to_it() {
+    let backoff = OnError::backoff(ms(15), ms(100)).unwrap();
+    let mut bench = Bench::started(rate(10).with_on_error(backoff));
+    bench.run_at(0);
+    bench.finish_at(1, Outcome::Failure);
+    assert_eq!(bench.timeout(), Some(ms(16)));
+    let retry = bench.run_at(16);
+    assert_eq!((retry.cause, retry.slot, retry.missed), (Cause::Retry, 0, 1));
+    bench.finish_at(17, Outcome::Failure);
+    assert_eq!(bench.timeout(), Some(ms(47)));
+    bench.work(47, 48);
+    assert_eq!(bench.timeout(), Some(ms(50)));
+    assert_eq!(bench.timer.skipped().backoff, 4);
+}
+
+#[test]
+fn r3_stop_and_continue() {
+    let mut stop = Bench::started(rate(10));
+    stop.run_at(0);
+    stop.finish_at(0, Outcome::Failure);
+    assert_eq!(stop.poll(), Some(Output::Stopped(StopReason::Failed)));
+    let mut go_on = Bench::started(rate(10).with_on_error(OnError::Continue));
+    go_on.run_at(0);
+    go_on.finish_at(0, Outcome::Failure);
+    assert_eq!(go_on.timeout(), Some(ms(10)));
+}
+
+#[test]
+fn r4_a_run_over_its_time_limit_is_given_up_once() {
+    let mut bench = Bench::started(rate(100).with_run_timeout(ms(30)).unwrap());
+    bench.run_at(0);
+    assert_eq!(bench.timeout(), Some(ms(30)));
+    assert_eq!(bench.poll_at(30), Some(Output::Abort(AbortCause::TimedOut)));
+    assert_eq!((bench.poll(), bench.timeout()), (None, None));
+    bench.finish_at(31, Outcome::Failure);
+    assert_eq!(bench.timer.stop_reason(), Some(StopReason::Failed));
+}
+
+#[test]
+fn d5_all_triggers_during_a_run_share_one_follow_up() {
+    let mut bench = Bench::started(delay(10));
+    bench.run_at(0);
+    assert_eq!([1, 2, 3].map(|t| bench.timer.trigger(at(t))), [Ok(2); 3]);
+    bench.finish_at(5, Outcome::Success);
+    assert_eq!(bench.work(5, 6).run, 2);
+    assert_eq!(bench.timeout(), Some(ms(16)));
+}
+
+#[test]
+fn l1_start_on_a_running_timer_is_refused() {
+    let mut bench = Bench::started(rate(10));
+    assert_eq!(bench.timer.start(at(1)), Err(AlreadyRunning));
+    bench.timer.cancel(at(1));
+    assert_eq!(bench.timer.start(at(1)), Err(AlreadyRunning), "the end was not announced yet");
+}
+
+#[test]
+fn l2_cancel_gives_the_run_up_and_is_idempotent() {
+    let mut bench = Bench::started(rate(10));
+    bench.run_at(0);
+    bench.timer.cancel(at(1));
+    bench.timer.cancel(at(2));
+    assert_eq!(bench.poll_at(2), Some(Output::Abort(AbortCause::Stopping)));
+    assert_eq!(bench.poll(), None);
+    bench.finish_at(3, Outcome::Aborted);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Cancelled)));
+    bench.timer.handle_closed();
+    bench.timer.cancel(at(4));
+    assert_eq!(bench.timer.stop_reason(), Some(StopReason::Cancelled));
+}
+
+#[test]
+fn l3_shutdown_drains_or_gives_up_at_the_end_of_grace() {
+    let mut patient = Bench::started(rate(10));
+    patient.run_at(0);
+    patient.timer.drain(at(1), StopReason::Drained, ms(5));
+    patient.finish_at(5, Outcome::Success);
+    assert_eq!(patient.poll(), Some(Output::Stopped(StopReason::Drained)));
+    let mut hasty = Bench::started(rate(10));
+    hasty.run_at(0);
+    hasty.timer.drain(at(1), StopReason::Drained, ms(5));
+    assert_eq!((hasty.timeout(), hasty.poll_at(5)), (Some(ms(6)), None));
+    assert_eq!(hasty.poll_at(6), Some(Output::Abort(AbortCause::Stopping)));
+    hasty.finish_at(6, Outcome::Aborted);
+    assert_eq!(hasty.poll(), Some(Output::Stopped(StopReason::GraceExpired)));
+}
+
+#[test]
+fn l3_a_second_drain_only_shortens_the_grace() {
+    let mut bench = Bench::started(rate(10));
+    bench.run_at(0);
+    bench.timer.drain(at(0), StopReason::Condition, Duration::MAX);
+    bench.timer.drain(at(0), StopReason::Drained, ms(4));
+    bench.timer.drain(at(0), StopReason::Drained, ms(9));
+    assert_eq!(bench.timeout(), Some(ms(4)));
+    assert_eq!(bench.timer.stop_reason(), Some(StopReason::Condition));
+    bench.timer.drain(at(1), StopReason::Drained, ms(0));
+    assert_eq!(bench.poll(), Some(Output::Abort(AbortCause::Stopping)));
+}
+
+#[test]
+fn l4_no_run_starts_after_a_stop() {
+    for stop in [Timer::cancel, |timer: &mut Timer, now| timer.drain(now, StopReason::Drained, ms(1))] {
+        let mut due = Bench::started(rate(10));
+        due.timer.handle_timeout(at(0));
+        stop(&mut due.timer, at(0));
+        assert!(matches!(due.poll(), Some(Output::Stopped(_))));
+        assert_eq!(due.timer.trigger(at(1)), Err(NotRunning));
+        due.timer.handle_closed();
+        assert_eq!((due.poll_at(500), due.timeout()), (None, None));
+    }
+}
+
+#[test]
+fn l7_restart_has_a_fresh_schedule_and_counts_go_on() {
+    let mut bench = Bench::started(rate(10).with_initial_delay(ms(3)).with_max_runs(2).unwrap());
+    bench.work(3, 3);
+    bench.work(13, 13);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::MaxRuns)));
+    bench.timer.handle_closed();
+    bench.timer.start(at(100)).unwrap();
+    let tick = bench.work(103, 103);
+    assert_eq!((tick.run, tick.slot, tick.missed), (3, 0, 0));
+    assert_eq!(bench.timeout(), Some(ms(113)));
+}
+
+#[test]
+fn the_gate_lies_between_due_and_run() {
+    let mut bench = Bench::started(rate(10));
+    bench.timer.handle_timeout(at(0));
+    bench.timer.handle_timeout(at(4));
+    assert!(!bench.timer.is_busy());
+    assert_eq!(bench.run_at(4).lateness, ms(4));
+    bench.finish_at(5, Outcome::Success);
+    bench.timer.handle_timeout(at(10));
+    bench.timer.pause();
+    assert_eq!(bench.poll_at(11), None, "a pause takes a due run back");
+}
+
+#[test]
+fn l8_an_abandoned_timer_has_ended() {
+    let mut bench = Bench::started(rate(10));
+    bench.run_at(0);
+    bench.timer.abandon();
+    assert_eq!((bench.timer.is_running(), bench.timer.stop_reason()), (false, Some(StopReason::Abandoned)));
+    assert_eq!((bench.poll_at(99), bench.timeout()), (None, None));
+}
