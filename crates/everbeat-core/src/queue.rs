@@ -9,14 +9,12 @@ use alloc::vec::Vec;
 
 use crate::Instant;
 
-/// Names an entry of a [`Queue`] until it is removed. Removed keys may be given out again.
+/// Names an entry of a [`Queue`]. Once the entry is gone its key is unknown, even if the place is used
+/// again (up to 2³² times).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(u32);
-
-impl Key {
-    const fn index(self) -> usize {
-        self.0 as usize
-    }
+pub struct Key {
+    index: u32,
+    generation: u32,
 }
 
 /// Values ordered by deadline; the earliest first, and the first come among equals.
@@ -52,8 +50,8 @@ struct Node {
 
 #[derive(Clone, Debug)]
 enum Slot<V> {
-    Taken { place: u32, value: V },
-    Vacant { next: Option<u32> },
+    Taken { place: u32, generation: u32, value: V },
+    Vacant { next: Option<u32>, generation: u32 },
 }
 
 impl Node {
@@ -99,7 +97,7 @@ impl<V> Queue<V> {
     /// At 2³² entries.
     pub fn insert(&mut self, due: Instant, value: V) -> Key {
         let place = u32::try_from(self.heap.len()).expect("a queue holds fewer than 2^32 entries");
-        let key = self.occupy(Slot::Taken { place, value });
+        let key = self.occupy(place, value);
         let sequence = self.next_sequence();
         self.heap.push(Node { due, sequence, key });
         self.sift_up(self.heap.len() - 1);
@@ -142,9 +140,9 @@ impl<V> Queue<V> {
 
     /// The value of an entry.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut V> {
-        match self.slots.get_mut(key.index())? {
-            Slot::Taken { value, .. } => Some(value),
-            Slot::Vacant { .. } => None,
+        match self.slots.get_mut(key.index as usize)? {
+            Slot::Taken { value, generation, .. } if *generation == key.generation => Some(value),
+            _ => None,
         }
     }
 
@@ -153,29 +151,32 @@ impl<V> Queue<V> {
         self.sequence
     }
 
-    fn occupy(&mut self, slot: Slot<V>) -> Key {
+    fn occupy(&mut self, place: u32, value: V) -> Key {
         let Some(index) = self.vacant else {
-            self.slots.push(slot);
-            return Key(u32::try_from(self.slots.len() - 1).expect("a queue holds fewer than 2^32 entries"));
+            let index = u32::try_from(self.slots.len()).expect("a queue holds fewer than 2^32 entries");
+            self.slots.push(Slot::Taken { place, generation: 0, value });
+            return Key { index, generation: 0 };
         };
-        if let Slot::Vacant { next } = core::mem::replace(&mut self.slots[index as usize], slot) {
-            self.vacant = next;
-        }
-        Key(index)
+        let slot = &mut self.slots[index as usize];
+        let Slot::Vacant { next, generation } = *slot else { unreachable!("only vacant slots are chained") };
+        self.vacant = next;
+        *slot = Slot::Taken { place, generation, value };
+        Key { index, generation }
     }
 
     fn vacate(&mut self, key: Key) -> Option<V> {
-        let vacant = Slot::Vacant { next: self.vacant.replace(key.0) };
-        match core::mem::replace(&mut self.slots[key.index()], vacant) {
+        let generation = key.generation.wrapping_add(1);
+        let vacant = Slot::Vacant { next: self.vacant.replace(key.index), generation };
+        match core::mem::replace(&mut self.slots[key.index as usize], vacant) {
             Slot::Taken { value, .. } => Some(value),
             Slot::Vacant { .. } => None,
         }
     }
 
     fn place_of(&self, key: Key) -> Option<usize> {
-        match self.slots.get(key.index())? {
-            Slot::Taken { place, .. } => Some(*place as usize),
-            Slot::Vacant { .. } => None,
+        match self.slots.get(key.index as usize)? {
+            Slot::Taken { place, generation, .. } if *generation == key.generation => Some(*place as usize),
+            _ => None,
         }
     }
 
@@ -219,7 +220,7 @@ impl<V> Queue<V> {
     #[allow(clippy::cast_possible_truncation)]
     fn settle(&mut self, at: usize, node: Node) {
         self.heap[at] = node;
-        if let Slot::Taken { place, .. } = &mut self.slots[node.key.index()] {
+        if let Slot::Taken { place, .. } = &mut self.slots[node.key.index as usize] {
             // Places are below 2^32: `insert` saw to that.
             *place = at as u32;
         }
@@ -251,6 +252,9 @@ mod tests {
         assert_eq!(queue.remove(key), Some('a'));
         assert_eq!(queue.remove(key), None);
         assert!(!queue.set_due(key, at(2)));
+        queue.insert(at(1), 'b');
+        assert_eq!((queue.remove(key), queue.get_mut(key)), (None, None), "the place is another's now");
+        assert_eq!(queue.pop_due(at(1)), Some((at(1), 'b')));
         assert!(queue.is_empty());
     }
 

@@ -280,6 +280,12 @@ impl Timer {
         &self.schedule
     }
 
+    /// The latest instant that it was told.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Whether it was started and has not ended; true until the end has been announced.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -392,6 +398,12 @@ impl Timer {
         let period_nanos = saturating_nanos(period);
         Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
         self.change_period(now, period_nanos, rearm);
+    }
+
+    /// Ends it normally at `end`, unless it ends earlier: from then on no run starts, a current one may
+    /// finish. Holds until the next start.
+    pub fn end_by(&mut self, end: Instant) {
+        self.end_at = self.end_at.min(end);
     }
 
     /// Suspends the schedule: slots that pass are skipped. A current run goes on, and triggers run.

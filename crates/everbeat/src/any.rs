@@ -1,0 +1,290 @@
+//! Timers whatever they deliver.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everbeat_core::StopReason;
+
+use crate::driver;
+use crate::error::Error;
+use crate::handle::Timer;
+use crate::name::Name;
+use crate::pending::{self, Shutdown};
+use crate::shared::Shared;
+use crate::stats::Stats;
+
+/// A value of any type, shared. `value.downcast::<Rows>()` gives it its type back.
+pub type AnyValue = Arc<dyn Any + Send + Sync>;
+
+/// A future in a box.
+pub type BoxFuture<O> = Pin<Box<dyn Future<Output = O> + Send>>;
+
+/// A timer whatever it delivers: what a [`Group`](crate::Group) holds, and what
+/// [`current`](crate::current()) returns. A handle like [`Timer`], only that it does not know the type of
+/// the values.
+pub struct AnyTimer(Arc<dyn Control>);
+
+impl AnyTimer {
+    /// A handle for a timer that still has one.
+    pub(crate) fn revive(control: &Arc<dyn Control>) -> Option<Self> {
+        control.revive_handle().then(|| Self(control.clone()))
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.0.name()
+    }
+
+    /// As [`Timer::start`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start(&self) -> Result<(), Error> {
+        self.0.clone().start()
+    }
+
+    /// As [`Timer::cancel`].
+    #[must_use = "the request is made already, but this is what waits for its answer"]
+    pub fn cancel(&self) -> BoxFuture<StopReason> {
+        self.0.clone().cancel()
+    }
+
+    /// As [`Timer::shutdown`].
+    #[must_use = "the request is made already, but this is what waits for its answer"]
+    pub fn shutdown(&self, grace: Duration) -> BoxFuture<Shutdown> {
+        self.0.clone().shutdown(grace)
+    }
+
+    /// As [`Timer::request_stop`].
+    pub fn request_stop(&self) {
+        self.0.request_stop();
+    }
+
+    /// As [`Timer::trigger`].
+    #[must_use = "the request is made already, but this is what waits for its answer"]
+    pub fn trigger(&self) -> BoxFuture<Result<AnyValue, Error>> {
+        self.0.clone().trigger()
+    }
+
+    /// As [`Timer::join`].
+    #[must_use = "this is what waits"]
+    pub fn join(&self) -> BoxFuture<Result<AnyValue, Error>> {
+        self.0.clone().join()
+    }
+
+    /// As [`Timer::wait_hits`].
+    #[must_use = "this is what waits"]
+    pub fn wait_hits(&self, count: u64) -> BoxFuture<Result<(), Error>> {
+        self.0.clone().wait_hits(Count::Total(count))
+    }
+
+    /// As [`Timer::wait_more`].
+    #[must_use = "this is what waits"]
+    pub fn wait_more(&self, hits: u64) -> BoxFuture<Result<(), Error>> {
+        self.0.clone().wait_hits(Count::More(hits))
+    }
+
+    /// As [`Timer::wait`].
+    #[must_use = "this is what waits"]
+    pub fn wait(&self) -> BoxFuture<Result<StopReason, Error>> {
+        self.0.clone().wait()
+    }
+
+    /// As [`Timer::set_period`].
+    pub fn set_period(&self, period: Duration) {
+        self.0.set_period(period, false);
+    }
+
+    /// As [`Timer::rearm`].
+    pub fn rearm(&self, period: Duration) {
+        self.0.set_period(period, true);
+    }
+
+    /// As [`Timer::pause`].
+    pub fn pause(&self) {
+        self.0.pause();
+    }
+
+    /// As [`Timer::resume`].
+    pub fn resume(&self) {
+        self.0.resume();
+    }
+
+    /// As [`Timer::is_running`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.0.is_running()
+    }
+
+    /// As [`Timer::latest`].
+    #[must_use]
+    pub fn latest(&self) -> Option<AnyValue> {
+        self.0.latest()
+    }
+
+    /// As [`Timer::stats`].
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Whether both are handles of the same timer.
+    #[must_use]
+    pub fn same_timer(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+}
+
+impl<V: Send + Sync + 'static> From<Timer<V>> for AnyTimer {
+    fn from(timer: Timer<V>) -> Self {
+        timer.shared().add_handle();
+        Self(timer.shared().clone())
+    }
+}
+
+impl<V: Send + Sync + 'static> From<&Timer<V>> for AnyTimer {
+    fn from(timer: &Timer<V>) -> Self {
+        timer.clone().into()
+    }
+}
+
+impl Clone for AnyTimer {
+    fn clone(&self) -> Self {
+        self.0.add_handle();
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for AnyTimer {
+    fn drop(&mut self) {
+        self.0.release_handle();
+    }
+}
+
+impl fmt::Debug for AnyTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyTimer").field("name", self.name()).field("running", &self.is_running()).finish()
+    }
+}
+
+/// Which hit count is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Count {
+    Total(u64),
+    More(u64),
+}
+
+impl Count {
+    pub(crate) fn target(self, hits: u64) -> u64 {
+        match self {
+            Self::Total(total) => total,
+            Self::More(more) => hits.saturating_add(more),
+        }
+    }
+}
+
+/// A timer without the type of its values.
+pub(crate) trait Control: Send + Sync {
+    fn name(&self) -> &Name;
+    fn add_handle(&self);
+    fn release_handle(&self);
+    fn revive_handle(&self) -> bool;
+    fn start(self: Arc<Self>) -> Result<(), Error>;
+    fn cancel(self: Arc<Self>) -> BoxFuture<StopReason>;
+    fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown>;
+    fn request_stop(&self);
+    fn trigger(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>>;
+    fn join(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>>;
+    fn wait_hits(self: Arc<Self>, count: Count) -> BoxFuture<Result<(), Error>>;
+    fn wait(self: Arc<Self>) -> BoxFuture<Result<StopReason, Error>>;
+    fn set_period(&self, period: Duration, rearm: bool);
+    fn pause(&self);
+    fn resume(&self);
+    fn is_running(&self) -> bool;
+    fn latest(&self) -> Option<AnyValue>;
+    fn stats(&self) -> Stats;
+}
+
+impl<V: Send + Sync + 'static> Control for Shared<V> {
+    fn name(&self) -> &Name {
+        self.name()
+    }
+
+    fn add_handle(&self) {
+        self.add_handle();
+    }
+
+    fn release_handle(&self) {
+        self.release_handle();
+    }
+
+    fn revive_handle(&self) -> bool {
+        self.revive_handle()
+    }
+
+    fn start(self: Arc<Self>) -> Result<(), Error> {
+        driver::spawn(&self)
+    }
+
+    fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
+        self.command(|machine, now| machine.cancel(now));
+        Box::pin(pending::for_stop(&self))
+    }
+
+    fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown> {
+        self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        Box::pin(pending::for_stop(&self))
+    }
+
+    fn request_stop(&self) {
+        self.command(|machine, now| machine.drain(now, StopReason::Drained, Duration::MAX));
+    }
+
+    fn trigger(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>> {
+        let run = pending::for_run(&self, self.queue_trigger());
+        Box::pin(async move { run.await.map(|value| value as AnyValue) })
+    }
+
+    fn join(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>> {
+        let run = pending::for_run(&self, self.queue_join());
+        Box::pin(async move { run.await.map(|value| value as AnyValue) })
+    }
+
+    fn wait_hits(self: Arc<Self>, count: Count) -> BoxFuture<Result<(), Error>> {
+        let place = self.queue_hits(|hits| count.target(hits));
+        Box::pin(pending::for_hits(&self, place))
+    }
+
+    fn wait(self: Arc<Self>) -> BoxFuture<Result<StopReason, Error>> {
+        Box::pin(pending::for_end(&self))
+    }
+
+    fn set_period(&self, period: Duration, rearm: bool) {
+        self.command(|machine, now| machine.set_period(now, period, rearm));
+    }
+
+    fn pause(&self) {
+        self.command(|machine, _| machine.pause());
+    }
+
+    fn resume(&self) {
+        self.command(|machine, now| machine.resume(now));
+    }
+
+    fn is_running(&self) -> bool {
+        self.read(|state| state.machine.is_running())
+    }
+
+    fn latest(&self) -> Option<AnyValue> {
+        self.read(|state| state.latest.clone()).map(|value| value as AnyValue)
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::of(self)
+    }
+}

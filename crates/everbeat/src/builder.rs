@@ -1,0 +1,341 @@
+//! How a timer is made.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::future::IntoFuture;
+use std::hash::{BuildHasher, Hasher};
+use std::panic::Location;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use everbeat_core::{
+    Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Timer as Machine, Until,
+};
+
+use crate::clock::Source;
+use crate::driver::{Attachments, Beat, Drive};
+use crate::error::{Error, Failure};
+use crate::handle::Timer;
+use crate::name::Name;
+use crate::shared::{Setup, Shared};
+use crate::target::{IntoTarget, Target};
+use crate::ticks::Ticks;
+
+/// How long a run may hold its thread before it is reported.
+const BLOCKED_AFTER: Duration = Duration::from_millis(100);
+
+/// Describes a timer; made by [`Timer::every`], brought to life by [`start`](Self::start).
+///
+/// A bad value is remembered and refused by `start`, `build` or `ticks`, with the field, the value and
+/// what is allowed.
+#[must_use = "a timer begins with `start`"]
+pub struct Builder {
+    schedule: Result<Schedule, ScheduleError>,
+    seed: Option<u64>,
+    jitter: Ratio,
+    until: Option<Instant>,
+    attachments: Attachments,
+    name: Name,
+    source: Source,
+    histograms: bool,
+}
+
+/// Schedule.
+impl Builder {
+    #[track_caller]
+    pub(crate) fn new(period: Duration) -> Self {
+        Self {
+            schedule: Ok(Schedule::fixed_delay(period)),
+            seed: None,
+            jitter: Ratio::ZERO,
+            until: None,
+            attachments: Attachments {
+                on_failure: None,
+                on_end: None,
+                stop_when: Vec::new(),
+                run_timeout: None,
+                blocked_after: BLOCKED_AFTER,
+            },
+            name: Name::built_at(Location::caller()),
+            source: Source::default(),
+            histograms: true,
+        }
+    }
+
+    /// Slot k is due at the first tick + k × period, exactly, however long the runs take.
+    pub fn fixed_rate(self) -> Self {
+        self.change(|schedule| schedule.with_mode(Mode::FixedRate))
+    }
+
+    /// The next run is due one period after the end of the last. The default.
+    pub fn fixed_delay(self) -> Self {
+        self.change(|schedule| schedule.with_mode(Mode::FixedDelay))
+    }
+
+    /// The first tick is due this long after the start. Default: at once.
+    pub fn initial_delay(self, delay: Duration) -> Self {
+        self.change(|schedule| schedule.with_initial_delay(delay))
+    }
+
+    /// Spreads ticks evenly over up to this fraction of the period, from 0 to 1, to both sides of their
+    /// nominal time. The grid of a fixed-rate timer stays where it is.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        match ratio("jitter", fraction, 1.0, "a fraction of the period from 0 to 1") {
+            Ok(ratio) => self.jitter = ratio,
+            Err(error) => self.refuse(error),
+        }
+        self
+    }
+
+    /// Makes the jitter repeatable. Default: a random seed for each timer.
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// What becomes of slots that pass during a long run or a stall. Default: [`Missed::Skip`].
+    pub fn missed(self, policy: Missed) -> Self {
+        self.change(|schedule| schedule.with_missed(policy))
+    }
+
+    /// Skips a tick that cannot start within this time of its due time: after a suspend, say. Default:
+    /// it runs late.
+    pub fn max_lateness(self, lateness: Duration) -> Self {
+        self.change(|schedule| schedule.with_max_lateness(lateness))
+    }
+
+    /// Triggered runs leave the grid of a fixed-rate timer alone. Default: the grid goes on from them.
+    pub fn keep_phase(self) -> Self {
+        self.change(|schedule| schedule.with_keep_phase(true))
+    }
+
+    /// Ends normally after this many runs (at least 1), failed ones included, counted from each start.
+    pub fn max_runs(self, runs: u64) -> Self {
+        self.try_change(|schedule| schedule.with_max_runs(runs))
+    }
+
+    /// Ends normally at this point in time: from then on no run starts; a current one may finish.
+    pub fn until(mut self, end: impl Into<Instant>) -> Self {
+        self.until = Some(end.into());
+        self
+    }
+
+    /// Ends normally this long after each start, as [`until`](Self::until).
+    pub fn run_for(self, span: Duration) -> Self {
+        self.change(|schedule| schedule.with_until(Until::AfterStart(span)))
+    }
+
+    /// Ends normally, after the current run, once this future is ready: `token.cancelled_owned()`, a
+    /// signal, a oneshot receiver. May be given several times. Such a timer cannot be restarted.
+    pub fn stop_when<F>(mut self, condition: F) -> Self
+    where
+        F: IntoFuture,
+        F::IntoFuture: Send + 'static,
+    {
+        let condition = condition.into_future();
+        self.attachments.stop_when.push(Box::pin(async move {
+            condition.await;
+        }));
+        self
+    }
+}
+
+/// Runs.
+impl Builder {
+    /// Gives up a run that takes longer than this (more than zero) and counts it as failed. A sync run
+    /// cannot be interrupted: it counts as failed when it returns.
+    pub fn run_timeout(mut self, limit: Duration) -> Self {
+        self.attachments.run_timeout = Some(limit);
+        self.try_change(|schedule| schedule.with_run_timeout(limit))
+    }
+
+    /// What a failing run does to the timer. Default: [`OnError::Stop`].
+    ///
+    /// Takes the policy, or the result of one that has to be checked:
+    /// `.on_error(OnError::backoff(first, max))`.
+    pub fn on_error(mut self, policy: impl IntoPolicy) -> Self {
+        match policy.into_policy() {
+            Ok(policy) => return self.change(|schedule| schedule.with_on_error(policy)),
+            Err(error) => self.refuse(error),
+        }
+        self
+    }
+
+    /// Called on every failure, before anybody else is told of it. A callback that panics is logged and
+    /// changes nothing.
+    pub fn on_failure(mut self, callback: impl FnMut(&Failure) + Send + 'static) -> Self {
+        self.attachments.on_failure = Some(Box::new(callback));
+        self
+    }
+
+    /// Called exactly once per start, when the timer has ended, for whichever reason; before whoever
+    /// waits for the end is told.
+    pub fn on_end(mut self, callback: impl FnMut(StopReason) + Send + 'static) -> Self {
+        self.attachments.on_end = Some(Box::new(callback));
+        self
+    }
+
+    /// Reports a run that holds its thread for this long without awaiting. Default: 100 ms.
+    pub fn blocked_after(mut self, threshold: Duration) -> Self {
+        self.attachments.blocked_after = threshold;
+        self
+    }
+
+    /// What it is called, in `Debug`, logs, spans and errors. Default: the place in the source where it
+    /// was built.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Name::given(name);
+        self
+    }
+
+    /// Whether histograms of lateness and duration are kept, half a kilobyte a timer. Default: yes.
+    pub fn histograms(mut self, keep: bool) -> Self {
+        self.histograms = keep;
+        self
+    }
+
+    /// Uses a clock for tests.
+    #[cfg(feature = "testing")]
+    pub fn clock(mut self, clock: impl Into<crate::testing::Clock>) -> Self {
+        self.source = clock.into().0;
+        self
+    }
+}
+
+/// Bringing it to life.
+impl Builder {
+    /// Starts the timer on the tokio runtime that this is called in. See [`IntoTarget`] for what can be
+    /// a target, and [`Outcome`](crate::Outcome) for what it may return.
+    ///
+    /// ```
+    /// # use everbeat::{Error, OnError, Tick, Timer};
+    /// # use std::time::Duration;
+    /// # async fn refresh() -> std::io::Result<u64> { Ok(1) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let every = |secs| Timer::every(Duration::from_secs(secs));
+    /// let cache = every(5).fixed_rate().on_error(OnError::Continue).start(refresh)?;
+    /// let beat = every(1).start(|tick: Tick| println!("beat {}", tick.run))?;
+    /// let steps = every(0).start(["one", "two", "three"].into_iter())?;
+    /// steps.wait().await?;
+    /// assert_eq!(steps.latest().as_deref(), Some(&"three"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] for a bad value in the builder; [`Error::NoRuntime`] outside of a tokio
+    /// runtime with its time driver enabled.
+    pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
+        let timer = self.build(target)?;
+        timer.start()?;
+        Ok(timer)
+    }
+
+    /// The timer, to be started later by [`Timer::start`]. Needs no runtime yet.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] for a bad value in the builder.
+    pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
+        let schedule = self.checked_schedule()?;
+        let single_use = !self.attachments.stop_when.is_empty();
+        let beat = Beat::new(target.into_target(), self.attachments);
+        let parked: Option<Pin<Box<dyn Drive<Value<M, X>>>>> = Some(Box::pin(beat));
+        Ok(Timer::new(Shared::new(Setup {
+            name: self.name,
+            machine: Machine::new(schedule),
+            source: self.source,
+            histograms: self.histograms,
+            until: self.until,
+            single_use,
+            parked,
+        })))
+    }
+
+    /// The schedule without a target: a stream of ticks, started now. What a loop around
+    /// `tokio::time::Interval` should be; see [`Ticks`].
+    ///
+    /// The time limit of runs and the callbacks of the builder have no meaning for it; stop conditions
+    /// are refused.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn ticks(self) -> Result<Ticks, Error> {
+        let schedule = self.checked_schedule()?;
+        if !self.attachments.stop_when.is_empty() {
+            return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
+        }
+        Ticks::start(Shared::new(Setup {
+            name: self.name,
+            machine: Machine::new(schedule),
+            source: self.source,
+            histograms: self.histograms,
+            until: self.until,
+            single_use: true,
+            parked: None,
+        }))
+    }
+
+    fn checked_schedule(&self) -> Result<Schedule, Error> {
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let jitter = Jitter { fraction: self.jitter, seed };
+        Ok(self.schedule.clone()?.with_jitter(jitter)?)
+    }
+
+    fn change(mut self, f: impl FnOnce(Schedule) -> Schedule) -> Self {
+        self.schedule = self.schedule.map(f);
+        self
+    }
+
+    fn try_change(mut self, f: impl FnOnce(Schedule) -> Result<Schedule, ScheduleError>) -> Self {
+        self.schedule = self.schedule.and_then(f);
+        self
+    }
+
+    /// The first bad value counts.
+    fn refuse(&mut self, error: ScheduleError) {
+        if self.schedule.is_ok() {
+            self.schedule = Err(error);
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).field("schedule", &self.schedule).finish()
+    }
+}
+
+/// What the timer of a target delivers.
+pub type Value<M, X> = <<X as IntoTarget<M>>::Target as Target>::Value;
+
+/// An error policy, or the result of one that has to be checked.
+pub trait IntoPolicy {
+    /// The policy.
+    ///
+    /// # Errors
+    /// It was refused.
+    fn into_policy(self) -> Result<OnError, ScheduleError>;
+}
+
+impl IntoPolicy for OnError {
+    fn into_policy(self) -> Result<OnError, ScheduleError> {
+        Ok(self)
+    }
+}
+
+impl IntoPolicy for Result<OnError, ScheduleError> {
+    fn into_policy(self) -> Self {
+        self
+    }
+}
+
+/// A float from 0 to `max` in the core's fixed point.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn ratio(field: &'static str, value: f64, max: f64, allowed: &'static str) -> Result<Ratio, ScheduleError> {
+    if !(0.0..=max).contains(&value) {
+        return Err(ScheduleError::new(field, value, allowed));
+    }
+    // In range, so the cast neither saturates nor loses a sign.
+    Ok(Ratio::from_bits((value * Ratio::ONE.to_bits() as f64).round() as u64))
+}

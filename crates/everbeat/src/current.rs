@@ -1,0 +1,61 @@
+//! Which timer's run is being polled on this thread.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::any::{AnyTimer, Control};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<dyn Control>>> = const { RefCell::new(None) };
+}
+
+/// The timer whose run or callback is calling this, if one is.
+///
+/// A target can control its own timer through it without holding a handle, which would keep the timer
+/// alive forever:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// use everbeat::{StopReason, Tick, Timer};
+/// use std::time::Duration;
+///
+/// let timer = Timer::every(Duration::ZERO).start(|tick: Tick| {
+///     if tick.run == 3 {
+///         everbeat::current().expect("called by a run").request_stop();
+///     }
+/// })?;
+/// assert_eq!(timer.wait().await?, StopReason::Drained);
+/// assert_eq!(timer.hits(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn current() -> Option<AnyTimer> {
+    CURRENT.with_borrow(|current| current.as_ref().and_then(AnyTimer::revive))
+}
+
+/// Whether a run or a callback of this timer is being polled on this thread.
+pub(crate) fn is_inside(timer: *const ()) -> bool {
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|inside| Arc::as_ptr(inside).cast() == timer))
+}
+
+/// Makes `timer` the current one until the scope is dropped. It is moved, not cloned: an entry costs no
+/// atomic operation.
+pub(crate) struct Scope<'a> {
+    timer: &'a mut Option<Arc<dyn Control>>,
+    outer: Option<Arc<dyn Control>>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn enter(timer: &'a mut Option<Arc<dyn Control>>) -> Self {
+        let outer = CURRENT.replace(timer.take());
+        Self { timer, outer }
+    }
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        *self.timer = CURRENT.replace(self.outer.take());
+    }
+}

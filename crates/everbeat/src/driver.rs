@@ -1,0 +1,394 @@
+//! The tokio driver: one task a timer, with one sleep that is set anew for every wait.
+//!
+//! [`Beat`] holds the target and knows how to make progress; [`BeatTask`] is the future that tokio runs,
+//! with the sleep. Between two starts of the timer the beat is parked with the timer's shared state.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use everbeat_core::{AbortCause, Instant, StopReason, Tick};
+use pin_project_lite::pin_project;
+use tracing::Span;
+
+use crate::any::Control;
+use crate::clock::{Alarm, Clock};
+use crate::current::Scope;
+use crate::error::{Error, Failure};
+use crate::guard::{call_back, drop_quietly, guarded};
+use crate::log::MissedLog;
+use crate::name::Name;
+use crate::shared::{Action, RunEnd, Shared};
+use crate::target::{Step, Target};
+
+/// The timer that a driver works for.
+pub(crate) struct Host<'a, V> {
+    pub(crate) shared: &'a Shared<V>,
+    pub(crate) clock: &'a Clock,
+    /// The same timer, to be made the current one while its own code runs.
+    pub(crate) me: &'a mut Option<Arc<dyn Control>>,
+}
+
+/// What a task does with a timer.
+pub(crate) trait Drive<V>: Send {
+    /// Does everything that can be done now.
+    fn poll(self: Pin<&mut Self>, host: &mut Host<'_, V>, cx: &mut Context<'_>) -> Progress;
+
+    /// The timer has ended for this reason: calls back, and lets go of what a restart makes anew.
+    fn end(self: Pin<&mut Self>, host: &mut Host<'_, V>, reason: StopReason);
+}
+
+pub(crate) enum Progress {
+    /// Nothing to do before this.
+    Sleep { until: Option<Instant>, busy: bool },
+    /// More to do, after others had their turn.
+    Yield,
+    /// The timer has ended.
+    Ended(StopReason),
+}
+
+/// What the user attached to a timer besides its target.
+pub(crate) struct Attachments {
+    pub(crate) on_failure: Option<Box<dyn FnMut(&Failure) + Send>>,
+    pub(crate) on_end: Option<Box<dyn FnMut(StopReason) + Send>>,
+    pub(crate) stop_when: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pub(crate) run_timeout: Option<Duration>,
+    pub(crate) blocked_after: Duration,
+}
+
+pin_project! {
+    /// A target with everything that belongs to its runs.
+    pub(crate) struct Beat<X> {
+        #[pin]
+        target: X,
+        run: Option<InFlight>,
+        attachments: Attachments,
+        missed_log: MissedLog,
+        span: Option<Span>,
+    }
+}
+
+/// The run in flight.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    tick: Tick,
+    begun: bool,
+    giving_up: Option<AbortCause>,
+    /// A run that is over its time limit is asked once more before it is given up: it may have been
+    /// ready long ago, on a runtime that was too busy to notice.
+    last_chance: bool,
+}
+
+impl<X: Target> Beat<X> {
+    pub(crate) fn new(target: X, attachments: Attachments) -> Self {
+        Self { target, run: None, attachments, missed_log: MissedLog::default(), span: None }
+    }
+}
+
+impl<X: Target> Drive<X::Value> for Beat<X> {
+    fn poll(mut self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, cx: &mut Context<'_>) -> Progress {
+        self.as_mut().poll_conditions(host, cx);
+        let mut now = host.clock.now();
+        // One run a poll: whoever was woken by it, and everybody else, has a turn before the next.
+        let mut may_run = true;
+        let mut polled = false;
+        loop {
+            match host.shared.next_action(now, cx.waker(), may_run) {
+                Action::Run(tick) => self.as_mut().take_up(tick),
+                Action::Abort(cause) => self.as_mut().give_up(cause),
+                Action::Missed(batch) => {
+                    self.as_mut().project().missed_log.report(host.shared.name(), batch, now);
+                    continue;
+                }
+                Action::Stopped(reason) => return Progress::Ended(reason),
+                Action::Yield => return Progress::Yield,
+                Action::Wait { until, busy } if polled || !busy => return Progress::Sleep { until, busy },
+                Action::Wait { .. } => {}
+            }
+            polled = true;
+            if let Poll::Ready(end) = self.as_mut().poll_run(host, cx, &mut now) {
+                self.as_mut().finish(host, now, end);
+                may_run = false;
+            }
+        }
+    }
+
+    fn end(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, reason: StopReason) {
+        let this = self.project();
+        let name = host.shared.name();
+        *this.run = None;
+        if let Err(failure) = guarded(|| this.target.rest()) {
+            tracing::error!(timer = %name, "letting go of the target {failure}");
+        }
+        drop_quietly(std::mem::take(&mut this.attachments.stop_when));
+        tracing::debug!(timer = %name, ?reason, "timer ended");
+        if let Some(on_end) = &mut this.attachments.on_end {
+            let _scope = Scope::enter(host.me);
+            call_back(name, "on_end", || on_end(reason));
+        }
+    }
+}
+
+impl<X: Target> Beat<X> {
+    /// Drains the timer once one of its stop conditions has come true.
+    fn poll_conditions(self: Pin<&mut Self>, host: &Host<'_, X::Value>, cx: &mut Context<'_>) {
+        let conditions = &mut self.project().attachments.stop_when;
+        let met = conditions.iter_mut().any(|condition| match guarded(|| condition.as_mut().poll(cx)) {
+            Ok(poll) => poll.is_ready(),
+            Err(failure) => {
+                tracing::error!(timer = %host.shared.name(), "a stop condition {failure}");
+                true
+            }
+        });
+        if met {
+            drop_quietly(std::mem::take(conditions));
+            host.shared.command(|machine, now| machine.drain(now, StopReason::Condition, Duration::MAX));
+        }
+    }
+
+    fn take_up(self: Pin<&mut Self>, tick: Tick) {
+        *self.project().run = Some(InFlight { tick, begun: false, giving_up: None, last_chance: false });
+    }
+
+    fn give_up(self: Pin<&mut Self>, cause: AbortCause) {
+        if let Some(run) = self.project().run {
+            run.giving_up = Some(cause);
+            run.last_chance = cause == AbortCause::TimedOut;
+        }
+    }
+
+    /// Makes progress with the run, or with giving it up. Moves `now` on by what that took.
+    fn poll_run(
+        mut self: Pin<&mut Self>,
+        host: &mut Host<'_, X::Value>,
+        cx: &mut Context<'_>,
+        now: &mut Instant,
+    ) -> Poll<RunEnd<X::Value>> {
+        let Some(run) = *self.as_mut().project().run else { return Poll::Pending };
+        if run.giving_up.is_none() || run.last_chance {
+            if let Poll::Ready(end) = self.as_mut().poll_target(host, cx, now, run) {
+                return Poll::Ready(end);
+            }
+        }
+        match run.giving_up {
+            None => Poll::Pending,
+            Some(cause) => self.poll_abort(host, cx, now, cause),
+        }
+    }
+
+    fn poll_target(
+        mut self: Pin<&mut Self>,
+        host: &mut Host<'_, X::Value>,
+        cx: &mut Context<'_>,
+        now: &mut Instant,
+        run: InFlight,
+    ) -> Poll<RunEnd<X::Value>> {
+        let this = self.as_mut().project();
+        if let Some(run) = this.run {
+            (run.begun, run.last_chance) = (true, false);
+        }
+        let (span, mut target) = (this.span, this.target);
+        let step = {
+            let _scope = Scope::enter(host.me);
+            let _span = span.get_or_insert_with(|| new_span(host.shared.name())).enter();
+            guarded(|| {
+                if !run.begun {
+                    target.as_mut().begin(run.tick);
+                }
+                target.poll_run(cx)
+            })
+        };
+        let before = std::mem::replace(now, host.clock.now());
+        self.as_mut().report_blocked(host, now.saturating_since(before));
+        let end = match step {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(step)) => self.judge(run, before, *now, step),
+            Err(failure) => {
+                self.drop_run(host, cx);
+                RunEnd::Failed(failure)
+            }
+        };
+        Poll::Ready(end)
+    }
+
+    /// What a step means. One that ran past the time limit while it was being polled (a sync target, say)
+    /// could not be interrupted, but is over its limit all the same.
+    fn judge(
+        self: Pin<&mut Self>,
+        run: InFlight,
+        before: Instant,
+        now: Instant,
+        step: Step<X::Value>,
+    ) -> RunEnd<X::Value> {
+        if let Some(limit) = self.project().attachments.run_timeout {
+            let deadline = run.tick.started() + limit;
+            if before < deadline && now >= deadline {
+                drop_quietly(step);
+                return RunEnd::Failed(Failure::TimedOut(limit));
+            }
+        }
+        match step {
+            Step::Value(value) => RunEnd::Delivered(value),
+            Step::Failed(error) => RunEnd::Failed(Failure::from_error(error)),
+            Step::Exhausted => RunEnd::Exhausted,
+        }
+    }
+
+    fn poll_abort(
+        self: Pin<&mut Self>,
+        host: &mut Host<'_, X::Value>,
+        cx: &mut Context<'_>,
+        now: &mut Instant,
+        cause: AbortCause,
+    ) -> Poll<RunEnd<X::Value>> {
+        let this = self.project();
+        let given_up = {
+            let _scope = Scope::enter(host.me);
+            guarded(|| this.target.poll_abort(cx))
+        };
+        *now = host.clock.now();
+        match given_up {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(failure) => tracing::error!(timer = %host.shared.name(), "a run that was given up {failure}"),
+        }
+        Poll::Ready(match (cause, this.attachments.run_timeout) {
+            (AbortCause::TimedOut, Some(limit)) => RunEnd::Failed(Failure::TimedOut(limit)),
+            _ => RunEnd::Aborted,
+        })
+    }
+
+    /// Drops what a panic left of a run.
+    fn drop_run(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, cx: &mut Context<'_>) {
+        let target = self.project().target;
+        let _scope = Scope::enter(host.me);
+        if let Err(failure) = guarded(|| target.poll_abort(cx)) {
+            tracing::error!(timer = %host.shared.name(), "dropping a panicked run {failure}");
+        }
+    }
+
+    fn report_blocked(self: Pin<&mut Self>, host: &Host<'_, X::Value>, took: Duration) {
+        if took >= self.project().attachments.blocked_after {
+            host.shared.count_blocked();
+            tracing::warn!(timer = %host.shared.name(), ?took, "a run blocked its thread");
+        }
+    }
+
+    fn finish(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, now: Instant, end: RunEnd<X::Value>) {
+        let this = self.project();
+        let Some(run) = this.run.take() else { return };
+        if let RunEnd::Failed(failure) = &end {
+            let name = host.shared.name();
+            tracing::error!(timer = %name, run = run.tick.run, %failure, "run failed");
+            if let Some(on_failure) = &mut this.attachments.on_failure {
+                let _scope = Scope::enter(host.me);
+                call_back(name, "on_failure", || on_failure(failure));
+            }
+        }
+        host.shared.finish(now, &run.tick, end);
+    }
+}
+
+fn new_span(name: &Name) -> Span {
+    tracing::info_span!("timer", %name)
+}
+
+pin_project! {
+    /// The future that tokio runs for a timer.
+    pub(crate) struct BeatTask<V>
+    where
+        V: Send,
+        V: Sync,
+        V: 'static,
+    {
+        shared: Arc<Shared<V>>,
+        me: Option<Arc<dyn Control>>,
+        clock: Clock,
+        beat: Option<Pin<Box<dyn Drive<V>>>>,
+        seen_thread: bool,
+        #[pin]
+        alarm: Alarm,
+    }
+
+    impl<V> PinnedDrop for BeatTask<V>
+    where
+        V: Send,
+        V: Sync,
+        V: 'static,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Still here: the runtime let go of the task before the timer had ended.
+            if let (Some(beat), Some(reason)) = (this.beat.take(), this.shared.abandon()) {
+                end_and_park(this.shared, this.clock, this.me, beat, reason);
+            }
+        }
+    }
+}
+
+/// Starts a timer on the runtime that this is called in.
+pub(crate) fn spawn<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>) -> Result<(), Error> {
+    let alarm = Alarm::new().ok_or_else(|| Error::NoRuntime { name: shared.name().clone() })?;
+    let (beat, clock) = shared.launch()?;
+    let runtime = clock.runtime().clone();
+    let me: Arc<dyn Control> = shared.clone();
+    let (me, beat) = (Some(me), Some(beat));
+    let task = BeatTask { shared: shared.clone(), me, clock, beat, seen_thread: false, alarm };
+    #[cfg(tokio_unstable)]
+    {
+        let name = format!("timer:{}", shared.name());
+        if tokio::task::Builder::new().name(&name).spawn_on(task, &runtime).is_err() {
+            tracing::error!(timer = %shared.name(), "tokio did not take the task");
+        }
+    }
+    #[cfg(not(tokio_unstable))]
+    drop(runtime.spawn(task));
+    Ok(())
+}
+
+impl<V: Send + Sync + 'static> Future for BeatTask<V> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if !std::mem::replace(this.seen_thread, true) {
+            this.shared.driven_by_this_thread();
+        }
+        loop {
+            let Some(beat) = this.beat else { return Poll::Ready(()) };
+            let mut host = Host { shared: this.shared, clock: this.clock, me: this.me };
+            match beat.as_mut().poll(&mut host, cx) {
+                Progress::Sleep { until: None, .. } => return Poll::Pending,
+                Progress::Sleep { until: Some(until), busy } => {
+                    // The clock decides what is due, not the alarm: after it rang, look again.
+                    ready!(this.alarm.as_mut().poll_until(this.clock, until, busy, cx));
+                }
+                Progress::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Progress::Ended(reason) => {
+                    this.shared.announce_end(reason);
+                    if let Some(beat) = this.beat.take() {
+                        end_and_park(this.shared, this.clock, this.me, beat, reason);
+                    }
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+}
+
+/// Announces the end, then leaves the beat where the next start finds it.
+fn end_and_park<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    clock: &Clock,
+    me: &mut Option<Arc<dyn Control>>,
+    mut beat: Pin<Box<dyn Drive<V>>>,
+    reason: StopReason,
+) {
+    beat.as_mut().end(&mut Host { shared, clock, me }, reason);
+    shared.close(Some(beat));
+}

@@ -1,0 +1,344 @@
+//! Timers that start and stop together.
+//!
+//! # Locks
+//!
+//! The group's lock guards the list of members. Nothing of a member is called under it but the start of
+//! an added timer, which takes that timer's own lock after the group's; no timer knows its group, so the
+//! order cannot be reversed.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use everbeat_core::StopReason;
+
+use crate::any::{AnyTimer, AnyValue, BoxFuture};
+use crate::error::Error;
+use crate::pending::Shutdown;
+
+/// Timers that are started, stopped and waited for together. Cheap to clone; all clones are one group.
+///
+/// Requests go to all members at once and the answers come in the order of the members. When the last
+/// clone is dropped, its handles of the members are dropped with it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// use everbeat::{Group, Timer};
+/// use std::time::Duration;
+///
+/// let caches = Group::named("caches");
+/// caches.add(Timer::every(Duration::from_secs(5)).name("rates").build(|| async { 1.1 })?)?;
+/// caches.add(Timer::every(Duration::from_secs(60)).name("users").build(|| async { vec!["you"] })?)?;
+/// caches.start()?;
+/// caches.wait_hits(1).await.all()?; // every cache is warm
+/// for (timer, value) in caches.trigger().await.all()? {
+///     println!("{}: {}", timer.name(), value.is::<f64>());
+/// }
+/// caches.shutdown(Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Group {
+    inner: Arc<Mutex<Inner>>,
+    name: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    members: Vec<AnyTimer>,
+    active: bool,
+}
+
+impl Group {
+    /// An empty group.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty group with a name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// The name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Adds a timer. A group that was started starts it too, unless it runs already. A timer that is a
+    /// member already is not added again.
+    ///
+    /// # Errors
+    /// The start of the timer failed; it was not added.
+    pub fn add(&self, timer: impl Into<AnyTimer>) -> Result<(), Error> {
+        let timer = timer.into();
+        let mut inner = self.lock();
+        if inner.members.iter().any(|member| member.same_timer(&timer)) {
+            return Ok(());
+        }
+        if inner.active && !timer.is_running() {
+            timer.start()?;
+        }
+        inner.members.push(timer);
+        Ok(())
+    }
+
+    /// Takes a timer out and returns whether it was a member. It goes on as it is.
+    pub fn remove(&self, timer: impl Into<AnyTimer>) -> bool {
+        let timer = timer.into();
+        let mut inner = self.lock();
+        let place = inner.members.iter().position(|member| member.same_timer(&timer));
+        let removed = place.map(|place| inner.members.remove(place));
+        drop(inner);
+        removed.is_some()
+    }
+
+    /// Starts all members, in order. If one of them cannot be started, those that this call has started
+    /// are cancelled again.
+    ///
+    /// # Errors
+    /// That of the member that could not be started. [`Error::AlreadyRunning`] if one runs already.
+    pub fn start(&self) -> Result<(), Error> {
+        let members = self.members();
+        for (started, member) in members.iter().enumerate() {
+            if let Err(error) = member.start() {
+                for member in &members[..started] {
+                    drop(member.cancel());
+                }
+                return Err(error);
+            }
+        }
+        self.lock().active = true;
+        Ok(())
+    }
+
+    /// Cancels all members at once; see [`Timer::cancel`](crate::Timer::cancel).
+    pub fn cancel(&self) -> Together<StopReason> {
+        self.lock().active = false;
+        self.ask(AnyTimer::cancel)
+    }
+
+    /// Shuts all members down at once; see [`Timer::shutdown`](crate::Timer::shutdown). The grace period
+    /// is the same for all.
+    pub fn shutdown(&self, grace: Duration) -> Together<Shutdown> {
+        self.lock().active = false;
+        self.ask(|member| member.shutdown(grace))
+    }
+
+    /// Triggers all members and waits for all values.
+    pub fn trigger(&self) -> Together<Result<AnyValue, Error>> {
+        self.ask(AnyTimer::trigger)
+    }
+
+    /// Waits until every member has ticked `count` times in all.
+    pub fn wait_hits(&self, count: u64) -> Together<Result<(), Error>> {
+        self.ask(|member| member.wait_hits(count))
+    }
+
+    /// Waits for this many further ticks of every member.
+    pub fn wait_more(&self, hits: u64) -> Together<Result<(), Error>> {
+        self.ask(|member| member.wait_more(hits))
+    }
+
+    /// Waits until every member has ended.
+    pub fn wait(&self) -> Together<Result<StopReason, Error>> {
+        self.ask(AnyTimer::wait)
+    }
+
+    /// Whether the group was started and every member runs. An empty group does not.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let members = self.members();
+        self.lock().active && !members.is_empty() && members.iter().all(AnyTimer::is_running)
+    }
+
+    /// The members, in order.
+    #[must_use]
+    pub fn members(&self) -> Vec<AnyTimer> {
+        self.lock().members.clone()
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().members.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this timer is a member.
+    #[must_use]
+    pub fn contains(&self, timer: impl Into<AnyTimer>) -> bool {
+        let timer = timer.into();
+        self.members().iter().any(|member| member.same_timer(&timer))
+    }
+
+    fn ask<O: Unpin>(&self, question: impl Fn(&AnyTimer) -> BoxFuture<O>) -> Together<O> {
+        let members = self.members().into_iter();
+        let seats = members.map(|timer| Seat { answer: Answer::Pending(question(&timer)), timer });
+        Together { seats: seats.collect() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IntoIterator for &Group {
+    type Item = AnyTimer;
+    type IntoIter = std::vec::IntoIter<AnyTimer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.members().into_iter()
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).field("members", &self.members()).finish()
+    }
+}
+
+/// A request to all members of a [`Group`]. It was made when this was created; awaiting it gives the
+/// [`Answers`].
+#[must_use = "the request is made already, but this is what waits for the answers"]
+pub struct Together<O> {
+    seats: Vec<Seat<O>>,
+}
+
+struct Seat<O> {
+    timer: AnyTimer,
+    answer: Answer<O>,
+}
+
+enum Answer<O> {
+    Pending(BoxFuture<O>),
+    Here(O),
+    Taken,
+}
+
+impl<O> Seat<O> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Answer::Pending(answer) = &mut self.answer {
+            let Poll::Ready(answer) = answer.as_mut().poll(cx) else { return false };
+            self.answer = Answer::Here(answer);
+        }
+        true
+    }
+
+    fn take(&mut self) -> Option<(AnyTimer, O)> {
+        match std::mem::replace(&mut self.answer, Answer::Taken) {
+            Answer::Here(answer) => Some((self.timer.clone(), answer)),
+            Answer::Pending(_) | Answer::Taken => None,
+        }
+    }
+}
+
+impl<O: Unpin> Future for Together<O> {
+    type Output = Answers<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answers<O>> {
+        std::task::ready!(self.poll_seats(cx));
+        Poll::Ready(Answers(self.seats.iter_mut().filter_map(Seat::take).collect()))
+    }
+}
+
+impl<O> Together<O> {
+    /// Asks every member that has not answered yet; no short circuit, so that each knows the waker.
+    fn poll_seats(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = true;
+        for seat in &mut self.seats {
+            ready &= seat.poll(cx);
+        }
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<O: Unpin> Together<O> {
+    /// Waits for the whole group at most this long. A member that has not answered by then is in the
+    /// answers with [`Error::Timeout`]; what was asked of it stands.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its time driver enabled.
+    pub async fn timeout(mut self, limit: Duration) -> Answers<Result<O::Value, Error>>
+    where
+        O: crate::pending::Answer,
+    {
+        // Whether it went well shows in the seats.
+        let _ = tokio::time::timeout(limit, std::future::poll_fn(|cx| self.poll_seats(cx))).await;
+        let answers = self.seats.iter_mut().map(|seat| {
+            let timeout = || Error::Timeout { name: seat.timer.name().clone(), after: limit };
+            match std::mem::replace(&mut seat.answer, Answer::Taken) {
+                Answer::Here(answer) => (seat.timer.clone(), answer.into_result()),
+                Answer::Pending(_) | Answer::Taken => (seat.timer.clone(), Err(timeout())),
+            }
+        });
+        Answers(answers.collect())
+    }
+}
+
+impl<O> fmt::Debug for Together<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Together").field("members", &self.seats.len()).finish()
+    }
+}
+
+/// What each member of a group answered, in the order of the members.
+#[derive(Debug)]
+pub struct Answers<O>(Vec<(AnyTimer, O)>);
+
+impl<O> Answers<O> {
+    /// The answers with the timers that gave them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<(AnyTimer, O)> {
+        self.0
+    }
+
+    /// The answers with the timers that gave them.
+    pub fn iter(&self) -> impl Iterator<Item = (&AnyTimer, &O)> {
+        self.0.iter().map(|(timer, answer)| (timer, answer))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Answers<Result<T, Error>> {
+    /// All values, or the first failure.
+    ///
+    /// # Errors
+    /// That of the first member that failed.
+    pub fn all(self) -> Result<Vec<(AnyTimer, T)>, Error> {
+        self.0.into_iter().map(|(timer, answer)| answer.map(|value| (timer, value))).collect()
+    }
+}
+
+impl<O> IntoIterator for Answers<O> {
+    type Item = (AnyTimer, O);
+    type IntoIter = std::vec::IntoIter<(AnyTimer, O)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,317 @@
+//! The handle of a timer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everbeat_core::StopReason;
+
+use crate::any::Count;
+use crate::builder::Builder;
+use crate::driver;
+use crate::error::Error;
+use crate::feed::FeedBuilder;
+use crate::name::Name;
+use crate::pending::{self, Pending, Shutdown};
+use crate::shared::Shared;
+use crate::stats::Stats;
+
+/// A recurring timer and everything that can be done with it. Made by [`Timer::every`].
+///
+/// A handle is cheap to clone and can be used from any thread. Commands take effect when they are called,
+/// not when what they return is awaited; none of them blocks. Dropping the last handle asks the timer to
+/// stop after its current run; [`detach`](Self::detach) lets it live on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// use everbeat::Timer;
+/// use std::time::Duration;
+///
+/// let mut loaded = 0;
+/// let cache = Timer::every(Duration::from_secs(30)).start(move || {
+///     loaded += 1;
+///     async move { loaded } // fetch something
+/// })?;
+/// cache.wait_hits(1).await?; // serve nothing before the first success
+/// assert_eq!(cache.latest().as_deref(), Some(&1));
+/// assert_eq!(*cache.trigger().await?, 2); // a run that started after this call
+/// cache.cancel().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # From inside a run
+///
+/// A target or a callback may call anything on its own timer (see [`current`](crate::current())). What
+/// would wait for its own run answers at once: a stop takes effect when the run returns or next awaits,
+/// and waiting for a later run is refused with [`Error::InsideRun`].
+pub struct Timer<V: Send + Sync + 'static> {
+    shared: Arc<Shared<V>>,
+}
+
+impl Timer<()> {
+    /// A timer with this period. It runs at a fixed delay, without jitter or limits, unless the builder
+    /// is told otherwise. A period of zero means "as often as possible".
+    #[track_caller]
+    pub fn every(period: Duration) -> Builder {
+        Builder::new(period)
+    }
+}
+
+/// Control.
+impl<V: Send + Sync + 'static> Timer<V> {
+    /// Starts a timer that was built and not started, or has ended, on the tokio runtime that this is
+    /// called in. A restart has a fresh schedule; run numbers and counts go on.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions and
+    /// has been started before; [`Error::NoRuntime`].
+    pub fn start(&self) -> Result<(), Error> {
+        driver::spawn(&self.shared)
+    }
+
+    /// Stops it now: no further run starts, the current one is given up at the await where it is. The
+    /// answer comes when nothing of the run is left and the callback for the end has been called.
+    /// Idempotent; on a timer that has ended, the answer is why.
+    ///
+    /// The request is made by the call. Dropping the answer does not take it back.
+    pub fn cancel(&self) -> Pending<V, StopReason> {
+        self.shared.command(|machine, now| machine.cancel(now));
+        pending::for_stop(&self.shared)
+    }
+
+    /// Stops it gently: no further run starts, the current one may finish within `grace`, and is given
+    /// up after that. The answer tells which of the two it was.
+    pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
+        self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        pending::for_stop(&self.shared)
+    }
+
+    /// Asks it to stop after the current run, however long that takes, without waiting for it.
+    pub fn request_stop(&self) {
+        self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, Duration::MAX));
+    }
+
+    /// Asks for a run now and waits for its value: that of a run which started at or after this call. If
+    /// a run is in flight, one more follows it at once and serves everybody who asked meanwhile.
+    ///
+    /// Afterwards a fixed-delay timer waits a period from the end of that run; a fixed-rate timer goes on
+    /// from that run, unless it was built with [`keep_phase`](Builder::keep_phase). Works while paused.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if that run fails; [`Error::NotRunning`]; [`Error::Stopped`] if the timer ends
+    /// before the run.
+    pub fn trigger(&self) -> Pending<V, Result<Arc<V>, Error>> {
+        pending::for_run(&self.shared, self.shared.queue_trigger())
+    }
+
+    /// Gives it another period, from the next wait on. A fixed-rate timer counts on from its last
+    /// scheduled tick: no gap and no burst, at any age.
+    pub fn set_period(&self, period: Duration) {
+        self.shared.command(|machine, now| machine.set_period(now, period, false));
+    }
+
+    /// Gives it another period, for the wait in progress too: the next tick is due a new period after
+    /// the last one, or now if that has passed.
+    pub fn rearm(&self, period: Duration) {
+        self.shared.command(|machine, now| machine.set_period(now, period, true));
+    }
+
+    /// Suspends the schedule. Slots that pass are skipped; the current run goes on, and triggers run.
+    pub fn pause(&self) {
+        self.shared.command(|machine, _| machine.pause());
+    }
+
+    /// Takes the schedule up again at the next slot, without a burst.
+    pub fn resume(&self) {
+        self.shared.command(|machine, now| machine.resume(now));
+    }
+
+    /// Lets it live on without a handle, until it ends by itself or its runtime goes away.
+    pub fn detach(self) {
+        self.shared.detach();
+    }
+
+    /// A handle that does not keep the timer going.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakTimer<V> {
+        WeakTimer { shared: self.shared.clone() }
+    }
+}
+
+/// Waiting.
+impl<V: Send + Sync + 'static> Timer<V> {
+    /// The result of the next run to end. A consumer that is busy in between misses runs; see
+    /// [`subscribe`](Self::subscribe) for all of them.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if that run fails; [`Error::NotRunning`]; [`Error::Stopped`] if the timer ends
+    /// first. For a timer that a failure has ended: that failure.
+    pub fn join(&self) -> Pending<V, Result<Arc<V>, Error>> {
+        pending::for_run(&self.shared, self.shared.queue_join())
+    }
+
+    /// Waits until it has ticked `count` times in all, failures not counted; at once if it has. A timer
+    /// that ends with exactly this count satisfies it.
+    ///
+    /// # Errors
+    /// The timer does not run or ends before it gets there: [`Error::Stopped`], [`Error::NotRunning`], or
+    /// [`Error::Failed`] if a failure ended it.
+    pub fn wait_hits(&self, count: u64) -> Pending<V, Result<(), Error>> {
+        pending::for_hits(&self.shared, self.shared.queue_hits(|_| count))
+    }
+
+    /// Waits for this many further ticks, counted from the call.
+    ///
+    /// # Errors
+    /// As [`wait_hits`](Self::wait_hits).
+    pub fn wait_more(&self, hits: u64) -> Pending<V, Result<(), Error>> {
+        pending::for_hits(&self.shared, self.shared.queue_hits(|now| Count::More(hits).target(now)))
+    }
+
+    /// Waits until the timer has ended and its callback has been called; at once if it has.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a failure ended it; [`Error::NotRunning`] if it was never started.
+    pub fn wait(&self) -> Pending<V, Result<StopReason, Error>> {
+        pending::for_end(&self.shared)
+    }
+
+    /// Waits for the end at most this long. That it still runs then is no error: `None`.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub async fn wait_at_most(&self, limit: Duration) -> Result<Option<StopReason>, Error> {
+        match self.wait().timeout(limit).await {
+            Err(Error::Timeout { .. }) => Ok(None),
+            ended => ended.map(Some),
+        }
+    }
+
+    /// Every tick from now on, in order, in a buffer of its own. See [`Feed`](crate::Feed).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use everbeat::Timer;
+    /// # use std::time::Duration;
+    /// let counter = Timer::every(Duration::ZERO).start(1..=5)?;
+    /// let mut feed = counter.subscribe().bounded(3).open()?;
+    /// counter.wait().await?;
+    /// assert_eq!(feed.dropped_count(), 2);
+    /// while let Some(number) = feed.next().await {
+    ///     println!("{}", number?); // 3, 4, 5
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn subscribe(&self) -> FeedBuilder<'_, V> {
+        FeedBuilder::new(&self.shared)
+    }
+}
+
+/// Figures: none of these waits, from whichever thread.
+impl<V: Send + Sync + 'static> Timer<V> {
+    /// The newest value; `None` before the first.
+    #[must_use]
+    pub fn latest(&self) -> Option<Arc<V>> {
+        self.shared.read(|state| state.latest.clone())
+    }
+
+    /// When the newest value was delivered.
+    #[must_use]
+    pub fn last_tick_at(&self) -> Option<Instant> {
+        self.shared.read(|state| state.clock.as_ref()?.to_std(state.last_tick?))
+    }
+
+    /// How many values it has delivered, over all starts. During the n-th run this reads n − 1.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.shared.read(|state| state.hits)
+    }
+
+    /// Whether it was started and has not ended.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.shared.read(|state| state.machine.is_running())
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.shared.read(|state| state.machine.is_paused())
+    }
+
+    /// The period in force.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.shared.read(|state| state.machine.schedule().period())
+    }
+
+    /// What it is called: the name it was given, else the place in the source where it was built.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.shared.name()
+    }
+
+    /// Everything that is counted and measured.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.shared)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared<V>>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<V>> {
+        &self.shared
+    }
+}
+
+impl<V: Send + Sync + 'static> Clone for Timer<V> {
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for Timer<V> {
+    fn drop(&mut self) {
+        self.shared.release_handle();
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for Timer<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Timer");
+        debug.field("name", self.name()).field("period", &self.period());
+        debug.field("running", &self.is_running()).field("hits", &self.hits()).finish()
+    }
+}
+
+/// A handle that does not keep its timer going. Made by [`Timer::downgrade`].
+pub struct WeakTimer<V: Send + Sync + 'static> {
+    shared: Arc<Shared<V>>,
+}
+
+impl<V: Send + Sync + 'static> WeakTimer<V> {
+    /// A full handle, if there still is one, or if the timer was detached.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Timer<V>> {
+        self.shared.revive_handle().then(|| Timer { shared: self.shared.clone() })
+    }
+}
+
+impl<V: Send + Sync + 'static> Clone for WeakTimer<V> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for WeakTimer<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakTimer").field("name", self.shared.name()).finish()
+    }
+}

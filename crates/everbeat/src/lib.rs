@@ -1,0 +1,124 @@
+//! Recurring work inside a process: timers that do not drift, do not burst, can be cancelled cleanly,
+//! tested without sleeping, and watched.
+//!
+//! ```
+//! use everbeat::{OnError, Timer};
+//! use std::time::Duration;
+//!
+//! # async fn fetch() -> std::io::Result<Vec<u8>> { Ok(vec![1]) }
+//! #[tokio::main]
+//! async fn main() -> Result<(), everbeat::Error> {
+//!     let cache = Timer::every(Duration::from_secs(5))
+//!         .fixed_rate()
+//!         .run_timeout(Duration::from_secs(3))
+//!         .on_error(OnError::backoff(Duration::from_secs(1), Duration::from_secs(60)))
+//!         .name("cache")
+//!         .start(|| async { fetch().await })?;
+//!
+//!     cache.wait_hits(1).await?; // serve nothing before the first success
+//!     let _rows = cache.latest(); // never blocks
+//!     let _fresh = cache.trigger().await?; // a run that started after this call
+//!     cache.shutdown(Duration::from_secs(5)).await; // let the current run finish
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`Timer::every`] and [`Builder`]: periods, modes, limits and policies.
+//! - [`IntoTarget`] and [`Outcome`]: what can be run, and what a run may return.
+//! - [`Timer`]: control, waiting, figures.
+//! - [`Feed`]: every tick for a consumer with its own pace. [`Ticks`]: a schedule without a target.
+//! - [`Group`]: timers that start and stop together.
+//! - [`testing`]: clocks for tests.
+//! - [`core`]: the machine that decides, for drivers of your own.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | period | the nominal time between slots |
+//! | slot | an index on the grid: slot k of a fixed-rate timer is due at anchor + k × period |
+//! | run | one execution of the target |
+//! | tick | one delivered firing; a *hit* once its value was delivered |
+//! | lateness | actual start − scheduled time, never negative |
+//! | missed | a slot that passed before it could run; *skipped* if it never runs |
+//! | drain | let the current run finish and start no other |
+//! | cancel | give the current run up |
+//!
+//! # Features
+//!
+//! - `tokio` (default): timers on a tokio runtime.
+//! - `macros` (default): the attribute [`every`](macro@every).
+//! - `testing`: the clocks for tests; turns on tokio's `test-util`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+pub use everbeat_core as core;
+pub use everbeat_core::{
+    Backoff, Cause, Histogram, Missed, MissedBatch, Mode, OnError, Overflow, Ratio, ScheduleError, Skipped,
+    StopReason, Summary, Tick,
+};
+
+#[cfg(feature = "tokio")]
+mod any;
+#[cfg(feature = "tokio")]
+mod block;
+#[cfg(feature = "tokio")]
+mod builder;
+#[cfg(feature = "tokio")]
+mod clock;
+#[cfg(feature = "tokio")]
+mod current;
+#[cfg(feature = "tokio")]
+mod driver;
+#[cfg(feature = "tokio")]
+mod error;
+#[cfg(feature = "tokio")]
+mod feed;
+#[cfg(feature = "tokio")]
+mod group;
+#[cfg(feature = "tokio")]
+mod guard;
+#[cfg(feature = "tokio")]
+mod handle;
+#[cfg(feature = "tokio")]
+mod log;
+#[cfg(feature = "tokio")]
+mod name;
+#[cfg(feature = "tokio")]
+mod outcome;
+#[cfg(feature = "tokio")]
+mod pending;
+#[cfg(feature = "tokio")]
+mod shared;
+#[cfg(feature = "tokio")]
+mod stats;
+#[cfg(feature = "tokio")]
+mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "tokio")]
+mod ticks;
+#[cfg(feature = "tokio")]
+mod waiters;
+
+#[cfg(feature = "macros")]
+pub use everbeat_macros as _;
+
+#[cfg(feature = "tokio")]
+pub use crate::{
+    any::{AnyTimer, AnyValue, BoxFuture},
+    builder::{Builder, IntoPolicy, Value as TargetValue},
+    current::current,
+    error::{BoxError, Error, Failure},
+    feed::{Feed, FeedBuilder, FeedCloser},
+    group::{Answers, Group, Together},
+    handle::{Timer, WeakTimer},
+    name::Name,
+    outcome::{Outcome, Plain, Value},
+    pending::{Answer, Pending, Shutdown},
+    stats::Stats,
+    target::{IntoTarget, Offload, Step, Target, offload},
+    ticks::Ticks,
+};

@@ -1,0 +1,64 @@
+//! What goes to the log, and how often.
+
+use std::time::Duration;
+
+use everbeat_core::{Instant, MissedBatch};
+
+use crate::feed::Line;
+use crate::name::Name;
+
+/// At most one line of a kind per timer in this time; the counters miss nothing.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Permits one message, then none for [`QUIET`].
+#[derive(Debug, Default)]
+pub(crate) struct RateLimit {
+    quiet_until: Option<Instant>,
+}
+
+impl RateLimit {
+    pub(crate) fn permits(&mut self, now: Instant) -> bool {
+        let permitted = self.quiet_until.is_none_or(|until| now >= until);
+        if permitted {
+            self.quiet_until = Some(now + QUIET);
+        }
+        permitted
+    }
+}
+
+/// Missed batches of one timer: one line each, or one for all that came in a quiet time.
+#[derive(Debug, Default)]
+pub(crate) struct MissedLog {
+    limit: RateLimit,
+    untold: u64,
+}
+
+impl MissedLog {
+    pub(crate) fn report(&mut self, timer: &Name, batch: MissedBatch, now: Instant) {
+        self.untold = self.untold.saturating_add(batch.missed);
+        if self.limit.permits(now) {
+            let missed = std::mem::take(&mut self.untold);
+            tracing::warn!(timer = %timer, missed, late = ?batch.late, "slots missed");
+        }
+    }
+}
+
+pub(crate) fn feed_losses<V>(timer: &Name, line: &Line<V>) {
+    let lost = line.take_untold_losses();
+    if lost > 0 {
+        tracing::warn!(timer = %timer, feed = line.name(), lost, "a slow consumer lost values");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s4_one_message_then_quiet() {
+        let mut limit = RateLimit::default();
+        let permitted: Vec<_> =
+            (0..25).filter(|&s| limit.permits(Instant::ORIGIN + Duration::from_secs(s))).collect();
+        assert_eq!(permitted, [0, 10, 20]);
+    }
+}

@@ -1,0 +1,283 @@
+//! Waiting for a timer: one future for all that can be waited for.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use everbeat_core::StopReason;
+
+use crate::block;
+use crate::current::is_inside;
+use crate::error::Error;
+use crate::name::Name;
+use crate::shared::Shared;
+use crate::waiters::{Place, Reply};
+
+/// Something that a timer was asked for. The request was made when this was created, and stands even if
+/// this is dropped; awaiting it only waits for the answer.
+///
+/// # Cancel safety
+/// Cancel safe. Dropping it gives up the place in the line, disturbs no other waiter, and loses nothing
+/// that the timer delivers elsewhere.
+#[must_use = "the request is made already, but this is what waits for its answer"]
+pub struct Pending<V: Send + Sync + 'static, O> {
+    shared: Arc<Shared<V>>,
+    place: Option<Place>,
+    answer: Option<O>,
+    meaning: Meaning<V, O>,
+}
+
+/// How a reply is put to whoever asked.
+struct Meaning<V, O> {
+    reply: fn(&Name, Reply<V>) -> O,
+    /// What a run is told that would wait for its own timer. `None`: it may wait.
+    inside: fn(&Shared<V>) -> O,
+}
+
+impl<V, O> Clone for Meaning<V, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V, O> Copy for Meaning<V, O> {}
+
+/// The answer to a wait, told apart from an error of the wait itself.
+pub trait Answer {
+    /// What was waited for.
+    type Value;
+
+    /// The value, or why there is none.
+    ///
+    /// # Errors
+    /// The wait failed.
+    fn into_result(self) -> Result<Self::Value, Error>;
+}
+
+impl<T> Answer for Result<T, Error> {
+    type Value = T;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+impl Answer for StopReason {
+    type Value = Self;
+
+    fn into_result(self) -> Result<Self, Error> {
+        Ok(self)
+    }
+}
+
+impl Answer for Shutdown {
+    type Value = Self;
+
+    fn into_result(self) -> Result<Self, Error> {
+        Ok(self)
+    }
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// The last run ended by itself, or there was none.
+    Drained,
+    /// The last run was given up: at the end of the grace period, or by a cancel.
+    Cancelled,
+}
+
+impl From<StopReason> for Shutdown {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Cancelled | StopReason::GraceExpired | StopReason::Abandoned => Self::Cancelled,
+            _ => Self::Drained,
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
+    /// Waits at most this long.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when the time is over; the request itself stands. Else as the wait itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its time driver enabled.
+    pub async fn timeout(self, limit: Duration) -> Result<O::Value, Error> {
+        let name = self.shared.name().clone();
+        match tokio::time::timeout(limit, self).await {
+            Ok(answer) => answer.into_result(),
+            Err(_) => Err(Error::Timeout { name, after: limit }),
+        }
+    }
+
+    /// Blocks the thread until the answer is there, at most this long. For threads that run no async
+    /// code: a signal handler's thread, a sync request handler, `spawn_blocking`.
+    ///
+    /// # Errors
+    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs: that of its single-threaded
+    /// runtime, or one on which a run of the timer is calling. [`Error::Timeout`] when the time is over;
+    /// the request itself stands. Else as the wait itself.
+    pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
+        let name = self.shared.name().clone();
+        if self.answer.is_none() && self.shared.needs_this_thread() {
+            let advice = "await it, or block on another thread";
+            return Err(Error::ThreadsafeDispatch { name, advice });
+        }
+        match block::on(self, timeout) {
+            Some(answer) => answer.into_result(),
+            None => Err(Error::Timeout { name, after: timeout }),
+        }
+    }
+}
+
+// Nothing in it is pinned: the answer is only moved.
+impl<V: Send + Sync + 'static, O> Unpin for Pending<V, O> {}
+
+impl<V: Send + Sync + 'static, O> Future for Pending<V, O> {
+    type Output = O;
+
+    /// # Panics
+    /// When polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
+        let this = self.get_mut();
+        if let Some(answer) = this.answer.take() {
+            return Poll::Ready(answer);
+        }
+        let place = this.place.expect("a wait that is over is not polled again");
+        let polled = this.shared.poll_reply(place, cx);
+        if polled.is_pending() && is_inside(Arc::as_ptr(&this.shared).cast()) {
+            return Poll::Ready((this.meaning.inside)(&this.shared));
+        }
+        let reply = ready!(polled);
+        this.place = None;
+        Poll::Ready((this.meaning.reply)(this.shared.name(), reply))
+    }
+}
+
+impl<V: Send + Sync + 'static, O> Drop for Pending<V, O> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.shared.forget(place);
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, O> fmt::Debug for Pending<V, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = self.place.is_none();
+        f.debug_struct("Pending").field("timer", self.shared.name()).field("over", &over).finish()
+    }
+}
+
+/// The result of a run.
+pub(crate) fn for_run<V>(
+    shared: &Arc<Shared<V>>,
+    place: Result<Place, Error>,
+) -> Pending<V, Result<Arc<V>, Error>>
+where
+    V: Send + Sync + 'static,
+{
+    let reply = |name: &Name, reply| match reply {
+        Reply::Value(value) => Ok(value),
+        other => Err(without_value(name, other)),
+    };
+    Pending::seated(shared, place, Meaning { reply, inside: inside_run })
+}
+
+/// A hit count.
+pub(crate) fn for_hits<V>(
+    shared: &Arc<Shared<V>>,
+    place: Result<Option<Place>, Error>,
+) -> Pending<V, Result<(), Error>>
+where
+    V: Send + Sync + 'static,
+{
+    let reply = |name: &Name, reply| match reply {
+        Reply::Reached => Ok(()),
+        other => Err(without_value(name, other)),
+    };
+    let meaning = Meaning { reply, inside: inside_run };
+    match place {
+        Ok(None) => Pending::answered(shared, Ok(()), meaning),
+        Ok(Some(place)) => Pending::seated(shared, Ok(place), meaning),
+        Err(error) => Pending::seated(shared, Err(error), meaning),
+    }
+}
+
+/// The end of the timer, as news.
+pub(crate) fn for_end<V>(shared: &Arc<Shared<V>>) -> Pending<V, Result<StopReason, Error>>
+where
+    V: Send + Sync + 'static,
+{
+    let reply = |name: &Name, reply| match reply {
+        Reply::Ended(reason) => Ok(reason),
+        other => Err(without_value(name, other)),
+    };
+    let never_started = |name: &Name| Err(Error::NotRunning { name: name.clone() });
+    Pending::ending(shared, Meaning { reply, inside: inside_run }, never_started)
+}
+
+/// The end of the timer, as the consequence of a command.
+pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>) -> Pending<V, O>
+where
+    V: Send + Sync + 'static,
+    O: From<StopReason>,
+{
+    let reply = |_: &Name, reply| match reply {
+        Reply::Ended(reason) => O::from(reason),
+        _ => O::from(StopReason::Failed),
+    };
+    let inside = |shared: &Shared<V>| {
+        O::from(shared.read(|state| state.machine.stop_reason()).unwrap_or(StopReason::Cancelled))
+    };
+    Pending::ending(shared, Meaning { reply, inside }, |_| O::from(StopReason::Drained))
+}
+
+impl<V: Send + Sync + 'static, O> Pending<V, O> {
+    fn answered(shared: &Arc<Shared<V>>, answer: O, meaning: Meaning<V, O>) -> Self {
+        Self { shared: shared.clone(), place: None, answer: Some(answer), meaning }
+    }
+
+    /// Waits for the end; an end in the past is the answer at once.
+    fn ending(shared: &Arc<Shared<V>>, meaning: Meaning<V, O>, never_started: fn(&Name) -> O) -> Self {
+        let name = shared.name();
+        match shared.queue_end() {
+            Ok(place) => Self { shared: shared.clone(), place: Some(place), answer: None, meaning },
+            Err(Some(reply)) => Self::answered(shared, (meaning.reply)(name, reply), meaning),
+            Err(None) => Self::answered(shared, never_started(name), meaning),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, T> Pending<V, Result<T, Error>> {
+    fn seated(
+        shared: &Arc<Shared<V>>,
+        place: Result<Place, Error>,
+        meaning: Meaning<V, Result<T, Error>>,
+    ) -> Self {
+        match place {
+            Ok(place) => Self { shared: shared.clone(), place: Some(place), answer: None, meaning },
+            Err(error) => Self::answered(shared, Err(error), meaning),
+        }
+    }
+}
+
+fn inside_run<V: Send + Sync + 'static, T>(shared: &Shared<V>) -> Result<T, Error> {
+    Err(Error::InsideRun { name: shared.name().clone() })
+}
+
+/// A reply that is not what was waited for.
+fn without_value<V>(name: &Name, reply: Reply<V>) -> Error {
+    let name = name.clone();
+    match reply {
+        Reply::Failed(failure) => Error::Failed { name, failure },
+        Reply::Ended(reason) => Error::Stopped { name, reason },
+        // Who waits for one thing is not told of another.
+        Reply::Value(_) | Reply::Reached => Error::NotRunning { name },
+    }
+}

@@ -1,0 +1,552 @@
+//! What a timer's handles and its driver share.
+//!
+//! # Invariants
+//!
+//! 1. One lock guards one timer's [`State`]. It is held for a few instructions and never across an await.
+//! 2. Under it nothing of the user's runs: no target, no callback, no waker, no drop of a value. What has
+//!    to be woken or dropped is put into [`Leftovers`] and dealt with after the release. So a panic can
+//!    not strike while the lock is held, and a waker may call back into the timer.
+//! 3. Lock order: a timer's lock, then the lock of one of its feeds. No two timers' locks at once.
+//! 4. Whether a run may start is decided by the machine under the lock. Once a stop has been entered
+//!    there, no run starts, whichever thread asks.
+//! 5. Whoever changes the machine wakes the driver; the driver leaves its waker under the same lock in
+//!    which it last polled the machine, so no change is overlooked.
+//! 6. The count of a tick is raised in the same critical section that settles its waiters: whoever is
+//!    woken by a tick sees it counted.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use everbeat_core::{
+    AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Summary, Tick, Timer as Machine,
+};
+
+use crate::clock::{Clock, Source};
+use crate::current::is_inside;
+use crate::driver::Drive;
+use crate::error::{Error, Failure};
+use crate::feed::Line;
+use crate::guard::{drop_quietly, guarded};
+use crate::log::RateLimit;
+use crate::name::Name;
+use crate::waiters::{Place, Reply, Waiters, Want};
+
+/// One timer.
+pub(crate) struct Shared<V> {
+    name: Name,
+    handles: AtomicUsize,
+    detached: AtomicBool,
+    state: Mutex<State<V>>,
+}
+
+/// What the lock guards.
+pub(crate) struct State<V> {
+    pub(crate) machine: Machine,
+    pub(crate) clock: Option<Clock>,
+    source: Source,
+    /// The driver between its starts.
+    parked: Option<Pin<Box<dyn Drive<V>>>>,
+    /// Whether the driver can only be started once.
+    single_use: bool,
+    /// When the clock ends it, as the user gave it.
+    until: Option<std::time::Instant>,
+    driver: Option<Waker>,
+    /// The thread that drives it, where its runtime has only one.
+    thread: Option<ThreadId>,
+    pub(crate) latest: Option<Arc<V>>,
+    pub(crate) last_tick: Option<Instant>,
+    pub(crate) hits: u64,
+    pub(crate) failures: u64,
+    pub(crate) blocked: u64,
+    pub(crate) lateness: Summary,
+    pub(crate) duration: Summary,
+    /// The failure that ended the timer.
+    failure: Option<Failure>,
+    waiters: Waiters<V>,
+    feeds: Vec<Arc<Line<V>>>,
+    loss_log: RateLimit,
+}
+
+/// What is done once the lock is released.
+struct Leftovers<V> {
+    woken: Vec<Waker>,
+    /// A waker that nobody is to wake.
+    unneeded: Option<Waker>,
+    values: Vec<Arc<V>>,
+    value: Option<V>,
+    lossy: Vec<Arc<Line<V>>>,
+}
+
+/// What a driver does next.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Run(Tick),
+    Abort(AbortCause),
+    Missed(MissedBatch),
+    Stopped(StopReason),
+    /// Something is due already, but others get their turn first.
+    Yield,
+    Wait {
+        until: Option<Instant>,
+        busy: bool,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum RunEnd<V> {
+    Delivered(V),
+    Failed(Failure),
+    Exhausted,
+    Aborted,
+}
+
+impl<V> RunEnd<V> {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Delivered(_) => Outcome::Success,
+            Self::Failed(_) => Outcome::Failure,
+            Self::Exhausted => Outcome::Exhausted,
+            Self::Aborted => Outcome::Aborted,
+        }
+    }
+}
+
+/// Made once, when a timer is built.
+pub(crate) struct Setup<V> {
+    pub(crate) name: Name,
+    pub(crate) machine: Machine,
+    pub(crate) source: Source,
+    pub(crate) histograms: bool,
+    pub(crate) single_use: bool,
+    pub(crate) until: Option<std::time::Instant>,
+    pub(crate) parked: Option<Pin<Box<dyn Drive<V>>>>,
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(crate) fn new(setup: Setup<V>) -> Arc<Self> {
+        let summary = if setup.histograms { Summary::with_histogram } else { Summary::default };
+        let state = State {
+            machine: setup.machine,
+            clock: None,
+            source: setup.source,
+            parked: setup.parked,
+            single_use: setup.single_use,
+            until: setup.until,
+            driver: None,
+            thread: None,
+            latest: None,
+            last_tick: None,
+            hits: 0,
+            failures: 0,
+            blocked: 0,
+            lateness: summary(),
+            duration: summary(),
+            failure: None,
+            waiters: Waiters::default(),
+            feeds: Vec::new(),
+            loss_log: RateLimit::default(),
+        };
+        Arc::new(Self {
+            name: setup.name,
+            handles: AtomicUsize::new(1),
+            detached: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&State<V>) -> R) -> R {
+        f(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
+        // By invariant 2 nothing can panic under the lock, so a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and deals with the leftovers after the release.
+    fn change<R>(&self, f: impl FnOnce(&mut State<V>, &mut Leftovers<V>) -> R) -> R {
+        let mut leftovers = Leftovers::none();
+        let result = f(&mut self.lock(), &mut leftovers);
+        leftovers.settle(&self.name);
+        result
+    }
+}
+
+/// Commands.
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Gives the machine a command at the present time and wakes the driver. Before the first start
+    /// there is no clock: the command is given at the origin.
+    pub(crate) fn command<R>(&self, f: impl FnOnce(&mut Machine, Instant) -> R) -> R {
+        self.change(|state, left| {
+            let now = state.clock.as_ref().map_or(Instant::ORIGIN, Clock::now_anywhere);
+            let result = f(&mut state.machine, now);
+            left.woken.extend(state.driver.take());
+            result
+        })
+    }
+
+    /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
+    pub(crate) fn launch(&self) -> Result<(Pin<Box<dyn Drive<V>>>, Clock), Error> {
+        self.change(|state, _| {
+            if state.single_use && state.machine.was_started() && !state.machine.is_running() {
+                return Err(Error::Restart { name: self.name.clone() });
+            }
+            // The driver comes back with the announcement of the end: without it that is still going on.
+            let Some(driver) = state.parked.take() else {
+                return Err(Error::AlreadyRunning { name: self.name.clone() });
+            };
+            match state.start_machine(&self.name) {
+                Ok(clock) => Ok((driver, clock)),
+                Err(error) => {
+                    state.parked = Some(driver);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    /// As [`Shared::launch`], for a driver that is not kept here.
+    pub(crate) fn launch_driven(&self) -> Result<Clock, Error> {
+        self.change(|state, _| state.start_machine(&self.name))
+    }
+
+    /// Asks for a run and takes a place in the line for its result.
+    pub(crate) fn queue_trigger(&self) -> Result<Place, Error> {
+        self.change(|state, left| {
+            let now = state.clock.as_ref().map_or(Instant::ORIGIN, Clock::now_anywhere);
+            let run = state.machine.trigger(now).map_err(|_| state.not_running(&self.name))?;
+            left.woken.extend(state.driver.take());
+            Ok(state.waiters.wait_for(Want::Run(run)))
+        })
+    }
+
+    /// Takes a place in the line for the result of the next run to end.
+    pub(crate) fn queue_join(&self) -> Result<Place, Error> {
+        self.change(|state, _| {
+            if !state.machine.is_running() {
+                return Err(state.not_running(&self.name));
+            }
+            let in_flight = u64::from(state.machine.is_busy());
+            let next = state.machine.runs().saturating_add(1) - in_flight;
+            Ok(state.waiters.wait_for(Want::Run(next)))
+        })
+    }
+
+    /// Takes a place in the line for a hit count; `None` if it is reached already.
+    pub(crate) fn queue_hits(&self, target: impl FnOnce(u64) -> u64) -> Result<Option<Place>, Error> {
+        self.change(|state, _| {
+            let target = target(state.hits);
+            if state.hits >= target {
+                return Ok(None);
+            }
+            if state.machine.is_running() {
+                return Ok(Some(state.waiters.wait_for(Want::Hits(target))));
+            }
+            Err(match state.machine.stop_reason() {
+                Some(reason) if state.failure.is_none() => Error::Stopped { name: self.name.clone(), reason },
+                _ => state.not_running(&self.name),
+            })
+        })
+    }
+
+    /// Takes a place in the line for the end. An error tells that the timer does not run, and how it
+    /// ended if it ever did.
+    pub(crate) fn queue_end(&self) -> Result<Place, Option<Reply<V>>> {
+        self.change(|state, _| {
+            if state.machine.is_running() {
+                return Ok(state.waiters.wait_for(Want::End));
+            }
+            Err(state.machine.stop_reason().map(|reason| state.end_reply(reason)))
+        })
+    }
+
+    /// The reply for a place, or the waker of `cx` is remembered.
+    pub(crate) fn poll_reply(&self, place: Place, cx: &Context<'_>) -> Poll<Reply<V>> {
+        self.change(|state, left| {
+            let (reply, old_waker) = state.waiters.poll(place, cx);
+            left.unneeded = old_waker;
+            reply
+        })
+    }
+
+    /// Gives a place back.
+    pub(crate) fn forget(&self, place: Place) {
+        let (waker, reply) = self.lock().waiters.forget(place);
+        drop(waker);
+        drop_quietly(reply);
+    }
+
+    pub(crate) fn subscribe(&self, line: &Arc<Line<V>>) {
+        self.change(|state, left| {
+            let machine = &state.machine;
+            if machine.was_started() && !machine.is_running() {
+                left.woken.extend(line.end(state.failure.clone()));
+            } else {
+                state.feeds.push(line.clone());
+            }
+        });
+    }
+
+    pub(crate) fn unsubscribe(&self, line: &Arc<Line<V>>) {
+        let removed = {
+            let mut state = self.lock();
+            let place = state.feeds.iter().position(|other| Arc::ptr_eq(other, line));
+            place.map(|place| state.feeds.swap_remove(place))
+        };
+        drop(removed);
+    }
+}
+
+/// The driver's side.
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// What to do at `now`. With `may_run` false a run that is due waits for the next call.
+    pub(crate) fn next_action(&self, now: Instant, waker: &Waker, may_run: bool) -> Action {
+        self.change(|state, left| {
+            if !state.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                left.unneeded = state.driver.replace(waker.clone());
+            }
+            let machine = &mut state.machine;
+            if !may_run && !machine.is_busy() && machine.poll_timeout().is_some_and(|due| due <= now) {
+                return Action::Yield;
+            }
+            machine.handle_timeout(now);
+            match machine.poll_output(now) {
+                Some(Output::Run(tick)) => Action::Run(tick),
+                Some(Output::Abort(cause)) => Action::Abort(cause),
+                Some(Output::Missed(batch)) => Action::Missed(batch),
+                Some(Output::Stopped(reason)) => Action::Stopped(reason),
+                _ => Action::Wait { until: machine.poll_timeout(), busy: machine.is_busy() },
+            }
+        })
+    }
+
+    /// Whether a run is due at `now`.
+    pub(crate) fn next_is_due(&self, now: Instant) -> bool {
+        self.read(|state| state.machine.poll_timeout().is_some_and(|due| due <= now))
+    }
+
+    /// A run is over and nothing of it is left.
+    pub(crate) fn finish(&self, now: Instant, tick: &Tick, end: RunEnd<V>) {
+        self.change(|state, left| {
+            if !matches!(end, RunEnd::Exhausted) {
+                state.lateness.record(tick.lateness);
+                state.duration.record(now.saturating_since(tick.started()));
+            }
+            state.machine.handle_finished(now, end.outcome());
+            match end {
+                RunEnd::Delivered(value) => state.deliver(now, tick.run, value, left),
+                RunEnd::Failed(failure) => state.fail(tick.run, failure, left),
+                RunEnd::Exhausted | RunEnd::Aborted => {}
+            }
+        });
+    }
+
+    /// The timer has ended: ends the feeds and tells everybody who waits for a run or a count.
+    pub(crate) fn announce_end(&self, reason: StopReason) {
+        self.change(|state, left| state.announce_end(reason, left));
+    }
+
+    /// Everybody was told: from now on the timer can be started again, by `parked`.
+    pub(crate) fn close(&self, parked: Option<Pin<Box<dyn Drive<V>>>>) {
+        self.change(|state, left| {
+            state.machine.handle_closed();
+            state.parked = parked;
+            left.unneeded = state.driver.take();
+            state.settle_all(left);
+        });
+    }
+
+    /// The driver goes away before the timer has ended. Returns the reason for the end, unless it was
+    /// announced before.
+    pub(crate) fn abandon(&self) -> Option<StopReason> {
+        self.change(|state, left| {
+            if !state.machine.is_running() {
+                return None;
+            }
+            state.machine.abandon();
+            let reason = state.machine.stop_reason()?;
+            state.announce_end(reason, left);
+            Some(reason)
+        })
+    }
+
+    /// This is the thread that the timer needs, where its runtime has only one.
+    pub(crate) fn driven_by_this_thread(&self) {
+        let mut state = self.lock();
+        let flavor = state.clock.as_ref().map(|clock| clock.runtime().runtime_flavor());
+        if flavor == Some(RuntimeFlavor::CurrentThread) {
+            state.thread = Some(std::thread::current().id());
+        }
+    }
+
+    /// Whether blocking this thread would keep the timer from getting on.
+    pub(crate) fn needs_this_thread(self: &Arc<Self>) -> bool {
+        is_inside(Arc::as_ptr(self).cast())
+            || self.read(|state| state.thread == Some(std::thread::current().id()))
+                && Handle::try_current().is_ok()
+    }
+
+    /// Counts a run that held its thread for too long.
+    pub(crate) fn count_blocked(&self) {
+        self.lock().blocked += 1;
+    }
+}
+
+/// Handles.
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One handle fewer; the last one asks the timer to stop after the current run.
+    pub(crate) fn release_handle(&self) {
+        // AcqRel: whoever sees zero sees everything that was done through the other handles.
+        let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !self.is_detached() {
+            self.command(|machine, now| machine.drain(now, StopReason::Dropped, Duration::MAX));
+        }
+    }
+
+    /// One handle more, if there is still one or the timer does not need any.
+    pub(crate) fn revive_handle(&self) -> bool {
+        let alive = |count: usize| (count > 0 || self.is_detached()).then_some(count + 1);
+        self.handles.fetch_update(Ordering::AcqRel, Ordering::Relaxed, alive).is_ok()
+    }
+
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Release);
+    }
+
+    fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
+    }
+}
+
+impl<V> State<V> {
+    fn start_machine(&mut self, name: &Name) -> Result<Clock, Error> {
+        let clock = Clock::current(self.source.clone(), self.clock.as_ref(), self.machine.now())
+            .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;
+        let now = clock.now();
+        self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: name.clone() })?;
+        if let Some(until) = self.until {
+            self.machine.end_by(clock.at_std(until));
+        }
+        self.failure = None;
+        self.clock = Some(clock.clone());
+        let single = clock.runtime().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        self.thread = single.then(|| std::thread::current().id());
+        Ok(clock)
+    }
+
+    fn deliver(&mut self, now: Instant, run: u64, value: V, left: &mut Leftovers<V>) {
+        self.hits += 1;
+        self.last_tick = Some(now);
+        let latest = self.replace_latest(value, left);
+        let hits = self.hits;
+        self.waiters.settle(&mut left.woken, |want| match want {
+            Want::Hits(target) if target <= hits => Some(Reply::Reached),
+            Want::Run(wanted) if wanted <= run => Some(Reply::Value(latest.clone())),
+            _ => None,
+        });
+        let mut lost = false;
+        for line in &self.feeds {
+            let pushed = line.push(latest.clone());
+            lost |= pushed.evicted.is_some();
+            left.woken.extend(pushed.consumer);
+            left.values.extend(pushed.evicted);
+        }
+        if lost && self.loss_log.permits(now) {
+            left.lossy.extend(self.feeds.iter().cloned());
+        }
+        // `self.latest` holds it too, so no value is dropped here.
+        drop(latest);
+    }
+
+    /// Makes `value` the latest one. If nobody else holds the one before, its place is used again and
+    /// nothing is allocated.
+    fn replace_latest(&mut self, value: V, left: &mut Leftovers<V>) -> Arc<V> {
+        match self.latest.as_mut().map(Arc::get_mut) {
+            Some(Some(place)) => left.value = Some(mem::replace(place, value)),
+            _ => left.values.extend(self.latest.replace(Arc::new(value))),
+        }
+        self.latest.clone().expect("set above")
+    }
+
+    fn fail(&mut self, run: u64, failure: Failure, left: &mut Leftovers<V>) {
+        self.failures += 1;
+        self.waiters.settle(&mut left.woken, |want| match want {
+            Want::Run(wanted) if wanted <= run => Some(Reply::Failed(failure.clone())),
+            _ => None,
+        });
+        if self.machine.stop_reason() == Some(StopReason::Failed) {
+            self.failure = Some(failure);
+        }
+    }
+
+    fn announce_end(&mut self, reason: StopReason, left: &mut Leftovers<V>) {
+        let failure = self.failure.clone();
+        for line in self.feeds.drain(..) {
+            left.woken.extend(line.end(failure.clone()));
+        }
+        self.waiters.settle(&mut left.woken, |want| match want {
+            Want::End => None,
+            Want::Hits(_) | Want::Run(_) => Some(end_reply(failure.as_ref(), reason)),
+        });
+    }
+
+    fn settle_all(&mut self, left: &mut Leftovers<V>) {
+        let Some(reason) = self.machine.stop_reason() else { return };
+        let failure = self.failure.as_ref();
+        self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
+    }
+
+    fn end_reply(&self, reason: StopReason) -> Reply<V> {
+        end_reply(self.failure.as_ref(), reason)
+    }
+
+    /// Why there is nothing to wait for: the failure that ended the timer, if one did.
+    fn not_running(&self, name: &Name) -> Error {
+        let name = name.clone();
+        match &self.failure {
+            Some(failure) => Error::Failed { name, failure: failure.clone() },
+            None => Error::NotRunning { name },
+        }
+    }
+}
+
+fn end_reply<V>(failure: Option<&Failure>, reason: StopReason) -> Reply<V> {
+    failure.map_or(Reply::Ended(reason), |failure| Reply::Failed(failure.clone()))
+}
+
+impl<V> Leftovers<V> {
+    fn none() -> Self {
+        Self { woken: Vec::new(), unneeded: None, values: Vec::new(), value: None, lossy: Vec::new() }
+    }
+
+    fn settle(self, timer: &Name) {
+        for waker in self.woken {
+            if let Err(failure) = guarded(|| waker.wake()) {
+                tracing::error!(timer = %timer, "a waker {failure}");
+            }
+        }
+        for line in self.lossy {
+            crate::log::feed_losses(timer, &line);
+        }
+        if self.value.is_some() || !self.values.is_empty() {
+            drop_quietly((self.value, self.values));
+        }
+    }
+}

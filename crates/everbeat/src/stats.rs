@@ -1,0 +1,66 @@
+//! Figures of a timer, as a snapshot.
+
+use std::time::Instant;
+
+use everbeat_core::{Skipped, Summary};
+
+use crate::name::Name;
+use crate::shared::Shared;
+
+/// What a timer has done so far, over all its starts. A snapshot: taking one copies a few hundred bytes
+/// and never waits for a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The timer.
+    pub name: Name,
+    /// Whether it was started and has not ended.
+    pub running: bool,
+    /// Whether a run is in flight.
+    pub busy: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Runs begun.
+    pub runs: u64,
+    /// Runs that delivered a value.
+    pub hits: u64,
+    /// Runs that failed, panicked or exceeded their time limit.
+    pub failures: u64,
+    /// Runs that held their thread for longer than the threshold.
+    pub blocked: u64,
+    /// Slots that never ran, by reason, and those that were missed.
+    pub skipped: Skipped,
+    /// When the last value was delivered.
+    pub last_tick: Option<Instant>,
+    /// When the next run is due; `None` during a run, while paused, and for a timer that does not run.
+    pub next_due: Option<Instant>,
+    /// How late runs started.
+    pub lateness: Summary,
+    /// How long runs took.
+    pub duration: Summary,
+}
+
+impl Stats {
+    pub(crate) fn of<V: Send + Sync + 'static>(shared: &Shared<V>) -> Self {
+        shared.read(|state| {
+            let machine = &state.machine;
+            let to_std = |instant| state.clock.as_ref()?.to_std(instant);
+            let due = if machine.is_paused() { None } else { machine.next_due() };
+            Self {
+                name: shared.name().clone(),
+                running: machine.is_running(),
+                busy: machine.is_busy(),
+                paused: machine.is_paused(),
+                runs: machine.runs(),
+                hits: state.hits,
+                failures: state.failures,
+                blocked: state.blocked,
+                skipped: machine.skipped(),
+                last_tick: state.last_tick.and_then(to_std),
+                next_due: due.and_then(to_std),
+                lateness: state.lateness.clone(),
+                duration: state.duration.clone(),
+            }
+        })
+    }
+}

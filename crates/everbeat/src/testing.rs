@@ -1,0 +1,303 @@
+//! Clocks for tests, so that none of them has to sleep.
+//!
+//! There are three ways to test code that uses timers; none of them waits, and none is flaky:
+//!
+//! - **tokio's paused time** works as it is: under `#[tokio::test(start_paused = true)]` time jumps to
+//!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond.
+//! - A [`TestClock`] moves by hand: nothing fires until the test says so, and then in the order of the
+//!   deadlines, to the nanosecond.
+//! - A [`MockClock`] does not wait at all: the timer ticks as fast as the runtime runs, and the waits
+//!   that it skipped are recorded.
+//!
+//! ```
+//! use everbeat::{Timer, testing::TestClock};
+//! use std::time::Duration;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), everbeat::Error> {
+//!     let clock = TestClock::new();
+//!     let beat = Timer::every(Duration::from_secs(3600)).fixed_rate().clock(&clock).start(|| ())?;
+//!     clock.settle().await;
+//!     assert_eq!(beat.hits(), 1);
+//!     clock.advance(Duration::from_secs(7200)).await;
+//!     assert_eq!(beat.hits(), 3);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Locks
+//!
+//! The lock of a clock is held for a few instructions, never while anything is woken or polled, and no
+//! other lock is taken under it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use everbeat_core::{Instant, Key, Queue};
+
+use crate::clock::Source;
+
+/// How often a test yields to the runtime to let everything settle. On tokio's single-threaded runtime
+/// each yield comes back only after up to 61 other tasks had their turn.
+const YIELDS_TO_SETTLE: usize = 64;
+
+/// How many waits a [`MockClock`] remembers.
+const WAITS_REMEMBERED: usize = 65_536;
+
+/// A clock that a test moves by hand.
+///
+/// Timers that are given it by [`Builder::clock`](crate::Builder::clock) tick only during
+/// [`advance`](Self::advance) and [`advance_to_next`](Self::advance_to_next), in the order of their
+/// deadlines, and everything that one of them wakes settles before the next. tokio's own clock is paused
+/// and moved along, so that `tokio::time::sleep` in a target takes its time as well.
+///
+/// Works on tokio's single-threaded runtime (the default of `#[tokio::test]`). Runs that are offloaded
+/// to a thread take real time. While the runtime is otherwise idle, tokio's paused clock still jumps to
+/// the next of *tokio's* deadlines, as it always does.
+#[derive(Clone, Debug)]
+pub struct TestClock {
+    origin: tokio::time::Instant,
+    queue: Arc<Mutex<Queue<Waker>>>,
+}
+
+impl TestClock {
+    /// Pauses tokio's time, if it is not paused yet, and takes it into the test's hand.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or on a multi-threaded one.
+    #[must_use]
+    pub fn new() -> Self {
+        if !is_paused() {
+            tokio::time::pause();
+        }
+        Self { origin: tokio::time::Instant::now(), queue: Arc::default() }
+    }
+
+    /// The time since this clock was made.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// When the next timer is due, counted from when this clock was made.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.queue().next_due().map(Instant::elapsed_since_origin)
+    }
+
+    /// Moves time by `span`. Every timer that comes due ticks at its own time; returns once all that
+    /// followed from it has settled.
+    pub async fn advance(&self, span: Duration) {
+        let end = self.now() + span;
+        self.settle().await;
+        while self.ring_next(end).await {}
+        self.move_to(end).await;
+        self.settle().await;
+    }
+
+    /// Moves time to the next deadline, lets every timer tick that is due there, and returns how far it
+    /// was. `None`, at once, if no timer waits for anything.
+    pub async fn advance_to_next(&self) -> Option<Duration> {
+        self.settle().await;
+        let start = self.now();
+        let next = self.queue().next_due()?;
+        while self.ring_next(next).await {}
+        Some(self.now().saturating_since(start))
+    }
+
+    /// Lets everything run that can, without moving time.
+    pub async fn settle(&self) {
+        for _ in 0..YIELDS_TO_SETTLE {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Moves to the next deadline up to `end` and wakes the one timer that waits for it.
+    async fn ring_next(&self, end: Instant) -> bool {
+        let Some(next) = self.queue().next_due().filter(|due| *due <= end) else { return false };
+        self.move_to(next).await;
+        let due = self.queue().pop_due(next);
+        if let Some((_, waker)) = due {
+            waker.wake();
+        }
+        self.settle().await;
+        true
+    }
+
+    async fn move_to(&self, time: Instant) {
+        // Sleeping lets tokio's own timers fire on the way; they are exact to a millisecond only.
+        let almost = time.saturating_since(self.now()).saturating_sub(Duration::from_millis(1));
+        if almost > Duration::from_millis(1) {
+            tokio::time::sleep(almost).await;
+        }
+        let rest = time.saturating_since(self.now());
+        if !rest.is_zero() {
+            tokio::time::advance(rest).await;
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_elapsed(self.origin.elapsed())
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Waker>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready if `wait` is over, else keeps the appointment at its end.
+    pub(crate) fn poll_appointment(
+        &self,
+        appointment: &mut Option<Appointment>,
+        wait: Duration,
+        cx: &Context<'_>,
+    ) -> Poll<()> {
+        if wait.is_zero() {
+            *appointment = None;
+            return Poll::Ready(());
+        }
+        let due = self.now() + wait;
+        match appointment {
+            Some(kept) if kept.due == due && kept.refresh(cx.waker()) => {}
+            _ => *appointment = Some(Appointment::make(self, due, cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether tokio's clock stands still while the machine's goes on.
+fn is_paused() -> bool {
+    let before = tokio::time::Instant::now();
+    let real = std::time::Instant::now();
+    while real.elapsed() < Duration::from_micros(5) {
+        std::hint::spin_loop();
+    }
+    tokio::time::Instant::now() == before
+}
+
+/// A place in the queue of a [`TestClock`], given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Appointment {
+    clock: TestClock,
+    key: Key,
+    due: Instant,
+}
+
+impl Appointment {
+    fn make(clock: &TestClock, due: Instant, waker: Waker) -> Self {
+        let key = clock.queue().insert(due, waker);
+        Self { clock: clock.clone(), key, due }
+    }
+
+    /// Whether the appointment still stands; its waker is `waker` from now on.
+    fn refresh(&self, waker: &Waker) -> bool {
+        let mut queue = self.clock.queue();
+        let Some(kept) = queue.get_mut(self.key) else { return false };
+        let old = (!kept.will_wake(waker)).then(|| std::mem::replace(kept, waker.clone()));
+        drop(queue);
+        drop(old);
+        true
+    }
+}
+
+impl Drop for Appointment {
+    fn drop(&mut self) {
+        let waker = self.clock.queue().remove(self.key);
+        drop(waker);
+    }
+}
+
+/// A clock that never waits: timers tick as fast as the runtime runs them.
+///
+/// Each timer has a time of its own that jumps to the deadline it would have slept for. What it would
+/// have slept is recorded in [`waits`](Self::waits).
+///
+/// ```
+/// use everbeat::{Timer, testing::MockClock};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// let clock = MockClock::new();
+/// let hour = Duration::from_secs(3600);
+/// let beat = Timer::every(hour).max_runs(3).clock(&clock).start(|| ())?;
+/// beat.wait().await?;
+/// assert_eq!(clock.waits(), [hour, hour]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MockClock {
+    waits: Arc<Mutex<VecDeque<Duration>>>,
+    now_nanos: Arc<AtomicU64>,
+}
+
+impl MockClock {
+    /// A clock with nothing recorded.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The waits that were skipped, oldest first; the newest 65,536 of them.
+    #[must_use]
+    pub fn waits(&self) -> Vec<Duration> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// The same record, with a time of its own for one more timer.
+    pub(crate) fn for_timer(&self) -> Self {
+        Self { waits: self.waits.clone(), now_nanos: Arc::default() }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_nanos(self.now_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Skips the wait, but yields once. While a run is in flight only that run can end the wait.
+    pub(crate) fn poll_sleep(&self, due: Instant, busy: bool, cx: &Context<'_>) -> Poll<()> {
+        if busy {
+            return Poll::Pending;
+        }
+        let wait = due.saturating_since(self.now());
+        if wait.is_zero() {
+            return Poll::Ready(());
+        }
+        self.now_nanos.store(due.as_nanos(), Ordering::Relaxed);
+        self.record(wait);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn record(&self, wait: Duration) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits.len() == WAITS_REMEMBERED {
+            waits.pop_front();
+        }
+        waits.push_back(wait);
+    }
+}
+
+/// A clock for tests, as [`Builder::clock`](crate::Builder::clock) takes it.
+#[derive(Clone, Debug)]
+pub struct Clock(pub(crate) Source);
+
+impl From<&TestClock> for Clock {
+    fn from(clock: &TestClock) -> Self {
+        Self(Source::Test(clock.clone()))
+    }
+}
+
+impl From<&MockClock> for Clock {
+    fn from(clock: &MockClock) -> Self {
+        Self(Source::Mock(clock.for_timer()))
+    }
+}

@@ -1,0 +1,3 @@
+//! The tokio face, in virtual time.
+
+mod shapes;
