@@ -62,7 +62,7 @@ impl AnyTimer {
 
     /// As [`Timer::request_stop`].
     pub fn request_stop(&self) {
-        self.0.request_stop();
+        self.0.stop_gently();
     }
 
     /// As [`Timer::trigger`].
@@ -153,6 +153,12 @@ impl<V: Send + Sync + 'static> From<&Timer<V>> for AnyTimer {
     }
 }
 
+impl From<&AnyTimer> for AnyTimer {
+    fn from(timer: &AnyTimer) -> Self {
+        timer.clone()
+    }
+}
+
 impl Clone for AnyTimer {
     fn clone(&self) -> Self {
         self.0.add_handle();
@@ -197,7 +203,7 @@ pub(crate) trait Control: Send + Sync {
     fn start(self: Arc<Self>) -> Result<(), Error>;
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason>;
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown>;
-    fn request_stop(&self);
+    fn stop_gently(&self);
     fn trigger(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>>;
     fn join(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>>;
     fn wait_hits(self: Arc<Self>, count: Count) -> BoxFuture<Result<(), Error>>;
@@ -241,8 +247,8 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
         Box::pin(pending::for_stop(&self))
     }
 
-    fn request_stop(&self) {
-        self.command(|machine, now| machine.drain(now, StopReason::Drained, Duration::MAX));
+    fn stop_gently(&self) {
+        self.request_stop(StopReason::Drained);
     }
 
     fn trigger(self: Arc<Self>) -> BoxFuture<Result<AnyValue, Error>> {

@@ -32,12 +32,17 @@ thread_local! {
 /// ```
 #[must_use]
 pub fn current() -> Option<AnyTimer> {
-    CURRENT.with_borrow(|current| current.as_ref().and_then(AnyTimer::revive))
+    with_current(|current| AnyTimer::revive(current)).flatten()
 }
 
 /// Whether a run or a callback of this timer is being polled on this thread.
 pub(crate) fn is_inside(timer: *const ()) -> bool {
-    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|inside| Arc::as_ptr(inside).cast() == timer))
+    with_current(|current| std::ptr::addr_eq(Arc::as_ptr(current), timer)).unwrap_or(false)
+}
+
+/// `None` outside of any run, and on a thread that is already tearing its locals down.
+fn with_current<R>(f: impl FnOnce(&Arc<dyn Control>) -> R) -> Option<R> {
+    CURRENT.try_with(|current| current.borrow().as_ref().map(f)).ok().flatten()
 }
 
 /// Makes `timer` the current one until the scope is dropped. It is moved, not cloned: an entry costs no
@@ -49,13 +54,15 @@ pub(crate) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     pub(crate) fn enter(timer: &'a mut Option<Arc<dyn Control>>) -> Self {
-        let outer = CURRENT.replace(timer.take());
+        let outer = CURRENT.try_with(|current| current.replace(timer.take())).ok().flatten();
         Self { timer, outer }
     }
 }
 
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
-        *self.timer = CURRENT.replace(self.outer.take());
+        if let Ok(timer) = CURRENT.try_with(|current| current.replace(self.outer.take())) {
+            *self.timer = timer;
+        }
     }
 }

@@ -144,7 +144,7 @@ impl<X: Target> Beat<X> {
         });
         if met {
             drop_quietly(std::mem::take(conditions));
-            host.shared.command(|machine, now| machine.drain(now, StopReason::Condition, Duration::MAX));
+            host.shared.request_stop(StopReason::Condition);
         }
     }
 
@@ -320,8 +320,10 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
+            // A task that went to its end has left its beat behind, and the timer may be running again.
+            let Some(beat) = this.beat.take() else { return };
             // Still here: the runtime let go of the task before the timer had ended.
-            if let (Some(beat), Some(reason)) = (this.beat.take(), this.shared.abandon()) {
+            if let Some(reason) = this.shared.abandon() {
                 end_and_park(this.shared, this.clock, this.me, beat, reason);
             }
         }

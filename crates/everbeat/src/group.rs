@@ -2,9 +2,8 @@
 //!
 //! # Locks
 //!
-//! The group's lock guards the list of members. Nothing of a member is called under it but the start of
-//! an added timer, which takes that timer's own lock after the group's; no timer knows its group, so the
-//! order cannot be reversed.
+//! The group's lock guards the list of members. No member is started, asked or dropped under it: each
+//! request works on a copy of the list.
 
 use std::fmt;
 use std::future::Future;
@@ -80,15 +79,18 @@ impl Group {
     /// The start of the timer failed; it was not added.
     pub fn add(&self, timer: impl Into<AnyTimer>) -> Result<(), Error> {
         let timer = timer.into();
-        let mut inner = self.lock();
-        if inner.members.iter().any(|member| member.same_timer(&timer)) {
+        let active = {
+            let mut inner = self.lock();
+            if inner.members.iter().any(|member| member.same_timer(&timer)) {
+                return Ok(());
+            }
+            inner.members.push(timer.clone());
+            inner.active
+        };
+        if !active || timer.is_running() {
             return Ok(());
         }
-        if inner.active && !timer.is_running() {
-            timer.start()?;
-        }
-        inner.members.push(timer);
-        Ok(())
+        timer.start().inspect_err(|_| _ = self.remove(&timer))
     }
 
     /// Takes a timer out and returns whether it was a member. It goes on as it is.
@@ -107,16 +109,21 @@ impl Group {
     /// # Errors
     /// That of the member that could not be started. [`Error::AlreadyRunning`] if one runs already.
     pub fn start(&self) -> Result<(), Error> {
-        let members = self.members();
+        let members = {
+            let mut inner = self.lock();
+            // From here on whoever is added is started by `add`.
+            inner.active = true;
+            inner.members.clone()
+        };
         for (started, member) in members.iter().enumerate() {
             if let Err(error) = member.start() {
                 for member in &members[..started] {
                     drop(member.cancel());
                 }
+                self.lock().active = false;
                 return Err(error);
             }
         }
-        self.lock().active = true;
         Ok(())
     }
 
@@ -157,7 +164,8 @@ impl Group {
     #[must_use]
     pub fn is_running(&self) -> bool {
         let members = self.members();
-        self.lock().active && !members.is_empty() && members.iter().all(AnyTimer::is_running)
+        let active = self.lock().active;
+        active && !members.is_empty() && members.iter().all(AnyTimer::is_running)
     }
 
     /// The members, in order.

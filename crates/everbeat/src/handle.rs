@@ -90,7 +90,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
 
     /// Asks it to stop after the current run, however long that takes, without waiting for it.
     pub fn request_stop(&self) {
-        self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, Duration::MAX));
+        self.shared.request_stop(StopReason::Drained);
     }
 
     /// Asks for a run now and waits for its value: that of a run which started at or after this call. If

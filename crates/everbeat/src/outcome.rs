@@ -95,8 +95,11 @@ values!(
     Duration,
     Instant,
     SystemTime,
-    everbeat_core::Tick,
+    tokio::time::Instant,
+    everbeat_core::Cause,
     everbeat_core::Instant,
+    everbeat_core::StopReason,
+    everbeat_core::Tick,
 );
 
 macro_rules! generic_values {

@@ -198,6 +198,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
+    /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
+    /// called wherever a handle can be dropped: on a thread that is being torn down, too.
+    pub(crate) fn request_stop(&self, reason: StopReason) {
+        self.change(|state, left| {
+            let now = state.machine.now();
+            state.machine.drain(now, reason, Duration::MAX);
+            left.woken.extend(state.driver.take());
+        });
+    }
+
     /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
     pub(crate) fn launch(&self) -> Result<(Pin<Box<dyn Drive<V>>>, Clock), Error> {
         self.change(|state, _| {
@@ -416,7 +426,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // AcqRel: whoever sees zero sees everything that was done through the other handles.
         let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         if last && !self.is_detached() {
-            self.command(|machine, now| machine.drain(now, StopReason::Dropped, Duration::MAX));
+            self.request_stop(StopReason::Dropped);
         }
     }
 

@@ -31,6 +31,7 @@
 //! other lock is taken under it.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -60,7 +61,14 @@ const WAITS_REMEMBERED: usize = 65_536;
 #[derive(Clone, Debug)]
 pub struct TestClock {
     origin: tokio::time::Instant,
-    queue: Arc<Mutex<Queue<Waker>>>,
+    appointments: Arc<Mutex<Appointments>>,
+}
+
+#[derive(Debug, Default)]
+struct Appointments {
+    queue: Queue<Waker>,
+    /// The test that moves time, to be told of new appointments.
+    traveller: Option<Waker>,
 }
 
 impl TestClock {
@@ -73,7 +81,7 @@ impl TestClock {
         if !is_paused() {
             tokio::time::pause();
         }
-        Self { origin: tokio::time::Instant::now(), queue: Arc::default() }
+        Self { origin: tokio::time::Instant::now(), appointments: Arc::default() }
     }
 
     /// The time since this clock was made.
@@ -85,17 +93,13 @@ impl TestClock {
     /// When the next timer is due, counted from when this clock was made.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.queue().next_due().map(Instant::elapsed_since_origin)
+        self.appointments().queue.next_due().map(Instant::elapsed_since_origin)
     }
 
     /// Moves time by `span`. Every timer that comes due ticks at its own time; returns once all that
     /// followed from it has settled.
     pub async fn advance(&self, span: Duration) {
-        let end = self.now() + span;
-        self.settle().await;
-        while self.ring_next(end).await {}
-        self.move_to(end).await;
-        self.settle().await;
+        self.advance_to(self.now() + span).await;
     }
 
     /// Moves time to the next deadline, lets every timer tick that is due there, and returns how far it
@@ -103,8 +107,8 @@ impl TestClock {
     pub async fn advance_to_next(&self) -> Option<Duration> {
         self.settle().await;
         let start = self.now();
-        let next = self.queue().next_due()?;
-        while self.ring_next(next).await {}
+        let next = self.appointments().queue.next_due()?;
+        self.advance_to(next).await;
         Some(self.now().saturating_since(start))
     }
 
@@ -115,36 +119,55 @@ impl TestClock {
         }
     }
 
-    /// Moves to the next deadline up to `end` and wakes the one timer that waits for it.
-    async fn ring_next(&self, end: Instant) -> bool {
-        let Some(next) = self.queue().next_due().filter(|due| *due <= end) else { return false };
-        self.move_to(next).await;
-        let due = self.queue().pop_due(next);
-        if let Some((_, waker)) = due {
-            waker.wake();
-        }
+    async fn advance_to(&self, end: Instant) {
         self.settle().await;
-        true
+        loop {
+            let next = self.appointments().queue.next_due().filter(|due| *due <= end);
+            if !self.travel_to(next.unwrap_or(end)).await {
+                continue; // on the way somebody made an earlier appointment
+            }
+            let appointment = self.appointments().queue.pop_due(end);
+            let over = appointment.is_none();
+            if let Some((_, waker)) = appointment {
+                waker.wake();
+            }
+            self.settle().await;
+            if over && self.appointments().queue.next_due().is_none_or(|due| due > end) {
+                return;
+            }
+        }
     }
 
-    async fn move_to(&self, time: Instant) {
+    /// Moves to `time`, or only to where somebody makes an appointment before it: then `false`.
+    async fn travel_to(&self, time: Instant) -> bool {
         // Sleeping lets tokio's own timers fire on the way; they are exact to a millisecond only.
         let almost = time.saturating_since(self.now()).saturating_sub(Duration::from_millis(1));
         if almost > Duration::from_millis(1) {
-            tokio::time::sleep(almost).await;
+            let mut sleep = std::pin::pin!(tokio::time::sleep(almost));
+            let arrived = poll_fn(|cx| {
+                let mut appointments = self.appointments();
+                let before = appointments.traveller.replace(cx.waker().clone());
+                let earlier = appointments.queue.next_due().is_some_and(|due| due < time);
+                drop((appointments, before));
+                if earlier { Poll::Ready(false) } else { sleep.as_mut().poll(cx).map(|()| true) }
+            });
+            if !arrived.await {
+                return false;
+            }
         }
         let rest = time.saturating_since(self.now());
         if !rest.is_zero() {
             tokio::time::advance(rest).await;
         }
+        true
     }
 
     fn now(&self) -> Instant {
         Instant::from_elapsed(self.origin.elapsed())
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue<Waker>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn appointments(&self) -> MutexGuard<'_, Appointments> {
+        self.appointments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ready if `wait` is over, else keeps the appointment at its end.
@@ -193,16 +216,22 @@ pub(crate) struct Appointment {
 
 impl Appointment {
     fn make(clock: &TestClock, due: Instant, waker: Waker) -> Self {
-        let key = clock.queue().insert(due, waker);
+        let (key, traveller) = {
+            let mut appointments = clock.appointments();
+            (appointments.queue.insert(due, waker), appointments.traveller.take())
+        };
+        if let Some(traveller) = traveller {
+            traveller.wake();
+        }
         Self { clock: clock.clone(), key, due }
     }
 
     /// Whether the appointment still stands; its waker is `waker` from now on.
     fn refresh(&self, waker: &Waker) -> bool {
-        let mut queue = self.clock.queue();
-        let Some(kept) = queue.get_mut(self.key) else { return false };
+        let mut appointments = self.clock.appointments();
+        let Some(kept) = appointments.queue.get_mut(self.key) else { return false };
         let old = (!kept.will_wake(waker)).then(|| std::mem::replace(kept, waker.clone()));
-        drop(queue);
+        drop(appointments);
         drop(old);
         true
     }
@@ -210,7 +239,7 @@ impl Appointment {
 
 impl Drop for Appointment {
     fn drop(&mut self) {
-        let waker = self.clock.queue().remove(self.key);
+        let waker = self.clock.appointments().queue.remove(self.key);
         drop(waker);
     }
 }

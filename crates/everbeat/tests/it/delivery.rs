@@ -1,0 +1,302 @@
+//! D: who gets which value, and when.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use everbeat::{Error, Failure, OnError, StopReason, Tick, Timer};
+use tokio::time::sleep;
+
+use crate::support::{Journal, SECOND, Stopwatch, every, ms, settle};
+
+#[tokio::test(start_paused = true)]
+async fn d1_the_count_is_raised_after_the_run_and_before_anybody_is_woken() -> Result<(), Error> {
+    let seen = Journal::new();
+    let log = seen.clone();
+    let timer = every(10).build(move |tick: Tick| {
+        log.add((tick.run, everbeat::current().unwrap().stats().hits));
+        tick.run
+    })?;
+    timer.start()?;
+    for count in 1..=5 {
+        timer.wait_hits(count).await?;
+        assert_eq!((timer.hits(), timer.latest().as_deref()), (count, Some(&count)));
+    }
+    assert_eq!(seen.entries(), (1..=5).map(|run| (run, run - 1)).collect::<Vec<_>>());
+    assert!(timer.last_tick_at().is_some());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d2_join_is_the_next_tick_for_everybody_who_waits() -> Result<(), Error> {
+    let timer = every(100).initial_delay(ms(100)).start(|tick: Tick| tick.run)?;
+    let (first, second) = (timer.join(), timer.join());
+    assert_eq!((*first.await?, *second.await?), (1, 1));
+    assert_eq!(*timer.join().await?, 2);
+    sleep(ms(350)).await;
+    assert_eq!(*timer.join().await?, 6, "a busy consumer misses ticks");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d2_join_during_a_run_is_that_run() -> Result<(), Error> {
+    let timer = every(100).start(|tick: Tick| async move {
+        sleep(ms(50)).await;
+        tick.run
+    })?;
+    sleep(ms(10)).await;
+    assert_eq!(*timer.join().await?, 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d3_a_timer_that_ends_at_exactly_n_satisfies_the_wait() -> Result<(), Error> {
+    let timer = every(10).max_runs(3).build(|| ())?;
+    timer.start()?;
+    let waits: Vec<_> = (1..=4).map(|n| timer.wait_hits(n)).collect();
+    let more = timer.wait_more(3);
+    timer.wait().await?;
+    let results: Vec<_> = {
+        let mut results = Vec::new();
+        for wait in waits {
+            results.push(wait.await.is_ok());
+        }
+        results
+    };
+    assert_eq!(results, [true, true, true, false]);
+    assert!(more.await.is_ok());
+    assert!(timer.wait_hits(3).await.is_ok(), "and afterwards, at once");
+    assert!(matches!(timer.wait_hits(4).await, Err(Error::Stopped { reason: StopReason::MaxRuns, .. })));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d3_ticks_between_two_polls_are_counted() -> Result<(), Error> {
+    let timer = every(1).start(|| ())?;
+    let wait = timer.wait_hits(500);
+    sleep(SECOND).await;
+    wait.await?;
+    assert!(timer.hits() >= 500);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d3_timeouts() -> Result<(), Error> {
+    let timer = every(100).name("slow").start(|| ())?;
+    let error = timer.wait_hits(100).timeout(ms(250)).await.unwrap_err();
+    assert_eq!(error.to_string(), "timer `slow` did not get there within 250ms");
+    assert_eq!(timer.wait_at_most(ms(50)).await?, None, "that it still runs is no error");
+    timer.cancel().await;
+    assert_eq!(timer.wait_at_most(ms(50)).await?, Some(StopReason::Cancelled));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d5_trigger_returns_a_run_that_started_after_the_call() -> Result<(), Error> {
+    let timer = every(1_000).start(|tick: Tick| async move {
+        sleep(ms(50)).await;
+        tick.run
+    })?;
+    sleep(ms(20)).await; // run 1 is in flight, and may have read its data already
+    let clock = Stopwatch::start();
+    let triggers: Vec<_> = (0..10).map(|_| timer.trigger()).collect();
+    for trigger in triggers {
+        assert_eq!(*trigger.await?, 2);
+    }
+    assert_eq!(clock.millis(), 30 + 50);
+    timer.wait_more(1).await?;
+    assert_eq!(clock.millis(), 30 + 50 + 1_000 + 50, "exactly one run followed");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d5_a_trigger_takes_effect_even_if_nobody_waits() -> Result<(), Error> {
+    let timer = every(1_000).start(|tick: Tick| tick.cause)?;
+    timer.wait_hits(1).await?;
+    drop(timer.trigger());
+    settle().await;
+    assert_eq!((timer.hits(), *timer.latest().unwrap()), (2, everbeat::Cause::Trigger));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d5_a_failing_run_fails_its_triggers_only() -> Result<(), Error> {
+    let timer = every(1_000).on_error(OnError::Continue).start(|tick: Tick| match tick.run {
+        2 => Err("no"),
+        run => Ok(run),
+    })?;
+    timer.wait_hits(1).await?;
+    let (failed, count) = (timer.trigger(), timer.wait_more(1));
+    let error = failed.await.unwrap_err();
+    assert!(matches!(&error, Error::Failed { failure: Failure::Error(_), .. }), "{error}");
+    assert_eq!(*timer.trigger().await?, 3);
+    count.await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d6_feeds_have_every_tick_in_order_for_each_consumer() -> Result<(), Box<dyn std::error::Error>> {
+    let timer = every(10).max_runs(20).build(|tick: Tick| tick.run)?;
+    let (mut fast, mut slow) = (timer.subscribe().open()?, timer.subscribe().name("slow").open()?);
+    timer.start()?;
+    let reader = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(run) = slow.next().await {
+            seen.push(*run.unwrap());
+            sleep(ms(70)).await;
+        }
+        seen
+    });
+    let mut seen = Vec::new();
+    while let Some(run) = fast.next().await {
+        seen.push(*run?);
+    }
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+    assert_eq!(reader.await?, seen);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d6_bounded_feeds_drop_by_policy_and_count() -> Result<(), Box<dyn std::error::Error>> {
+    let timer = every(10).max_runs(10).build(|tick: Tick| tick.run)?;
+    let mut oldest = timer.subscribe().bounded(3).open()?;
+    let mut newest = timer.subscribe().bounded(3).drop_newest().open()?;
+    timer.start()?;
+    timer.wait().await?;
+    for (feed, expected) in [(&mut oldest, [8, 9, 10]), (&mut newest, [1, 2, 3])] {
+        assert_eq!((feed.len(), feed.dropped_count()), (3, 7));
+        for run in expected {
+            assert_eq!(*feed.next().await.unwrap()?, run);
+        }
+        assert!(feed.next().await.is_none());
+    }
+    assert!(timer.subscribe().bounded(0).open().is_err());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d7_shedding_keeps_the_failure_and_the_end() -> Result<(), Error> {
+    let timer = every(10).build(|tick: Tick| if tick.run < 6 { Ok(tick.run) } else { Err("broke") })?;
+    let mut feed = timer.subscribe().open()?;
+    timer.start()?;
+    assert!(timer.wait().await.is_err());
+    assert_eq!(feed.len(), 5);
+    feed.drop_oldest(100);
+    assert_eq!((feed.len(), feed.is_empty(), feed.dropped_count()), (0, true, 5));
+    assert_eq!(feed.next().await.unwrap().unwrap_err().to_string(), "broke");
+    assert!(feed.next().await.is_none());
+    assert!(feed.try_next().is_none());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_a_closed_or_dropped_feed_unregisters_itself() -> Result<(), Error> {
+    let timer = every(10).start(|| vec![0_u8; 10])?;
+    timer.wait_hits(1).await?;
+    let mut feed = timer.subscribe().open()?;
+    let dropped = timer.subscribe().open()?;
+    drop(dropped);
+    timer.wait_more(2).await?;
+    let held = timer.latest().unwrap();
+    // Here, the timer itself, and the one feed that is left.
+    assert_eq!(Arc::strong_count(&held), 3);
+    let closer = feed.closer();
+    std::thread::spawn(move || [closer.close(), closer.close()]).join().unwrap();
+    timer.wait_more(2).await?;
+    assert_eq!(Arc::strong_count(&timer.latest().unwrap()), 2);
+    assert_eq!(feed.len(), 2);
+    assert!(feed.next().await.is_some() && feed.next().await.is_some() && feed.next().await.is_none());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_closing_wakes_the_consumer() -> Result<(), Error> {
+    let timer = every(3_600_000).start(|| ())?;
+    timer.wait_hits(1).await?;
+    let mut feed = timer.subscribe().open()?;
+    let closer = feed.closer();
+    let reader = tokio::spawn(async move { feed.next().await.is_none() });
+    settle().await;
+    closer.close();
+    assert!(reader.await.unwrap());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d9_the_failure_that_ended_the_timer_is_told_to_whoever_asks_later() -> Result<(), Error> {
+    let timer = every(10).name("broken").start(|| Err::<(), _>("no disk"))?;
+    assert_eq!(timer.wait().await.unwrap_err().to_string(), "a run of timer `broken` failed: no disk");
+    let fails = |error: Error| matches!(error, Error::Failed { .. });
+    assert!(fails(timer.join().await.unwrap_err()));
+    assert!(fails(timer.trigger().await.unwrap_err()));
+    assert!(fails(timer.wait_hits(1).await.unwrap_err()));
+    assert!(fails(timer.wait().await.unwrap_err()));
+    assert_eq!(timer.cancel().await, StopReason::Failed);
+    let mut late = timer.subscribe().open()?;
+    assert_eq!(late.next().await.unwrap().unwrap_err().to_string(), "no disk");
+    assert!(late.next().await.is_none());
+    Ok(())
+}
+
+/// A waker that calls into the timer when it is woken.
+struct Caller(Timer<u64>);
+
+impl Wake for Caller {
+    fn wake(self: Arc<Self>) {
+        let _ = (self.0.stats(), self.0.latest(), self.0.hits());
+        let mut again = self.0.join();
+        let _ = std::pin::Pin::new(&mut again).poll(&mut Context::from_waker(Waker::noop()));
+        self.0.set_period(ms(11));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_no_waker_runs_under_a_lock() -> Result<(), Error> {
+    let timer = every(10).start(|tick: Tick| tick.run)?;
+    let mut feed = timer.subscribe().open()?;
+    let waker = Waker::from(Arc::new(Caller(timer.clone())));
+    let mut cx = Context::from_waker(&waker);
+    let mut join = std::pin::pin!(timer.join());
+    assert!(join.as_mut().poll(&mut cx).is_pending());
+    {
+        let mut next = std::pin::pin!(feed.next());
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        timer.wait_hits(3).await?;
+        assert!(matches!(next.poll(&mut cx), Poll::Ready(Some(Ok(_)))));
+    }
+    assert!(join.poll(&mut cx).is_ready());
+    assert_eq!(timer.period(), ms(11));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_a_slow_consumer_does_not_hold_the_timer_up() -> Result<(), Error> {
+    let timer = every(10).fixed_rate().start(|| ())?;
+    let feed = timer.subscribe().open()?;
+    timer.wait_hits(1_000).await?;
+    assert_eq!((feed.len(), timer.stats().skipped.missed), (1_000, 0));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn o3_stats_tell_what_happened() -> Result<(), Error> {
+    let timer = every(100).fixed_rate().on_error(OnError::Continue).name("figures").start(
+        |tick: Tick| async move {
+            sleep(ms(if tick.run == 3 { 250 } else { 20 })).await;
+            if tick.run == 2 { Err("once") } else { Ok(()) }
+        },
+    )?;
+    sleep(ms(590)).await;
+    let stats = timer.stats();
+    assert_eq!((stats.runs, stats.hits, stats.failures), (4, 3, 1));
+    assert_eq!((stats.skipped.overrun, stats.skipped.missed, stats.skipped.total()), (2, 2, 2));
+    assert_eq!((stats.running, stats.busy, stats.paused), (true, false, false));
+    assert_eq!((stats.duration.max(), stats.duration.last()), (ms(250), ms(20)));
+    assert!(stats.duration.quantile(0.5).unwrap() >= ms(20));
+    assert_eq!(stats.lateness.max(), Duration::ZERO);
+    let now = tokio::time::Instant::now().into_std();
+    assert_eq!(stats.next_due.map(|due| due - now), Some(ms(10)));
+    assert_eq!(stats.last_tick.map(|last| now - last), Some(ms(70)));
+    assert_eq!(stats.name, "figures");
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! R and E: failures, panics, limits, and what is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use everbeat::{Error, Failure, Missed, OnError, Plain, StopReason, Tick, Timer, offload};
+use tokio::time::sleep;
+
+use crate::support::{Journal, SECOND, Stopwatch, every, ms, settle};
+
+#[tokio::test(start_paused = true)]
+async fn r1_runs_of_one_timer_never_overlap() -> Result<(), Error> {
+    let active = Arc::new(AtomicUsize::new(0));
+    let timer = every(1).fixed_rate().missed(Missed::Burst { max: 5 }).max_runs(200).start(move || {
+        let active = active.clone();
+        async move {
+            assert_eq!(active.fetch_add(1, Ordering::SeqCst), 0);
+            sleep(ms(3)).await;
+            active.fetch_sub(1, Ordering::SeqCst);
+        }
+    })?;
+    for _ in 0..50 {
+        drop(timer.trigger());
+        sleep(ms(2)).await;
+    }
+    assert_eq!(timer.wait().await?, StopReason::MaxRuns);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_policies() -> Result<(), Error> {
+    let stop = every(10).start(|| Err::<(), _>("stop"))?;
+    assert!(stop.wait().await.is_err());
+    assert_eq!(stop.stats().runs, 1);
+    let go_on = every(10).on_error(OnError::Continue).max_runs(5).start(|| Err::<(), _>("go on"))?;
+    assert_eq!(go_on.wait().await?, StopReason::MaxRuns);
+    assert_eq!((go_on.stats().failures, go_on.hits()), (5, 0));
+    let starts = Journal::new();
+    let (log, clock) = (starts.clone(), Stopwatch::start());
+    let backoff =
+        every(50).on_error(OnError::backoff(ms(100), ms(300))).max_runs(6).start(move |tick: Tick| {
+            log.add(clock.millis());
+            if tick.run < 5 { Err("not yet") } else { Ok(()) }
+        })?;
+    backoff.wait().await?;
+    assert_eq!(starts.entries(), [0, 100, 300, 600, 900, 950]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_run_over_its_limit_is_given_up_and_counts_as_failure() -> Result<(), Error> {
+    struct Guard(Arc<AtomicUsize>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = dropped.clone();
+    let timer = every(1_000).run_timeout(ms(30)).on_error(OnError::Continue).start(move |tick: Tick| {
+        let guard = Guard(count.clone());
+        async move {
+            sleep(ms(if tick.run == 1 { 3_600_000 } else { 10 })).await;
+            drop(guard);
+        }
+    })?;
+    let clock = Stopwatch::start();
+    let error = timer.join().await.unwrap_err();
+    assert!(matches!(error, Error::Failed { failure: Failure::TimedOut(limit), .. } if limit == ms(30)));
+    assert_eq!((clock.millis(), dropped.load(Ordering::SeqCst)), (30, 1));
+    timer.wait_hits(1).await?;
+    assert_eq!((timer.stats().failures, timer.hits()), (1, 1));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_run_that_was_ready_in_time_keeps_its_value_on_a_busy_runtime() -> Result<(), Error> {
+    let timer = every(1_000).run_timeout(ms(30)).start(|| async {
+        sleep(ms(10)).await;
+        7
+    })?;
+    let join = timer.join();
+    settle().await;
+    tokio::time::advance(ms(100)).await; // nobody was polled meanwhile
+    assert_eq!(*join.await?, 7);
+    Ok(())
+}
+
+#[tokio::test]
+async fn r4_a_sync_run_over_its_limit_counts_as_failure_when_it_returns() -> Result<(), Error> {
+    let timer = every(1_000).run_timeout(ms(5)).start(|| std::thread::sleep(ms(20)))?;
+    let error = timer.wait().await.unwrap_err();
+    assert!(matches!(error, Error::Failed { failure: Failure::TimedOut(_), .. }), "{error}");
+    Ok(())
+}
+
+/// A value whose drop panics.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("the drop of a value");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_panics_stay_where_they_are() -> Result<(), Error> {
+    let neighbour = every(10).start(|| ())?;
+    let sync = every(10).on_error(OnError::Continue).start(|tick: Tick| {
+        assert!(tick.run % 2 == 0, "odd run {}", tick.run);
+    })?;
+    let poll = every(10).on_error(OnError::Continue).start(|tick: Tick| async move {
+        sleep(ms(1)).await;
+        assert!(tick.run % 2 == 0, "odd run");
+    })?;
+    let drops = every(10).start(|| Plain(Grenade))?;
+    let callbacks = every(10)
+        .on_error(OnError::Continue)
+        .on_failure(|_| panic!("in the callback"))
+        .on_end(|_| panic!("in the callback"))
+        .start(|| Err::<(), _>("as planned"))?;
+    let error = sync.join().await.unwrap_err();
+    assert!(matches!(&error, Error::Failed { failure: Failure::Panic(text), .. } if &**text == "odd run 1"));
+    for timer in [&neighbour, &sync, &poll] {
+        timer.wait_hits(5).await?;
+    }
+    drops.wait_hits(5).await?;
+    sleep(ms(100)).await;
+    assert!(callbacks.stats().failures >= 10);
+    assert_eq!(callbacks.cancel().await, StopReason::Cancelled);
+    drops.cancel().await;
+    std::mem::forget(drops.latest()); // the last one goes off with its timer
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(drops)));
+    assert!(neighbour.is_running());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_callbacks_are_told_of_every_failure_and_of_the_end_once_a_start() -> Result<(), Error> {
+    let journal = Journal::new();
+    let (failures, ends) = (journal.clone(), journal.clone());
+    let timer = every(10)
+        .on_error(OnError::Continue)
+        .max_runs(3)
+        .on_failure(move |failure| failures.add(failure.to_string()))
+        .on_end(move |reason| ends.add(format!("{reason:?}")))
+        .start(|tick: Tick| if tick.run % 2 == 1 { Err(format!("run {}", tick.run)) } else { Ok(()) })?;
+    timer.wait().await?;
+    assert_eq!(journal.entries(), ["run 1", "run 3", "MaxRuns"]);
+    timer.cancel().await;
+    timer.cancel().await;
+    assert_eq!(journal.entries().len(), 3);
+    timer.start()?;
+    timer.cancel().await;
+    assert_eq!(journal.entries().last().unwrap(), "Cancelled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn r7_a_run_that_blocks_its_thread_is_counted() -> Result<(), Error> {
+    let timer = every(1).blocked_after(ms(5)).max_runs(2).start(|| std::thread::sleep(ms(20)))?;
+    timer.wait().await?;
+    assert_eq!(timer.stats().blocked, 2);
+    let patient = every(1).max_runs(2).start(|| ())?;
+    patient.wait().await?;
+    assert_eq!(patient.stats().blocked, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn r7_an_offloaded_run_leaves_the_runtime_free_and_is_waited_for() -> Result<(), Error> {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let finished = Arc::new(AtomicUsize::new(0));
+    let (count, begun) = (finished.clone(), Arc::new(AtomicUsize::new(0)));
+    let begins = begun.clone();
+    let timer = every(1).start(offload(move || {
+        begins.fetch_add(1, Ordering::SeqCst);
+        gate.lock().unwrap().recv().unwrap();
+        count.fetch_add(1, Ordering::SeqCst);
+    }))?;
+    while begun.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let cancel = timer.cancel();
+    settle().await;
+    assert_eq!(finished.load(Ordering::SeqCst), 0);
+    go.send(()).unwrap();
+    assert_eq!(cancel.await, StopReason::Cancelled);
+    assert_eq!(finished.load(Ordering::SeqCst), 1, "nothing of the run was left when cancel returned");
+    timer.start()?;
+    go.send(()).unwrap();
+    timer.wait_hits(1).await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r7_a_panic_on_the_worker_is_a_failure() -> Result<(), Error> {
+    let timer = every(10).on_error(OnError::Continue).start(offload(|tick: Tick| {
+        assert!(tick.run > 2, "too early");
+    }))?;
+    timer.wait_hits(2).await?;
+    assert_eq!(timer.stats().failures, 2);
+    Ok(())
+}
+
+#[test]
+fn e2_bad_configuration_is_refused_by_field_value_and_range() {
+    let message = |builder: everbeat::Builder| builder.build(|| ()).unwrap_err().to_string();
+    let second = || Timer::every(SECOND);
+    let range = "a fraction of the period from 0 to 1";
+    assert_eq!(message(second().jitter(1.5)), format!("jitter must be {range}, got 1.5"));
+    assert_eq!(message(second().jitter(f64::NAN)), format!("jitter must be {range}, got NaN"));
+    assert_eq!(message(second().jitter(-0.1)), format!("jitter must be {range}, got -0.1"));
+    assert_eq!(message(second().max_runs(0)), "max_runs must be at least 1, got 0");
+    assert_eq!(message(second().run_timeout(Duration::ZERO)), "run_timeout must be longer than zero, got 0s");
+    let backoff = OnError::backoff(SECOND, ms(1));
+    assert_eq!(message(second().on_error(backoff)), "backoff.max must be at least backoff.first, got 1ms");
+    let first = second().max_runs(0).jitter(9.0);
+    assert_eq!(message(first), "max_runs must be at least 1, got 0", "the first mistake is told");
+}
+
+#[test]
+fn e1_outside_of_a_runtime_there_is_a_named_error() {
+    let timer = every(10).name("lost").build(|| ()).unwrap();
+    let error = timer.start().unwrap_err();
+    assert!(matches!(error, Error::NoRuntime { .. }));
+    assert!(error.to_string().starts_with("timer `lost` needs a tokio runtime"));
+    assert!(matches!(every(10).ticks(), Err(Error::NoRuntime { .. })));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let without_time = runtime.block_on(async { timer.start() });
+    assert!(matches!(without_time, Err(Error::NoRuntime { .. })));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        timer.start().unwrap();
+        timer.wait_hits(1).await.unwrap();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_names_are_given_or_tell_the_place() -> Result<(), Error> {
+    let named = every(10).name("db").build(|| ())?;
+    let unnamed = Timer::every(SECOND).build(|| ())?;
+    assert_eq!((named.name().as_given(), unnamed.name().as_given()), (Some("db"), None));
+    assert!(unnamed.name().to_string().contains("failures.rs:"), "{}", unnamed.name());
+    assert!(format!("{named:?}").contains("db"));
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! G: timers that start and stop together.
+
+use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick};
+use tokio::time::sleep;
+
+use crate::support::{Stopwatch, every, ms};
+
+fn two() -> Result<Group, Error> {
+    let group = Group::named("pair");
+    group.add(every(10).name("a").build(|tick: Tick| tick.run)?)?;
+    group.add(every(30).name("b").build(|tick: Tick| async move { format!("run {}", tick.run) })?)?;
+    Ok(group)
+}
+
+fn names<'a>(timers: impl IntoIterator<Item = &'a AnyTimer>) -> Vec<String> {
+    timers.into_iter().map(|timer| timer.name().to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn g1_requests_go_to_all_and_answers_come_in_order() -> Result<(), Error> {
+    let group = two()?;
+    assert!(!group.is_running());
+    group.start()?;
+    assert!(group.is_running());
+    let clock = Stopwatch::start();
+    group.wait_hits(3).await.all()?;
+    assert_eq!(clock.millis(), 60, "all members, so the slowest decides");
+    let values = group.trigger().await.all()?;
+    assert_eq!(names(values.iter().map(|(timer, _)| timer)), ["a", "b"]);
+    assert!(values[0].1.is::<u64>());
+    assert_eq!(values[1].1.downcast_ref::<String>().unwrap(), "run 4");
+    group.wait_more(1).await.all()?;
+    let reasons = group.cancel().await.into_vec();
+    assert!(reasons.iter().all(|(_, reason)| *reason == StopReason::Cancelled));
+    assert!(!group.is_running());
+    assert!(group.wait().await.all().is_ok());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g1_failures_are_collected_per_member_and_a_timeout_bounds_the_whole() -> Result<(), Error> {
+    let group = two()?;
+    group.add(every(10).name("c").build(|| Err::<(), _>("broken"))?)?;
+    group.add(every(10).name("d").build(|| sleep(ms(100_000)))?)?;
+    group.start()?;
+    let clock = Stopwatch::start();
+    let answers = group.wait_hits(2).timeout(ms(200)).await.into_vec();
+    assert_eq!(clock.millis(), 200);
+    assert_eq!(names(answers.iter().map(|(timer, _)| timer)), ["a", "b", "c", "d"]);
+    assert!(answers[0].1.is_ok() && answers[1].1.is_ok());
+    assert!(matches!(answers[2].1, Err(Error::Failed { .. })));
+    assert!(matches!(answers[3].1, Err(Error::Timeout { .. })));
+    assert!(group.trigger().timeout(ms(10)).await.all().is_err());
+    assert!(!group.is_running());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_a_failing_start_undoes_the_others() -> Result<(), Error> {
+    let group = two()?;
+    let used_up = every(10).stop_when(async {}).start(|| ())?;
+    used_up.wait().await?;
+    group.add(&used_up)?;
+    assert!(matches!(group.start(), Err(Error::Restart { .. })));
+    group.wait().await;
+    assert!(group.members().iter().all(|member| !member.is_running()));
+    assert!(group.remove(&used_up));
+    group.start()?;
+    assert!(group.is_running());
+    assert!(matches!(group.add(&used_up), Err(Error::Restart { .. })));
+    assert_eq!(group.len(), 2);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_adding_to_an_active_group_starts_the_member() -> Result<(), Error> {
+    let group = two()?;
+    group.start()?;
+    let late = every(10).name("late").build(|| ())?;
+    group.add(&late)?;
+    assert!(late.is_running());
+    group.add(&late)?;
+    assert_eq!(group.len(), 3, "a member is not added twice");
+    group.cancel().await;
+    let idle = every(10).build(|| ())?;
+    group.add(&idle)?;
+    assert!(!idle.is_running());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g3_stops_run_concurrently() -> Result<(), Error> {
+    let group = Group::new();
+    for takes in [50, 500, 5_000] {
+        group.add(every(10).build(move || sleep(ms(takes)))?)?;
+    }
+    group.start()?;
+    sleep(ms(1)).await;
+    let clock = Stopwatch::start();
+    let report = group.shutdown(ms(1_000)).await.into_vec();
+    assert_eq!(clock.millis(), 1_000);
+    let how: Vec<_> = report.into_iter().map(|(_, how)| how).collect();
+    assert_eq!(how, [Shutdown::Drained, Shutdown::Drained, Shutdown::Cancelled]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g4_a_group_is_iterable_and_knows_its_members() -> Result<(), Error> {
+    let group = two()?;
+    let members: Vec<_> = (&group).into_iter().collect();
+    assert_eq!((group.len(), group.is_empty(), group.name()), (2, false, Some("pair")));
+    assert_eq!(names(&members), ["a", "b"]);
+    assert!(group.contains(&members[1]));
+    assert!(!group.contains(every(10).build(|| ())?));
+    assert!(format!("{group:?}").contains("pair"));
+    Ok(())
+}

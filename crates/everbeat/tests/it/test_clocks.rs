@@ -1,0 +1,136 @@
+//! T: testing without sleeping.
+
+use std::time::Duration;
+
+use everbeat::testing::{MockClock, TestClock};
+use everbeat::{Error, OnError, StopReason, Tick, Timer};
+
+use crate::support::{Journal, SECOND, Stopwatch, every, ms};
+
+#[tokio::test]
+async fn t1_time_moves_only_by_hand_and_ticks_fire_in_deadline_order() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let journal = Journal::new();
+    let timers: Result<Vec<_>, Error> = [("a", 30), ("b", 20), ("c", 50)]
+        .map(|(name, period)| {
+            let log = journal.clone();
+            let each = move |tick: Tick| log.add((name, tick.scheduled.elapsed_since_origin()));
+            Timer::every(Duration::from_micros(period)).fixed_rate().clock(&clock).start(each)
+        })
+        .into_iter()
+        .collect();
+    let timers = timers?;
+    clock.settle().await;
+    assert_eq!(journal.entries().len(), 3, "the first ticks are due at once, and no others");
+    clock.advance(Duration::from_micros(60)).await;
+    let expected = [("b", 20), ("a", 30), ("b", 40), ("c", 50), ("a", 60), ("b", 60)];
+    let expected: Vec<_> = expected.map(|(name, micros)| (name, Duration::from_micros(micros))).into();
+    assert_eq!(journal.entries()[3..], expected);
+    assert!(timers.iter().all(|timer| timer.stats().lateness.max() == Duration::ZERO));
+    assert_eq!(clock.elapsed(), Duration::from_micros(60));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_advance_to_next_goes_from_deadline_to_deadline() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let slow = every(3_600_000).clock(&clock).start(|| ())?;
+    let quick = every(7).max_runs(3).clock(&clock).start(|| ())?;
+    assert_eq!(clock.advance_to_next().await, Some(ms(7)));
+    assert_eq!((slow.hits(), quick.hits()), (1, 2));
+    assert_eq!(clock.advance_to_next().await, Some(ms(7)));
+    assert_eq!((slow.hits(), quick.hits(), quick.is_running()), (1, 3, false));
+    assert_eq!(clock.next_due(), Some(ms(3_600_000)));
+    assert_eq!(clock.advance_to_next().await, Some(ms(3_600_000 - 14)));
+    slow.cancel().await;
+    assert_eq!(clock.advance_to_next().await, None, "nothing waits any more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_what_a_tick_wakes_settles_before_the_next() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(10).fixed_rate().clock(&clock).build(|tick: Tick| tick.run)?;
+    let mut feed = timer.subscribe().open()?;
+    timer.start()?;
+    let seen = Journal::new();
+    let (log, handle) = (seen.clone(), timer.clone());
+    tokio::spawn(async move {
+        while let Some(Ok(run)) = feed.next().await {
+            log.add((*run, handle.hits()));
+        }
+    });
+    clock.advance(SECOND).await;
+    assert_eq!(seen.entries(), (1..=101).map(|run| (run, run)).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_sleeps_of_the_target_take_their_time() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(100).clock(&clock).start(|| tokio::time::sleep(ms(30)))?;
+    clock.advance(ms(29)).await;
+    assert_eq!((timer.hits(), timer.stats().busy), (0, true));
+    clock.advance(ms(2)).await;
+    assert_eq!((timer.hits(), timer.stats().busy), (1, false));
+    clock.advance(ms(1_000)).await;
+    assert_eq!(timer.hits(), 8);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_commands_between_the_steps() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(100).fixed_rate().clock(&clock).start(|tick: Tick| tick.run)?;
+    clock.settle().await;
+    clock.advance(ms(40)).await;
+    assert_eq!(*timer.trigger().await?, 2);
+    clock.advance(ms(99)).await;
+    assert_eq!(timer.hits(), 2);
+    clock.advance(ms(1)).await;
+    assert_eq!(timer.hits(), 3);
+    timer.rearm(ms(5));
+    clock.advance(ms(5)).await;
+    assert_eq!(timer.hits(), 4);
+    timer.cancel().await;
+    assert_eq!(clock.next_due(), None);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_paused_time_drives_the_timer() -> Result<(), Error> {
+    let timer = every(3_600_000).fixed_rate().start(|| ())?;
+    let clock = Stopwatch::start();
+    timer.wait_hits(25).await?;
+    assert_eq!(clock.millis(), 24 * 3_600_000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t3_a_mock_clock_ticks_at_once_and_records_the_waits() -> Result<(), Error> {
+    let clock = MockClock::new();
+    let timer = Timer::every(SECOND * 3600)
+        .initial_delay(SECOND * 60)
+        .on_error(OnError::backoff(SECOND, SECOND * 10))
+        .max_runs(4)
+        .clock(&clock)
+        .start(|tick: Tick| if tick.run == 2 { Err("once") } else { Ok(()) })?;
+    let mut feed = timer.subscribe().open()?;
+    timer.wait_hits(3).await?;
+    assert_eq!(timer.wait().await?, StopReason::MaxRuns);
+    assert_eq!(clock.waits(), [60, 3600, 1, 3600].map(Duration::from_secs));
+    assert_eq!(feed.len(), 3);
+    assert!(feed.next().await.is_some());
+    timer.start()?;
+    timer.trigger().await?;
+    timer.cancel().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn t3_a_mocked_run_ends_only_by_itself() -> Result<(), Error> {
+    let timer = every(10).run_timeout(ms(1)).clock(&MockClock::new()).start(|| tokio::time::sleep(ms(5)))?;
+    timer.wait_hits(3).await?;
+    assert_eq!(timer.stats().failures, 0);
+    Ok(())
+}
