@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::StopReason;
+use everbeat_core::{StopReason, Timer as Machine};
 
 use crate::driver;
 use crate::error::Error;
@@ -238,7 +238,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
-        self.command(|machine, now| machine.cancel(now));
+        self.command(Machine::cancel);
         Box::pin(pending::for_stop(&self))
     }
 
@@ -279,7 +279,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn resume(&self) {
-        self.command(|machine, now| machine.resume(now));
+        self.command(Machine::resume);
     }
 
     fn is_running(&self) -> bool {

@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::Location;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use everbeat_core::{
@@ -13,7 +12,7 @@ use everbeat_core::{
 };
 
 use crate::clock::Source;
-use crate::driver::{Attachments, Beat, Drive};
+use crate::driver::{Attachments, Beat, BoxDrive};
 use crate::error::{Error, Failure};
 use crate::handle::Timer;
 use crate::name::Name;
@@ -240,7 +239,7 @@ impl Builder {
         let schedule = self.checked_schedule()?;
         let single_use = !self.attachments.stop_when.is_empty();
         let beat = Beat::new(target.into_target(), self.attachments);
-        let parked: Option<Pin<Box<dyn Drive<Value<M, X>>>>> = Some(Box::pin(beat));
+        let parked: Option<BoxDrive<Value<M, X>>> = Some(Box::pin(beat));
         Ok(Timer::new(Shared::new(Setup {
             name: self.name,
             machine: Machine::new(schedule),

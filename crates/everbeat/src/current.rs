@@ -32,7 +32,7 @@ thread_local! {
 /// ```
 #[must_use]
 pub fn current() -> Option<AnyTimer> {
-    with_current(|current| AnyTimer::revive(current)).flatten()
+    with_current(AnyTimer::revive).flatten()
 }
 
 /// Whether a run or a callback of this timer is being polled on this thread.

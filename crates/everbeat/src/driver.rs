@@ -13,7 +13,7 @@ use everbeat_core::{AbortCause, Instant, StopReason, Tick};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use crate::any::Control;
+use crate::any::{BoxFuture, Control};
 use crate::clock::{Alarm, Clock};
 use crate::current::Scope;
 use crate::error::{Error, Failure};
@@ -49,11 +49,17 @@ pub(crate) enum Progress {
     Ended(StopReason),
 }
 
+/// A driver between two starts, or in its task.
+pub(crate) type BoxDrive<V> = Pin<Box<dyn Drive<V>>>;
+
+pub(crate) type FailureCallback = dyn FnMut(&Failure) + Send;
+pub(crate) type EndCallback = dyn FnMut(StopReason) + Send;
+
 /// What the user attached to a timer besides its target.
 pub(crate) struct Attachments {
-    pub(crate) on_failure: Option<Box<dyn FnMut(&Failure) + Send>>,
-    pub(crate) on_end: Option<Box<dyn FnMut(StopReason) + Send>>,
-    pub(crate) stop_when: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pub(crate) on_failure: Option<Box<FailureCallback>>,
+    pub(crate) on_end: Option<Box<EndCallback>>,
+    pub(crate) stop_when: Vec<BoxFuture<()>>,
     pub(crate) run_timeout: Option<Duration>,
     pub(crate) blocked_after: Duration,
 }
@@ -306,7 +312,7 @@ pin_project! {
         shared: Arc<Shared<V>>,
         me: Option<Arc<dyn Control>>,
         clock: Clock,
-        beat: Option<Pin<Box<dyn Drive<V>>>>,
+        beat: Option<BoxDrive<V>>,
         seen_thread: bool,
         #[pin]
         alarm: Alarm,
@@ -388,7 +394,7 @@ fn end_and_park<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     clock: &Clock,
     me: &mut Option<Arc<dyn Control>>,
-    mut beat: Pin<Box<dyn Drive<V>>>,
+    mut beat: BoxDrive<V>,
     reason: StopReason,
 ) {
     beat.as_mut().end(&mut Host { shared, clock, me }, reason);

@@ -170,7 +170,7 @@ impl<V: Send + Sync + 'static> Feed<V> {
 
     /// The next value if it is there already. `None` if it is not, or if the feed has ended.
     pub fn try_next(&mut self) -> Option<Result<Arc<V>, Failure>> {
-        match self.poll_item(&mut Context::from_waker(Waker::noop())) {
+        match self.poll_item(&Context::from_waker(Waker::noop())) {
             Poll::Ready(item) => item,
             Poll::Pending => None,
         }

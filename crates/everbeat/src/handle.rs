@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everbeat_core::StopReason;
+use everbeat_core::{StopReason, Timer as Machine};
 
 use crate::any::Count;
 use crate::builder::Builder;
@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
-        self.shared.command(|machine, now| machine.cancel(now));
+        self.shared.command(Machine::cancel);
         pending::for_stop(&self.shared)
     }
 
@@ -125,7 +125,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
 
     /// Takes the schedule up again at the next slot, without a burst.
     pub fn resume(&self) {
-        self.shared.command(|machine, now| machine.resume(now));
+        self.shared.command(Machine::resume);
     }
 
     /// Lets it live on without a handle, until it ends by itself or its runtime goes away.

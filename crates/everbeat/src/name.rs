@@ -52,7 +52,7 @@ impl PartialEq<str> for Name {
     fn eq(&self, other: &str) -> bool {
         match &self.0 {
             Kind::Given(name) => **name == *other,
-            Kind::BuiltAt(_) => self.to_string() == other,
+            Kind::BuiltAt(_) => *self.to_string() == *other,
         }
     }
 }

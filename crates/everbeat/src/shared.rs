@@ -15,7 +15,6 @@
 //!    woken by a tick sees it counted.
 
 use std::mem;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -30,7 +29,7 @@ use everbeat_core::{
 
 use crate::clock::{Clock, Source};
 use crate::current::is_inside;
-use crate::driver::Drive;
+use crate::driver::BoxDrive;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
 use crate::guard::{drop_quietly, guarded};
@@ -52,7 +51,7 @@ pub(crate) struct State<V> {
     pub(crate) clock: Option<Clock>,
     source: Source,
     /// The driver between its starts.
-    parked: Option<Pin<Box<dyn Drive<V>>>>,
+    parked: Option<BoxDrive<V>>,
     /// Whether the driver can only be started once.
     single_use: bool,
     /// When the clock ends it, as the user gave it.
@@ -127,7 +126,7 @@ pub(crate) struct Setup<V> {
     pub(crate) histograms: bool,
     pub(crate) single_use: bool,
     pub(crate) until: Option<std::time::Instant>,
-    pub(crate) parked: Option<Pin<Box<dyn Drive<V>>>>,
+    pub(crate) parked: Option<BoxDrive<V>>,
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -209,7 +208,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
-    pub(crate) fn launch(&self) -> Result<(Pin<Box<dyn Drive<V>>>, Clock), Error> {
+    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Clock), Error> {
         self.change(|state, _| {
             if state.single_use && state.machine.was_started() && !state.machine.is_running() {
                 return Err(Error::Restart { name: self.name.clone() });
@@ -370,7 +369,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Everybody was told: from now on the timer can be started again, by `parked`.
-    pub(crate) fn close(&self, parked: Option<Pin<Box<dyn Drive<V>>>>) {
+    pub(crate) fn close(&self, parked: Option<BoxDrive<V>>) {
         self.change(|state, left| {
             state.machine.handle_closed();
             state.parked = parked;

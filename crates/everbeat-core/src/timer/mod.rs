@@ -2,6 +2,8 @@
 
 mod plan;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use alloc::sync::Arc;
@@ -192,7 +194,7 @@ pub enum Output {
 pub struct MissedBatch {
     /// How many slots were missed.
     pub missed: u64,
-    /// How many of them will never run.
+    /// How many slots will never run, some of an earlier batch that a burst had kept included.
     pub dropped: u64,
     /// How long ago the first of them was due.
     pub late: Duration,

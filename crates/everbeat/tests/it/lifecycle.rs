@@ -1,10 +1,10 @@
 //! L: starting, stopping, and being dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer};
+use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer, WeakTimer};
 use tokio::time::sleep;
 
 use crate::support::{Journal, SECOND, Stopwatch, every, ms, settle};
@@ -309,14 +309,30 @@ async fn l9_blocking_on_a_thread_that_the_timer_needs_is_refused() -> Result<(),
     let error = timer.cancel().block(SECOND).unwrap_err();
     assert!(matches!(error, Error::ThreadsafeDispatch { .. }), "{error}");
     assert!(error.to_string().contains("`mine`") && error.to_string().contains("another thread"), "{error}");
-    timer.wait().await?;
-    timer.start()?;
-    let inside = every(10).start(|| {
-        let me = everbeat::current().unwrap();
-        let _ = &me;
-    })?;
-    inside.wait_hits(1).await?;
+    assert_eq!(timer.wait().await?, StopReason::Cancelled, "the request itself stands");
     Ok(())
+}
+
+#[test]
+fn l9_blocking_inside_a_run_is_refused_on_every_runtime() {
+    for runtime in [
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap(),
+    ] {
+        let me = Arc::new(OnceLock::<WeakTimer<bool>>::new());
+        let handle = me.clone();
+        let timer = every(10).max_runs(1).build(move || {
+            let timer = handle.get().unwrap().upgrade().unwrap();
+            matches!(timer.trigger().block(SECOND), Err(Error::ThreadsafeDispatch { .. }))
+        });
+        let timer = timer.unwrap();
+        me.set(timer.downgrade()).unwrap();
+        runtime.block_on(async {
+            timer.start().unwrap();
+            timer.wait().await.unwrap();
+        });
+        assert_eq!(timer.latest().as_deref(), Some(&true));
+    }
 }
 
 #[tokio::test]

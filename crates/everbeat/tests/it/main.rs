@@ -5,6 +5,7 @@ mod delivery;
 mod failures;
 mod groups;
 mod lifecycle;
+mod logs;
 mod resources;
 mod schedule;
 mod shapes;

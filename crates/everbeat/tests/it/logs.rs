@@ -1,0 +1,118 @@
+//! O: what the log tells.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use everbeat::{Error, OnError, Tick};
+use tokio::time::sleep;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::{every, ms};
+
+/// Collects what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(writer)
+            .with_ansi(false)
+            .without_time()
+            .with_max_level(tracing::Level::DEBUG)
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        (log, guard)
+    }
+
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s4_missed_slots_are_logged_once_a_batch_and_not_too_often() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let timer = every(100)
+        .fixed_rate()
+        .name("late")
+        .start(|tick: Tick| sleep(ms(if tick.run % 2 == 1 { 350 } else { 0 })))?;
+    sleep(ms(450)).await;
+    let lines = log.lines("slots missed");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        ["WARN", "timer=late", "missed=3", "late=250ms"].iter().all(|part| lines[0].contains(part)),
+        "{lines:?}"
+    );
+    sleep(ms(9_000)).await;
+    assert_eq!(log.lines("slots missed").len(), 1, "quiet for a while");
+    sleep(ms(2_000)).await;
+    let lines = log.lines("slots missed");
+    assert_eq!(lines.len(), 2);
+    let told: u64 = lines[1].split("missed=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(told > 30, "what was not told before is told now: {lines:?}");
+    assert!(timer.is_running());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d6_losses_of_a_feed_are_logged_with_its_name() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let timer = every(10).name("source").start(|| ())?;
+    let feed = timer.subscribe().bounded(2).name("slow sink").open()?;
+    timer.wait_hits(500).await?;
+    let lines = log.lines("lost values");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("timer=source") && lines[0].contains("slow sink"), "{lines:?}");
+    assert!(feed.dropped_count() > 490);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn o2_failures_ends_and_spans_carry_the_name() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let timer = every(10).name("spanned").on_error(OnError::Continue).max_runs(1).start(|| {
+        tracing::info!("inside the run");
+        Err::<(), _>("as planned")
+    })?;
+    timer.wait().await?;
+    assert!(log.lines("inside the run")[0].contains("timer{name=spanned}"));
+    let failed = &log.lines("run failed")[0];
+    assert!(failed.contains("timer=spanned") && failed.contains("as planned"), "{failed}");
+    assert!(log.lines("timer ended")[0].contains("MaxRuns"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn r7_a_blocking_run_is_reported_by_name() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let timer = every(10).name("hog").blocked_after(ms(1)).max_runs(1).start(|| {
+        std::thread::sleep(Duration::from_millis(5));
+    })?;
+    timer.wait().await?;
+    assert!(log.lines("blocked its thread")[0].contains("timer=hog"));
+    Ok(())
+}
