@@ -92,6 +92,28 @@ async fn d3_timeouts() -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d4_iterating_over_a_timer_ends_with_it_and_raises_its_failure() -> Result<(), Error> {
+    for fails in [false, true] {
+        let timer = every(10).max_runs(5).build(move |tick: Tick| match tick.run {
+            5 if fails => Err("broke"),
+            run => Ok(run),
+        })?;
+        // A bound of one: the newest value, whatever a busy consumer has missed.
+        let mut newest = timer.subscribe().bounded(1).open()?;
+        timer.start()?;
+        let mut seen = Vec::new();
+        while let Some(item) = tokio_stream::StreamExt::next(&mut newest).await {
+            seen.push(item.map(|run| *run).map_err(|failure| failure.to_string()));
+            sleep(ms(15)).await;
+        }
+        let last = if fails { Err("broke".to_owned()) } else { Ok(5) };
+        assert_eq!(seen.last(), Some(&last), "{seen:?}");
+        assert!(seen.len() < 6 && timer.wait().await.is_err() == fails);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn d5_trigger_returns_a_run_that_started_after_the_call() -> Result<(), Error> {
     let timer = every(1_000).start(|tick: Tick| async move {
         sleep(ms(50)).await;

@@ -4,6 +4,7 @@ mod cancel_safety;
 mod delivery;
 mod failures;
 mod groups;
+mod guarantees;
 mod lifecycle;
 mod logs;
 mod resources;
