@@ -14,28 +14,25 @@
 //! 6. The count of a tick is raised in the same critical section that settles its waiters: whoever is
 //!    woken by a tick sees it counted.
 
-use std::mem;
+mod state;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread::ThreadId;
 use std::time::Duration;
 
+use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use everbeat_core::{
-    AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Summary, Tick, Timer as Machine,
-};
-
+use self::state::{Leftovers, State};
 use crate::clock::{Clock, Source};
 use crate::current::is_inside;
 use crate::driver::BoxDrive;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
-use crate::guard::{drop_quietly, guarded};
-use crate::log::RateLimit;
+use crate::guard::drop_quietly;
 use crate::name::Name;
-use crate::waiters::{Place, Reply, Waiters, Want};
+use crate::waiters::{Place, Reply, Want};
 
 /// One timer.
 pub(crate) struct Shared<V> {
@@ -43,44 +40,6 @@ pub(crate) struct Shared<V> {
     handles: AtomicUsize,
     detached: AtomicBool,
     state: Mutex<State<V>>,
-}
-
-/// What the lock guards.
-pub(crate) struct State<V> {
-    pub(crate) machine: Machine,
-    pub(crate) clock: Option<Clock>,
-    source: Source,
-    /// The driver between its starts.
-    parked: Option<BoxDrive<V>>,
-    /// Whether the driver can only be started once.
-    single_use: bool,
-    /// When the clock ends it, as the user gave it.
-    until: Option<std::time::Instant>,
-    driver: Option<Waker>,
-    /// The thread that drives it, where its runtime has only one.
-    thread: Option<ThreadId>,
-    pub(crate) latest: Option<Arc<V>>,
-    pub(crate) last_tick: Option<Instant>,
-    pub(crate) hits: u64,
-    pub(crate) failures: u64,
-    pub(crate) blocked: u64,
-    pub(crate) lateness: Summary,
-    pub(crate) duration: Summary,
-    /// The failure that ended the timer.
-    failure: Option<Failure>,
-    waiters: Waiters<V>,
-    feeds: Vec<Arc<Line<V>>>,
-    loss_log: RateLimit,
-}
-
-/// What is done once the lock is released.
-struct Leftovers<V> {
-    woken: Vec<Waker>,
-    /// A waker that nobody is to wake.
-    unneeded: Option<Waker>,
-    values: Vec<Arc<V>>,
-    value: Option<V>,
-    lossy: Vec<Arc<Line<V>>>,
 }
 
 /// What a driver does next.
@@ -131,30 +90,9 @@ pub(crate) struct Setup<V> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(setup: Setup<V>) -> Arc<Self> {
-        let summary = if setup.histograms { Summary::with_histogram } else { Summary::default };
-        let state = State {
-            machine: setup.machine,
-            clock: None,
-            source: setup.source,
-            parked: setup.parked,
-            single_use: setup.single_use,
-            until: setup.until,
-            driver: None,
-            thread: None,
-            latest: None,
-            last_tick: None,
-            hits: 0,
-            failures: 0,
-            blocked: 0,
-            lateness: summary(),
-            duration: summary(),
-            failure: None,
-            waiters: Waiters::default(),
-            feeds: Vec::new(),
-            loss_log: RateLimit::default(),
-        };
+        let (name, state) = State::new(setup);
         Arc::new(Self {
-            name: setup.name,
+            name,
             handles: AtomicUsize::new(1),
             detached: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -441,121 +379,5 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn is_detached(&self) -> bool {
         self.detached.load(Ordering::Acquire)
-    }
-}
-
-impl<V> State<V> {
-    fn start_machine(&mut self, name: &Name) -> Result<Clock, Error> {
-        let clock = Clock::current(self.source.clone(), self.clock.as_ref(), self.machine.now())
-            .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;
-        let now = clock.now();
-        self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: name.clone() })?;
-        if let Some(until) = self.until {
-            self.machine.end_by(clock.at_std(until));
-        }
-        self.failure = None;
-        self.clock = Some(clock.clone());
-        let single = clock.runtime().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        self.thread = single.then(|| std::thread::current().id());
-        Ok(clock)
-    }
-
-    fn deliver(&mut self, now: Instant, run: u64, value: V, left: &mut Leftovers<V>) {
-        self.hits += 1;
-        self.last_tick = Some(now);
-        let latest = self.replace_latest(value, left);
-        let hits = self.hits;
-        self.waiters.settle(&mut left.woken, |want| match want {
-            Want::Hits(target) if target <= hits => Some(Reply::Reached),
-            Want::Run(wanted) if wanted <= run => Some(Reply::Value(latest.clone())),
-            _ => None,
-        });
-        let mut lost = false;
-        for line in &self.feeds {
-            let pushed = line.push(latest.clone());
-            lost |= pushed.evicted.is_some();
-            left.woken.extend(pushed.consumer);
-            left.values.extend(pushed.evicted);
-        }
-        if lost && self.loss_log.permits(now) {
-            left.lossy.extend(self.feeds.iter().cloned());
-        }
-        // `self.latest` holds it too, so no value is dropped here.
-        drop(latest);
-    }
-
-    /// Makes `value` the latest one. If nobody else holds the one before, its place is used again and
-    /// nothing is allocated.
-    fn replace_latest(&mut self, value: V, left: &mut Leftovers<V>) -> Arc<V> {
-        match self.latest.as_mut().map(Arc::get_mut) {
-            Some(Some(place)) => left.value = Some(mem::replace(place, value)),
-            _ => left.values.extend(self.latest.replace(Arc::new(value))),
-        }
-        self.latest.clone().expect("set above")
-    }
-
-    fn fail(&mut self, run: u64, failure: Failure, left: &mut Leftovers<V>) {
-        self.failures += 1;
-        self.waiters.settle(&mut left.woken, |want| match want {
-            Want::Run(wanted) if wanted <= run => Some(Reply::Failed(failure.clone())),
-            _ => None,
-        });
-        if self.machine.stop_reason() == Some(StopReason::Failed) {
-            self.failure = Some(failure);
-        }
-    }
-
-    fn announce_end(&mut self, reason: StopReason, left: &mut Leftovers<V>) {
-        let failure = self.failure.clone();
-        for line in self.feeds.drain(..) {
-            left.woken.extend(line.end(failure.clone()));
-        }
-        self.waiters.settle(&mut left.woken, |want| match want {
-            Want::End => None,
-            Want::Hits(_) | Want::Run(_) => Some(end_reply(failure.as_ref(), reason)),
-        });
-    }
-
-    fn settle_all(&mut self, left: &mut Leftovers<V>) {
-        let Some(reason) = self.machine.stop_reason() else { return };
-        let failure = self.failure.as_ref();
-        self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
-    }
-
-    fn end_reply(&self, reason: StopReason) -> Reply<V> {
-        end_reply(self.failure.as_ref(), reason)
-    }
-
-    /// Why there is nothing to wait for: the failure that ended the timer, if one did.
-    fn not_running(&self, name: &Name) -> Error {
-        let name = name.clone();
-        match &self.failure {
-            Some(failure) => Error::Failed { name, failure: failure.clone() },
-            None => Error::NotRunning { name },
-        }
-    }
-}
-
-fn end_reply<V>(failure: Option<&Failure>, reason: StopReason) -> Reply<V> {
-    failure.map_or(Reply::Ended(reason), |failure| Reply::Failed(failure.clone()))
-}
-
-impl<V> Leftovers<V> {
-    fn none() -> Self {
-        Self { woken: Vec::new(), unneeded: None, values: Vec::new(), value: None, lossy: Vec::new() }
-    }
-
-    fn settle(self, timer: &Name) {
-        for waker in self.woken {
-            if let Err(failure) = guarded(|| waker.wake()) {
-                tracing::error!(timer = %timer, "a waker {failure}");
-            }
-        }
-        for line in self.lossy {
-            crate::log::feed_losses(timer, &line);
-        }
-        if self.value.is_some() || !self.values.is_empty() {
-            drop_quietly((self.value, self.values));
-        }
     }
 }

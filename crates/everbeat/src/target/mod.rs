@@ -1,0 +1,133 @@
+//! What a timer runs: the shapes a target may have, and what a driver needs of each.
+
+mod into;
+mod offload;
+mod shapes;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use everbeat_core::Tick;
+
+use crate::error::BoxError;
+use crate::outcome::Outcome;
+
+/// How one run ended, as its target sees it.
+#[derive(Debug)]
+pub enum Step<V> {
+    /// It delivered a value.
+    Value(V),
+    /// It failed.
+    Failed(BoxError),
+    /// There are no more values: the timer ends.
+    Exhausted,
+}
+
+impl<V> Step<V> {
+    fn of<O: Outcome<Value = V>>(outcome: O) -> Self {
+        outcome.into_result().map_or_else(Self::Failed, Self::Value)
+    }
+
+    fn of_item<O: Outcome<Value = V>>(item: Option<O>) -> Self {
+        item.map_or(Self::Exhausted, Self::of)
+    }
+}
+
+/// Something that a timer can run again and again. You rarely meet this trait: closures, iterators and
+/// streams become targets by themselves, see [`IntoTarget`].
+///
+/// A driver calls [`begin`](Self::begin), then [`poll_run`](Self::poll_run) until it is ready, and once
+/// more from the start for the next run. To give a run up it calls [`poll_abort`](Self::poll_abort) until
+/// that is ready. Any of them may panic; the run then counts as failed, and the next call is `begin`.
+pub trait Target: Send + 'static {
+    /// What a run delivers.
+    type Value: Send + Sync + 'static;
+
+    /// Prepares a run. A run that is still held is given up.
+    fn begin(self: Pin<&mut Self>, tick: Tick);
+
+    /// Makes progress with the run.
+    fn poll_run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<Self::Value>>;
+
+    /// Gives the run up; ready when nothing of it is left.
+    fn poll_abort(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The timer has ended: lets go of what its next start makes anew.
+    fn rest(self: Pin<&mut Self>);
+}
+
+/// Whatever can be turned into a [`Target`]:
+///
+/// | shape | a run |
+/// |---|---|
+/// | `\|tick: Tick\| async { … }`, `\|\| async { … }` | awaits the future |
+/// | `\|tick: Tick\| …`, `\|\| …` | calls it, on the runtime's thread |
+/// | [`offload`]`(\|tick: Tick\| …)` | calls it on a thread for blocking work |
+/// | an iterator, or `\|\|` an iterator | takes one item; its end ends the timer |
+/// | a stream, or `\|\|` a stream | awaits one item; its end ends the timer |
+///
+/// Each may return a plain value or a `Result`, see [`Outcome`]. The closures that make an iterator or a
+/// stream are called at each start of the timer, so a restart begins with a fresh one; an iterator or a
+/// stream given directly goes on where it was.
+///
+/// The type parameter only keeps the shapes apart; the compiler finds it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not something that a timer can run",
+    note = "a target is a closure `|tick: everbeat::Tick| ...` or `|| ...`, sync or returning a future, or an \
+            iterator or stream or a closure that makes one",
+    note = "a run returns a `Result<T, E>`, or a plain value whose type implements `everbeat::Value` \
+            (`impl everbeat::Value for MyType {{}}`, or return `everbeat::Plain(value)`)",
+    note = "the target, its futures and its values must be `Send` and `'static`; values `Sync` too"
+)]
+pub trait IntoTarget<Shape> {
+    /// The target it becomes.
+    type Target: Target;
+
+    /// Makes the target.
+    fn into_target(self) -> Self::Target;
+}
+
+/// Markers for the shapes in [`IntoTarget`].
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Shape<const SYNC: bool, const TICK: bool>;
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct IteratorShape;
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct IteratorFactoryShape;
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct StreamShape;
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct StreamFactoryShape;
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct TargetShape;
+
+/// A sync target that runs on a thread for blocking work: see [`offload`].
+#[derive(Debug)]
+pub struct Offload<F>(F);
+
+/// Moves a sync target to tokio's threads for blocking work, so that it cannot hold up the runtime.
+///
+/// Such a run cannot be interrupted: a cancel or a time limit waits until it returns, and discards what
+/// it returns.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// use everbeat::{Tick, Timer, offload};
+/// use std::time::Duration;
+///
+/// let sums = Timer::every(Duration::from_secs(1))
+///     .start(offload(|tick: Tick| (0..=tick.run).sum::<u64>()))?;
+/// assert_eq!(*sums.join().await?, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub fn offload<F>(target: F) -> Offload<F> {
+    Offload(target)
+}

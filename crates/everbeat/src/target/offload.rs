@@ -1,0 +1,116 @@
+//! The target that runs on a thread for blocking work.
+//!
+//! # Locks
+//!
+//! The lock of a closure's home is held only to take the closure or to put it back; it runs outside.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use everbeat_core::Tick;
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+
+use super::shapes::Call;
+use super::{Step, Target};
+use crate::outcome::Outcome;
+
+pin_project! {
+    /// A sync call on a thread for blocking work.
+    ///
+    /// The closure travels to the thread and back. While it is away no other run can begin, even if the
+    /// run that took it was given up: the next one waits for it first.
+    #[derive(Debug)]
+    #[doc(hidden)]
+    pub struct OffloadTarget<F, O> {
+        home: Arc<Mutex<Option<F>>>,
+        tick: Option<Tick>,
+        job: Option<JoinHandle<O>>,
+    }
+}
+
+impl<F, O> OffloadTarget<F, O> {
+    pub(super) fn new(call: F) -> Self {
+        Self { home: Arc::new(Mutex::new(Some(call))), tick: None, job: None }
+    }
+}
+
+impl<F, O> Target for OffloadTarget<F, O>
+where
+    F: Call<O>,
+    O: Outcome<Value: Send + Sync + 'static> + Send + 'static,
+{
+    type Value = O::Value;
+
+    fn begin(self: Pin<&mut Self>, tick: Tick) {
+        *self.project().tick = Some(tick);
+    }
+
+    fn poll_run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<Self::Value>> {
+        let this = self.project();
+        if this.tick.is_some() {
+            // What is still out was given up: wait until it is back, and let its result go.
+            ready!(poll_job(this.job, cx));
+            let tick = this.tick.take().expect("checked above");
+            let Some(loan) = Loan::take(this.home) else {
+                return Poll::Ready(Step::Failed("the closure did not come back from its thread".into()));
+            };
+            *this.job = Some(tokio::task::spawn_blocking(move || loan.call(tick)));
+        }
+        match ready!(poll_job(this.job, cx)) {
+            Some(Ok(output)) => Poll::Ready(Step::of(output)),
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(error)) => Poll::Ready(Step::Failed(error.into())),
+            None => Poll::Ready(Step::Failed("the run was given up".into())),
+        }
+    }
+
+    fn poll_abort(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        *this.tick = None;
+        if let Some(job) = this.job {
+            job.abort(); // takes it out of the queue if it has not begun
+        }
+        poll_job(this.job, cx).map(drop)
+    }
+
+    fn rest(self: Pin<&mut Self>) {}
+}
+
+fn poll_job<O>(
+    job: &mut Option<JoinHandle<O>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<O, tokio::task::JoinError>>> {
+    let Some(handle) = job else { return Poll::Ready(None) };
+    let result = ready!(Pin::new(handle).poll(cx));
+    *job = None;
+    Poll::Ready(Some(result))
+}
+
+/// A closure on its way: it goes home however the journey ends.
+struct Loan<F> {
+    call: Option<F>,
+    home: Arc<Mutex<Option<F>>>,
+}
+
+impl<F> Loan<F> {
+    fn take(home: &Arc<Mutex<Option<F>>>) -> Option<Self> {
+        let call = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Self { call: Some(call), home: home.clone() })
+    }
+
+    fn call<O>(mut self, tick: Tick) -> O
+    where
+        F: Call<O>,
+    {
+        self.call.as_mut().expect("a loan holds its closure until it is dropped").call(tick)
+    }
+}
+
+impl<F> Drop for Loan<F> {
+    fn drop(&mut self) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = self.call.take();
+    }
+}
