@@ -30,7 +30,7 @@
 //! - [`Timer`]: control, waiting, figures.
 //! - [`Feed`]: every tick for a consumer with its own pace. [`Ticks`]: a schedule without a target.
 //! - [`Group`]: timers that start and stop together.
-//! - [`testing`]: clocks for tests.
+//! - [`recipes`]: the usual jobs, as programs that run. [`testing`]: clocks for tests.
 //! - [`core`]: the machine that decides, for drivers of your own.
 //!
 //! # Words
@@ -90,6 +90,8 @@ mod name;
 mod outcome;
 #[cfg(feature = "tokio")]
 mod pending;
+#[cfg(feature = "tokio")]
+pub mod recipes;
 #[cfg(feature = "tokio")]
 mod shared;
 #[cfg(feature = "tokio")]
