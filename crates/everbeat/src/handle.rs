@@ -46,6 +46,7 @@ use crate::stats::Stats;
 /// A target or a callback may call anything on its own timer (see [`current`](crate::current())). What
 /// would wait for its own run answers at once: a stop takes effect when the run returns or next awaits,
 /// and waiting for a later run is refused with [`Error::InsideRun`].
+#[must_use = "a timer stops when its last handle is dropped; `detach` lets it live on"]
 pub struct Timer<V: Send + Sync + 'static> {
     shared: Arc<Shared<V>>,
 }

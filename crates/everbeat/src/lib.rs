@@ -106,7 +106,7 @@ mod ticks;
 mod waiters;
 
 #[cfg(feature = "macros")]
-pub use everbeat_macros as _;
+pub use everbeat_macros::every;
 
 #[cfg(feature = "tokio")]
 pub use crate::{
@@ -124,3 +124,7 @@ pub use crate::{
     target::{IntoTarget, Offload, Step, Target, offload},
     ticks::Ticks,
 };
+
+#[cfg(all(doctest, feature = "macros"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,7 +1,6 @@
 //! What a run may return: a value, or a `Result` of one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,6 +37,14 @@ pub trait Outcome {
 /// }
 /// impl everbeat::Value for Snapshot {}
 /// ```
+///
+/// A `Box` is none by itself, because a boxed iterator or stream is a source of values: return
+/// [`Plain`]`(boxed)` where the box is the value.
+#[diagnostic::on_unimplemented(
+    message = "a run cannot return `{Self}`",
+    note = "a run returns a `Result<T, E>`, or a plain value whose type implements `everbeat::Value`",
+    note = "for a type of your own: `impl everbeat::Value for {Self} {{}}`, or return `everbeat::Plain(value)`"
+)]
 pub trait Value {}
 
 /// Makes any type a value that a run may return, without implementing [`Value`] for it.
@@ -107,7 +114,7 @@ macro_rules! generic_values {
 }
 
 generic_values!(
-    Vec<T>, VecDeque<T>, Option<T>, Rc<T>, Box<T>, HashMap<K, V, S>, HashSet<T, S>, BTreeMap<K, V>,
+    Vec<T>, VecDeque<T>, Option<T>, HashMap<K, V, S>, HashSet<T, S>, BTreeMap<K, V>,
     BTreeSet<T>,
 );
 

@@ -65,7 +65,6 @@ impl Ticks {
     /// A handle for the schedule: trigger it, change its period, pause it, end it, read its figures,
     /// from anywhere. A tick is delivered there when the consumer is done with it. The schedule cannot
     /// be restarted.
-    #[must_use]
     pub fn timer(&self) -> &Timer<Tick> {
         &self.timer
     }

@@ -122,6 +122,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 }
 
+impl<V> Drop for Shared<V> {
+    /// The last value and the target are the user's, and their drops may panic wherever this happens.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (latest, parked) = state.take_users_own();
+        drop_quietly(latest);
+        drop_quietly(parked);
+    }
+}
+
 /// Commands.
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Gives the machine a command at the present time and wakes the driver. Before the first start

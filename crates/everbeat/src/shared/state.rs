@@ -84,6 +84,10 @@ impl<V> State<V> {
         (setup.name, state)
     }
 
+    pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<BoxDrive<V>>) {
+        (self.latest.take(), self.parked.take())
+    }
+
     pub(super) fn start_machine(&mut self, name: &Name) -> Result<Clock, Error> {
         let clock = Clock::current(self.source.clone(), self.clock.as_ref(), self.machine.now())
             .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;

@@ -264,7 +264,7 @@ fn r6_the_end_callback_is_called_when_the_runtime_goes_away() {
         assert_eq!(reason, StopReason::Abandoned);
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let timer = runtime.block_on(async { timer.start(|| std::future::pending::<()>()) }).unwrap();
+    let timer = runtime.block_on(async { timer.start(std::future::pending::<()>) }).unwrap();
     runtime.block_on(settle());
     let waiting = timer.join();
     drop(runtime);

@@ -1,5 +1,6 @@
 //! The tokio face, in virtual time. Every test names the clause that it proves.
 
+mod attribute;
 mod cancel_safety;
 mod delivery;
 mod failures;

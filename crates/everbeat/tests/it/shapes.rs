@@ -27,6 +27,7 @@ async fn first<V: Send + Sync + 'static>(timer: &Timer<V>) -> Result<Arc<V>, Err
 }
 
 async fn fetch(number: u64) -> std::io::Result<u64> {
+    tokio::task::yield_now().await;
     Ok(number)
 }
 
