@@ -7,10 +7,10 @@ mod properties;
 mod tests;
 mod types;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use crate::missed::Grid;
 use crate::time::saturating_nanos;
 use crate::{Cause, Instant, OnError, Schedule, Tick};
 
@@ -70,19 +70,31 @@ pub struct Timer {
     /// What the next wait is measured from: on a grid the time of the slot before `next_slot`, else the
     /// end of the last run.
     wait_base: Instant,
-    grid: Grid,
+    /// The time of `anchor_slot`, from which the times of all later slots follow.
+    anchor: Instant,
+    anchor_slot: u64,
     /// The first slot that has neither run nor been dropped.
     next_slot: u64,
-    /// Slots below this one have been counted as missed already; a burst runs some of them late.
-    counted_slot: u64,
-    /// Slots dropped since the last run.
-    dropped_since_run: u64,
     /// Runs begun, over all starts.
     runs: u64,
     /// `runs` at the last start.
     runs_before_start: u64,
+    /// What a timer needs only once something has gone wrong.
+    troubles: Option<Box<Troubles>>,
+}
+
+/// The bookkeeping of a timer that has missed, skipped or failed. Most never do, and a million of them
+/// should not carry it.
+#[derive(Clone, Debug, Default)]
+struct Troubles {
+    /// Slots below this one have been counted as missed already; a burst runs some of them late.
+    counted_slot: u64,
+    /// Slots dropped since the last run.
+    dropped_since_run: u64,
     /// The wait before the current retry; zero after a success.
     backoff_nanos: u64,
+    /// The slot of the run that is retried.
+    retry_slot: u64,
     skipped: Skipped,
     batch: Option<MissedBatch>,
 }
@@ -104,7 +116,6 @@ enum State {
 struct Wait {
     due: Instant,
     cause: Cause,
-    slot: u64,
 }
 
 /// The run in flight.
@@ -131,25 +142,20 @@ impl Timer {
     /// A timer at rest.
     #[must_use]
     pub fn new(schedule: impl Into<Arc<Schedule>>) -> Self {
-        let schedule = schedule.into();
-        let period_nanos = schedule.period_nanos;
         Self {
-            schedule,
+            schedule: schedule.into(),
             state: State::Idle,
             paused: false,
             follow_up: false,
             now: Instant::ORIGIN,
             end_at: Instant::NEVER,
             wait_base: Instant::ORIGIN,
-            grid: Grid { anchor: Instant::ORIGIN, anchor_slot: 0, period_nanos },
+            anchor: Instant::ORIGIN,
+            anchor_slot: 0,
             next_slot: 0,
-            counted_slot: 0,
-            dropped_since_run: 0,
             runs: 0,
             runs_before_start: 0,
-            backoff_nanos: 0,
-            skipped: Skipped::default(),
-            batch: None,
+            troubles: None,
         }
     }
 
@@ -223,7 +229,7 @@ impl Timer {
     /// Slots that never ran, by reason.
     #[must_use]
     pub fn skipped(&self) -> Skipped {
-        self.skipped
+        self.troubles.as_ref().map_or_else(Skipped::default, |troubles| troubles.skipped)
     }
 }
 
@@ -239,14 +245,15 @@ impl Timer {
         }
         let now = self.advance(now);
         let due = now.add_nanos(self.schedule.initial_delay_nanos);
-        self.grid = Grid { anchor: due, anchor_slot: 0, period_nanos: self.schedule.period_nanos };
+        (self.anchor, self.anchor_slot, self.next_slot) = (due, 0, 0);
         self.end_at = self.schedule.end_of(now);
         self.wait_base = now;
-        (self.next_slot, self.counted_slot, self.dropped_since_run) = (0, 0, 0);
         self.runs_before_start = self.runs;
-        self.backoff_nanos = 0;
-        (self.paused, self.follow_up, self.batch) = (false, false, None);
-        self.state = State::Waiting(Wait { due, cause: Cause::Schedule, slot: 0 });
+        (self.paused, self.follow_up) = (false, false);
+        if let Some(troubles) = &mut self.troubles {
+            **troubles = Troubles { skipped: troubles.skipped, ..Troubles::default() };
+        }
+        self.state = State::Waiting(Wait { due, cause: Cause::Schedule });
         Ok(())
     }
 
@@ -258,10 +265,7 @@ impl Timer {
     pub fn trigger(&mut self, now: Instant) -> Result<u64, NotRunning> {
         let now = self.advance(now);
         match self.state {
-            State::Waiting(_) => {
-                let slot = self.next_slot;
-                self.state = State::Due(Wait { due: now, cause: Cause::Trigger, slot });
-            }
+            State::Waiting(_) => self.state = State::Due(Wait { due: now, cause: Cause::Trigger }),
             State::Due(_) => {}
             State::Running(_) => self.follow_up = true,
             _ => return Err(NotRunning),
@@ -275,7 +279,6 @@ impl Timer {
     pub fn set_period(&mut self, now: Instant, period: Duration, rearm: bool) {
         let now = self.advance(now);
         let period_nanos = saturating_nanos(period);
-        Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
         self.change_period(now, period_nanos, rearm);
     }
 
@@ -381,7 +384,7 @@ impl Timer {
             State::Draining(run, reason) | State::Cancelling(run, reason) => (run, Some(reason)),
             _ => return,
         };
-        self.backoff_nanos = self.backoff_after(outcome);
+        self.note_backoff(outcome);
         match self.end_after(now, outcome, stop) {
             Some(reason) => self.close(reason),
             None => self.plan_after(now, run, outcome),
@@ -403,7 +406,7 @@ impl Timer {
     /// [`Output::Stopped`] is repeated until [`Timer::handle_closed`].
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         let now = self.advance(now);
-        if let Some(batch) = self.batch.take() {
+        if let Some(batch) = self.troubles.as_mut().and_then(|troubles| troubles.batch.take()) {
             return Some(Output::Missed(batch));
         }
         match &mut self.state {
@@ -445,10 +448,11 @@ impl Timer {
         }
         let slot = self.take_slot(wait);
         self.runs = self.runs.saturating_add(1);
-        let missed = core::mem::take(&mut self.dropped_since_run);
+        let troubles = self.troubles.as_mut();
+        let missed = troubles.map_or(0, |troubles| core::mem::take(&mut troubles.dropped_since_run));
         let time_limit = now.add_nanos(self.schedule.run_timeout_nanos);
         self.state = State::Running(Run { slot, time_limit, grace_limit: Instant::NEVER, abort: Abort::No });
-        let Wait { due: scheduled, cause, .. } = wait;
+        let Wait { due: scheduled, cause } = wait;
         Some(Output::Run(Tick { run: self.runs, slot, scheduled, lateness, missed, cause }))
     }
 
@@ -463,11 +467,18 @@ impl Timer {
         self.state = State::Closing(reason);
     }
 
-    fn backoff_after(&self, outcome: Outcome) -> u64 {
-        match (outcome, self.schedule.on_error) {
-            (Outcome::Failure, OnError::Backoff(backoff)) => backoff.next_nanos(self.backoff_nanos),
-            _ => 0,
+    /// Lets the wait before a retry grow with a failure; anything else resets it.
+    fn note_backoff(&mut self, outcome: Outcome) {
+        if let (Outcome::Failure, OnError::Backoff(backoff)) = (outcome, self.schedule.on_error) {
+            let troubles = self.troubles();
+            troubles.backoff_nanos = backoff.next_nanos(troubles.backoff_nanos);
+        } else if let Some(troubles) = &mut self.troubles {
+            troubles.backoff_nanos = 0;
         }
+    }
+
+    fn troubles(&mut self) -> &mut Troubles {
+        self.troubles.get_or_insert_default()
     }
 
     /// Whether the timer ends with this run, and why.
