@@ -48,13 +48,7 @@ impl Builder {
             seed: None,
             jitter: Ratio::ZERO,
             until: None,
-            attachments: Attachments {
-                on_failure: None,
-                on_end: None,
-                stop_when: Vec::new(),
-                run_timeout: None,
-                blocked_after: BLOCKED_AFTER,
-            },
+            attachments: Attachments { run_timeout: None, blocked_after: BLOCKED_AFTER, extras: None },
             name: Name::built_at(Location::caller()),
             source: Source::default(),
             histograms: true,
@@ -132,7 +126,7 @@ impl Builder {
         F::IntoFuture: Send + 'static,
     {
         let condition = condition.into_future();
-        self.attachments.stop_when.push(Box::pin(async move {
+        self.attachments.extras().stop_when.push(Box::pin(async move {
             condition.await;
         }));
         self
@@ -163,14 +157,14 @@ impl Builder {
     /// Called on every failure, before anybody else is told of it. A callback that panics is logged and
     /// changes nothing.
     pub fn on_failure(mut self, callback: impl FnMut(&Failure) + Send + 'static) -> Self {
-        self.attachments.on_failure = Some(Box::new(callback));
+        self.attachments.extras().on_failure = Some(Box::new(callback));
         self
     }
 
     /// Called exactly once per start, when the timer has ended, for whichever reason; before whoever
     /// waits for the end is told.
     pub fn on_end(mut self, callback: impl FnMut(StopReason) + Send + 'static) -> Self {
-        self.attachments.on_end = Some(Box::new(callback));
+        self.attachments.extras().on_end = Some(Box::new(callback));
         self
     }
 
@@ -237,7 +231,7 @@ impl Builder {
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
         let schedule = self.checked_schedule()?;
-        let single_use = !self.attachments.stop_when.is_empty();
+        let single_use = self.attachments.has_conditions();
         let beat = Beat::new(target.into_target(), self.attachments);
         let parked: Option<BoxDrive<Value<M, X>>> = Some(Box::pin(beat));
         Ok(Timer::new(Shared::new(Setup {
@@ -261,7 +255,7 @@ impl Builder {
     /// As [`start`](Self::start).
     pub fn ticks(self) -> Result<Ticks, Error> {
         let schedule = self.checked_schedule()?;
-        if !self.attachments.stop_when.is_empty() {
+        if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
         Ticks::start(Shared::new(Setup {

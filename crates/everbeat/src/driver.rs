@@ -57,11 +57,27 @@ pub(crate) type EndCallback = dyn FnMut(StopReason) + Send;
 
 /// What the user attached to a timer besides its target.
 pub(crate) struct Attachments {
+    pub(crate) run_timeout: Option<Duration>,
+    pub(crate) blocked_after: Duration,
+    /// Most timers have none of these.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Extras {
     pub(crate) on_failure: Option<Box<FailureCallback>>,
     pub(crate) on_end: Option<Box<EndCallback>>,
     pub(crate) stop_when: Vec<BoxFuture<()>>,
-    pub(crate) run_timeout: Option<Duration>,
-    pub(crate) blocked_after: Duration,
+}
+
+impl Attachments {
+    pub(crate) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| !extras.stop_when.is_empty())
+    }
 }
 
 pin_project! {
@@ -72,7 +88,7 @@ pin_project! {
         run: Option<InFlight>,
         attachments: Attachments,
         missed_log: MissedLog,
-        span: Option<Span>,
+        span: Option<Box<Span>>,
     }
 }
 
@@ -128,9 +144,10 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         if let Err(failure) = guarded(|| this.target.rest()) {
             tracing::error!(timer = %name, "letting go of the target {failure}");
         }
-        drop_quietly(std::mem::take(&mut this.attachments.stop_when));
         tracing::debug!(timer = %name, ?reason, "timer ended");
-        if let Some(on_end) = &mut this.attachments.on_end {
+        let Some(extras) = &mut this.attachments.extras else { return };
+        drop_quietly(std::mem::take(&mut extras.stop_when));
+        if let Some(on_end) = &mut extras.on_end {
             let _scope = Scope::enter(host.me);
             call_back(name, "on_end", || on_end(reason));
         }
@@ -140,7 +157,8 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
 impl<X: Target> Beat<X> {
     /// Drains the timer once one of its stop conditions has come true.
     fn poll_conditions(self: Pin<&mut Self>, host: &Host<'_, X::Value>, cx: &mut Context<'_>) {
-        let conditions = &mut self.project().attachments.stop_when;
+        let Some(extras) = &mut self.project().attachments.extras else { return };
+        let conditions = &mut extras.stop_when;
         let met = conditions.iter_mut().any(|condition| match guarded(|| condition.as_mut().poll(cx)) {
             Ok(poll) => poll.is_ready(),
             Err(failure) => {
@@ -198,7 +216,10 @@ impl<X: Target> Beat<X> {
         let (span, mut target) = (this.span, this.target);
         let step = {
             let _scope = Scope::enter(host.me);
-            let _span = span.get_or_insert_with(|| new_span(host.shared.name())).enter();
+            if span.is_none() {
+                *span = new_span(host.shared.name());
+            }
+            let _entered = span.as_ref().map(|span| span.enter());
             guarded(|| {
                 if !run.begun {
                     target.as_mut().begin(run.tick);
@@ -288,7 +309,8 @@ impl<X: Target> Beat<X> {
         if let RunEnd::Failed(failure) = &end {
             let name = host.shared.name();
             tracing::error!(timer = %name, run = run.tick.run, %failure, "run failed");
-            if let Some(on_failure) = &mut this.attachments.on_failure {
+            let extras = this.attachments.extras.as_mut();
+            if let Some(on_failure) = extras.and_then(|extras| extras.on_failure.as_mut()) {
                 let _scope = Scope::enter(host.me);
                 call_back(name, "on_failure", || on_failure(failure));
             }
@@ -297,8 +319,10 @@ impl<X: Target> Beat<X> {
     }
 }
 
-fn new_span(name: &Name) -> Span {
-    tracing::info_span!("timer", %name)
+/// The span of a timer's runs; `None` if nobody is interested.
+fn new_span(name: &Name) -> Option<Box<Span>> {
+    let span = tracing::info_span!("timer", %name);
+    (!span.is_disabled()).then(|| Box::new(span))
 }
 
 pin_project! {
@@ -311,7 +335,7 @@ pin_project! {
     {
         shared: Arc<Shared<V>>,
         me: Option<Arc<dyn Control>>,
-        clock: Clock,
+        clock: Arc<Clock>,
         beat: Option<BoxDrive<V>>,
         seen_thread: bool,
         #[pin]

@@ -38,7 +38,7 @@ use crate::shared::{Action, RunEnd, Shared};
 /// [`Builder::ticks`]: crate::Builder::ticks
 pub struct Ticks {
     timer: Timer<Tick>,
-    clock: Clock,
+    clock: Arc<Clock>,
     alarm: Pin<Box<Alarm>>,
     /// The tick that the consumer is busy with.
     current: Option<Tick>,

@@ -138,7 +138,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// there is no clock: the command is given at the origin.
     pub(crate) fn command<R>(&self, f: impl FnOnce(&mut Machine, Instant) -> R) -> R {
         self.change(|state, left| {
-            let now = state.clock.as_ref().map_or(Instant::ORIGIN, Clock::now_anywhere);
+            let now = state.now();
             let result = f(&mut state.machine, now);
             left.woken.extend(state.driver.take());
             result
@@ -156,7 +156,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
-    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Clock), Error> {
+    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Arc<Clock>), Error> {
         self.change(|state, _| {
             if state.single_use && state.machine.was_started() && !state.machine.is_running() {
                 return Err(Error::Restart { name: self.name.clone() });
@@ -176,14 +176,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// As [`Shared::launch`], for a driver that is not kept here.
-    pub(crate) fn launch_driven(&self) -> Result<Clock, Error> {
+    pub(crate) fn launch_driven(&self) -> Result<Arc<Clock>, Error> {
         self.change(|state, _| state.start_machine(&self.name))
     }
 
     /// Asks for a run and takes a place in the line for its result.
     pub(crate) fn queue_trigger(&self) -> Result<Place, Error> {
         self.change(|state, left| {
-            let now = state.clock.as_ref().map_or(Instant::ORIGIN, Clock::now_anywhere);
+            let now = state.now();
             let run = state.machine.trigger(now).map_err(|_| state.not_running(&self.name))?;
             left.woken.extend(state.driver.take());
             Ok(state.waiters.wait_for(Want::Run(run)))

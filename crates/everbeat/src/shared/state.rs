@@ -21,7 +21,7 @@ use crate::waiters::{Reply, Waiters, Want};
 /// What the lock guards.
 pub(crate) struct State<V> {
     pub(crate) machine: Machine,
-    pub(crate) clock: Option<Clock>,
+    pub(crate) clock: Option<Arc<Clock>>,
     pub(super) source: Source,
     /// The driver between its starts.
     pub(super) parked: Option<BoxDrive<V>>,
@@ -84,13 +84,19 @@ impl<V> State<V> {
         (setup.name, state)
     }
 
+    /// The present time; the origin before the first start.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.as_ref().map_or(Instant::ORIGIN, |clock| clock.now_anywhere())
+    }
+
     pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<BoxDrive<V>>) {
         (self.latest.take(), self.parked.take())
     }
 
-    pub(super) fn start_machine(&mut self, name: &Name) -> Result<Clock, Error> {
-        let clock = Clock::current(self.source.clone(), self.clock.as_ref(), self.machine.now())
+    pub(super) fn start_machine(&mut self, name: &Name) -> Result<Arc<Clock>, Error> {
+        let clock = Clock::current(self.source.clone(), self.clock.as_deref(), self.machine.now())
             .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;
+        let clock = Arc::new(clock);
         let now = clock.now();
         self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: name.clone() })?;
         if let Some(until) = self.until {
