@@ -29,9 +29,10 @@ pub type BoxFuture<O> = Pin<Box<dyn Future<Output = O> + Send>>;
 pub struct AnyTimer(Arc<dyn Control>);
 
 impl AnyTimer {
-    /// A handle for a timer that still has one.
-    pub(crate) fn revive(control: &Arc<dyn Control>) -> Option<Self> {
-        control.revive_handle().then(|| Self(control.clone()))
+    /// A handle for whoever is inside a run of the timer: it is alive, handles or not.
+    pub(crate) fn inside(control: &Arc<dyn Control>) -> Self {
+        control.add_handle();
+        Self(control.clone())
     }
 
     /// What it is called.
@@ -133,6 +134,10 @@ impl AnyTimer {
         self.0.stats()
     }
 
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        self.0.needs_this_thread()
+    }
+
     /// Whether both are handles of the same timer.
     #[must_use]
     pub fn same_timer(&self, other: &Self) -> bool {
@@ -199,7 +204,6 @@ pub(crate) trait Control: Send + Sync {
     fn name(&self) -> &Name;
     fn add_handle(&self);
     fn release_handle(&self);
-    fn revive_handle(&self) -> bool;
     fn start(self: Arc<Self>) -> Result<(), Error>;
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason>;
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown>;
@@ -214,6 +218,7 @@ pub(crate) trait Control: Send + Sync {
     fn is_running(&self) -> bool;
     fn latest(&self) -> Option<AnyValue>;
     fn stats(&self) -> Stats;
+    fn needs_this_thread(&self) -> bool;
 }
 
 impl<V: Send + Sync + 'static> Control for Shared<V> {
@@ -227,10 +232,6 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn release_handle(&self) {
         self.release_handle();
-    }
-
-    fn revive_handle(&self) -> bool {
-        self.revive_handle()
     }
 
     fn start(self: Arc<Self>) -> Result<(), Error> {
@@ -275,7 +276,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn pause(&self) {
-        self.command(|machine, _| machine.pause());
+        self.command(Machine::pause);
     }
 
     fn resume(&self) {
@@ -292,5 +293,9 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn stats(&self) -> Stats {
         Stats::of(self)
+    }
+
+    fn needs_this_thread(&self) -> bool {
+        self.needs_this_thread()
     }
 }

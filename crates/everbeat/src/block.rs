@@ -7,6 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+/// What to do where blocking is refused.
+pub(crate) const ADVICE: &str = "await it, or block on another thread";
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {

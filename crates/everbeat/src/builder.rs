@@ -71,7 +71,9 @@ impl Builder {
     }
 
     /// Spreads ticks evenly over up to this fraction of the period, from 0 to 1, to both sides of their
-    /// nominal time. The grid of a fixed-rate timer stays where it is.
+    /// nominal time. The grid of a fixed-rate timer stays where it is. Above a half the windows of
+    /// neighbouring slots overlap; a tick is then spread over what the run before has left of its window,
+    /// so ticks come late more often than early.
     pub fn jitter(mut self, fraction: f64) -> Self {
         match ratio("jitter", fraction, 1.0, "a fraction of the period from 0 to 1") {
             Ok(ratio) => self.jitter = ratio,
@@ -92,7 +94,8 @@ impl Builder {
     }
 
     /// Skips a tick that cannot start within this time of its due time: after a suspend, say. Default:
-    /// it runs late.
+    /// it runs late. tokio's timers are up to a millisecond late even on an idle machine: a bound below
+    /// some milliseconds skips ticks for no other reason.
     pub fn max_lateness(self, lateness: Duration) -> Self {
         self.change(|schedule| schedule.with_max_lateness(lateness))
     }
@@ -162,7 +165,8 @@ impl Builder {
     }
 
     /// Called exactly once per start, when the timer has ended, for whichever reason; before whoever
-    /// waits for the end is told.
+    /// waits for the end is told. The end is over only when this returns, so a restart is still refused
+    /// here: for one, await [`Timer::wait`] in a task and start again.
     pub fn on_end(mut self, callback: impl FnMut(StopReason) + Send + 'static) -> Self {
         self.attachments.extras().on_end = Some(Box::new(callback));
         self
@@ -198,7 +202,11 @@ impl Builder {
 /// Bringing it to life.
 impl Builder {
     /// Starts the timer on the tokio runtime that this is called in. See [`IntoTarget`] for what can be
-    /// a target, and [`Outcome`](crate::Outcome) for what it may return.
+    /// a target, and [`Outcome`](crate::Outcome) for what it may return. A closure that uses its
+    /// parameter names its type, `|tick: Tick|`; one that captures what its future needs clones it, or
+    /// moves it behind an `Arc`, since each run has a future of its own.
+    ///
+    /// Keep the handle: the timer stops when the last one is dropped. [`Timer::detach`] lets it live on.
     ///
     /// ```
     /// # use everbeat::{Error, OnError, Tick, Timer};

@@ -60,10 +60,26 @@ impl Clock {
         Instant::from_elapsed(self.origin.elapsed()) + self.skew
     }
 
-    /// The time, on any thread. Entering the runtime makes a paused clock count there as well.
-    pub(crate) fn now_anywhere(&self) -> Instant {
-        let _context = self.runtime.enter();
-        self.now()
+    /// The time, on any thread. Entering the runtime makes a paused clock count there as well. `None` on
+    /// a thread that is being torn down, where no runtime can be entered.
+    pub(crate) fn now_anywhere(&self) -> Option<Instant> {
+        match Handle::try_current() {
+            Ok(current) if current.id() == self.runtime.id() => Some(self.now()),
+            Err(error) if error.is_thread_local_destroyed() => None,
+            _ => {
+                let _context = self.runtime.enter();
+                Some(self.now())
+            }
+        }
+    }
+
+    /// A timer did something, or made way for others because it has more to do.
+    #[cfg_attr(not(feature = "testing"), allow(unused_variables, clippy::unused_self))]
+    pub(crate) fn note_activity(&self, has_more: bool) {
+        #[cfg(feature = "testing")]
+        if let Source::Test(test) = &self.source {
+            test.note_activity(has_more);
+        }
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
@@ -103,8 +119,9 @@ pin_project! {
 }
 
 impl Alarm {
-    /// An alarm that is not set. `None` where the runtime has no time driver.
+    /// An alarm that is not set. `None` outside of a runtime, and where it has no time driver.
     pub(crate) fn new() -> Option<Self> {
+        Handle::try_current().ok()?;
         // Without a time driver tokio panics here, and offers no way to ask before.
         let sleep = std::panic::catch_unwind(|| tokio::time::sleep(Duration::ZERO)).ok()?;
         Some(Self { set_for: None, sleep, appointment: Appointment::default() })
@@ -130,6 +147,11 @@ impl Alarm {
             #[cfg(feature = "testing")]
             Source::Mock(mock) => mock.poll_sleep(due, busy, cx),
         }
+    }
+
+    /// Nothing is waited for: no clock for tests shall see an appointment.
+    pub(crate) fn clear(self: Pin<&mut Self>) {
+        *self.project().appointment = Appointment::default();
     }
 
     fn poll_sleep(self: Pin<&mut Self>, clock: &Clock, due: Instant, cx: &mut Context<'_>) -> Poll<()> {

@@ -32,7 +32,12 @@ thread_local! {
 /// ```
 #[must_use]
 pub fn current() -> Option<AnyTimer> {
-    with_current(AnyTimer::revive).flatten()
+    with_current(AnyTimer::inside)
+}
+
+/// The current timer, to be made current on another thread that works for it.
+pub(crate) fn share() -> Option<Arc<dyn Control>> {
+    with_current(Arc::clone)
 }
 
 /// Whether a run or a callback of this timer is being polled on this thread.

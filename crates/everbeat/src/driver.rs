@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, StopReason, Tick};
@@ -17,7 +18,7 @@ use crate::any::{BoxFuture, Control};
 use crate::clock::{Alarm, Clock};
 use crate::current::Scope;
 use crate::error::{Error, Failure};
-use crate::guard::{call_back, drop_quietly, guarded};
+use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
 use crate::log::MissedLog;
 use crate::name::Name;
 use crate::shared::{Action, RunEnd, Shared};
@@ -146,7 +147,7 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         }
         tracing::debug!(timer = %name, ?reason, "timer ended");
         let Some(extras) = &mut this.attachments.extras else { return };
-        drop_quietly(std::mem::take(&mut extras.stop_when));
+        drop_all_quietly(std::mem::take(&mut extras.stop_when));
         if let Some(on_end) = &mut extras.on_end {
             let _scope = Scope::enter(host.me);
             call_back(name, "on_end", || on_end(reason));
@@ -167,7 +168,7 @@ impl<X: Target> Beat<X> {
             }
         });
         if met {
-            drop_quietly(std::mem::take(conditions));
+            drop_all_quietly(std::mem::take(conditions));
             host.shared.request_stop(StopReason::Condition);
         }
     }
@@ -308,7 +309,11 @@ impl<X: Target> Beat<X> {
         let Some(run) = this.run.take() else { return };
         if let RunEnd::Failed(failure) = &end {
             let name = host.shared.name();
-            tracing::error!(timer = %name, run = run.tick.run, %failure, "run failed");
+            // The words of the failure are the user's too.
+            let told = guarded(|| tracing::error!(timer = %name, run = run.tick.run, %failure, "run failed"));
+            if told.is_err() {
+                tracing::error!(timer = %name, run = run.tick.run, "run failed, and so did printing why");
+            }
             let extras = this.attachments.extras.as_mut();
             if let Some(on_failure) = extras.and_then(|extras| extras.on_failure.as_mut()) {
                 let _scope = Scope::enter(host.me);
@@ -337,7 +342,7 @@ pin_project! {
         me: Option<Arc<dyn Control>>,
         clock: Arc<Clock>,
         beat: Option<BoxDrive<V>>,
-        seen_thread: bool,
+        thread: Option<ThreadId>,
         #[pin]
         alarm: Alarm,
     }
@@ -367,7 +372,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>) -> Result
     let runtime = clock.runtime().clone();
     let me: Arc<dyn Control> = shared.clone();
     let (me, beat) = (Some(me), Some(beat));
-    let task = BeatTask { shared: shared.clone(), me, clock, beat, seen_thread: false, alarm };
+    let task = BeatTask { shared: shared.clone(), me, clock, beat, thread: None, alarm };
     #[cfg(tokio_unstable)]
     {
         let name = format!("timer:{}", shared.name());
@@ -385,14 +390,20 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if !std::mem::replace(this.seen_thread, true) {
+        let thread = std::thread::current().id();
+        if this.thread.replace(thread) != Some(thread) {
             this.shared.driven_by_this_thread();
         }
         loop {
             let Some(beat) = this.beat else { return Poll::Ready(()) };
             let mut host = Host { shared: this.shared, clock: this.clock, me: this.me };
-            match beat.as_mut().poll(&mut host, cx) {
-                Progress::Sleep { until: None, .. } => return Poll::Pending,
+            let progress = beat.as_mut().poll(&mut host, cx);
+            this.clock.note_activity(matches!(progress, Progress::Yield));
+            match progress {
+                Progress::Sleep { until: None, .. } => {
+                    this.alarm.as_mut().clear();
+                    return Poll::Pending;
+                }
                 Progress::Sleep { until: Some(until), busy } => {
                     // The clock decides what is due, not the alarm: after it rang, look again.
                     ready!(this.alarm.as_mut().poll_until(this.clock, until, busy, cx));

@@ -106,8 +106,8 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Failed { failure, .. } => Some(failure),
-            Self::Schedule(error) => Some(error),
+            // What is printed above is not told a second time.
+            Self::Failed { failure, .. } => failure.source(),
             _ => None,
         }
     }
@@ -170,7 +170,7 @@ impl fmt::Display for Failure {
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Error(error) => Some(&**error),
+            Self::Error(error) => error.source(),
             Self::Panic(_) | Self::TimedOut(_) => None,
         }
     }

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{Buffer, Head, Overflow};
+use everbeat_core::{Buffer, Head, Overflow, ScheduleError};
 use futures_core::Stream;
 
 use crate::block;
 use crate::error::{Error, Failure};
+use crate::guard::drop_all_quietly;
 use crate::name::Name;
 use crate::shared::Shared;
 
@@ -68,17 +69,32 @@ impl<V> Line<V> {
         self.name.as_deref().unwrap_or("unnamed")
     }
 
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Head<Arc<V>, Failure>> {
-        let mut inner = self.lock();
-        let head = inner.buffer.pop();
-        if !matches!(head, Head::Empty) {
-            return Poll::Ready(head);
+    fn poll_next(&self, waker: &Waker) -> Poll<Head<Arc<V>, Failure>> {
+        let mut fresh = None;
+        loop {
+            let mut inner = self.lock();
+            let head = inner.buffer.pop();
+            if !matches!(head, Head::Empty) {
+                return Poll::Ready(head);
+            }
+            if inner.consumer.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                return Poll::Pending;
+            }
+            if let Some(fresh) = fresh.take() {
+                let old = inner.consumer.replace(fresh);
+                drop(inner);
+                drop(old);
+                return Poll::Pending;
+            }
+            // Cloning a waker may run code of the user's, so it is done without the lock.
+            drop(inner);
+            fresh = Some(waker.clone());
         }
-        let known = inner.consumer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        let old = if known { None } else { inner.consumer.replace(cx.waker().clone()) };
-        drop(inner);
-        drop(old);
-        Poll::Pending
+    }
+
+    /// Takes out what is left, the end excepted.
+    fn take_values(&self) -> Vec<Arc<V>> {
+        self.lock().buffer.drop_oldest(usize::MAX).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<V>> {
@@ -124,9 +140,14 @@ impl<'a, V: Send + Sync + 'static> FeedBuilder<'a, V> {
     /// started yet it waits.
     ///
     /// # Errors
-    /// [`Error::Schedule`] for a capacity of zero.
+    /// [`Error::Schedule`] for a capacity of zero, and for `drop_newest` without a bound.
     pub fn open(self) -> Result<Feed<V>, Error> {
         let buffer = match self.bound {
+            None if self.overflow == Overflow::DropNewest => {
+                return Err(
+                    ScheduleError::new("drop_newest", "no bound", "used with bounded(capacity)").into()
+                );
+            }
             None => Buffer::unbounded(),
             Some(capacity) => Buffer::bounded(capacity, self.overflow)?,
         };
@@ -151,6 +172,7 @@ impl<V: Send + Sync + 'static> fmt::Debug for FeedBuilder<'_, V> {
 /// in the feed. A feed is also a [`Stream`].
 ///
 /// A dropped feed unregisters itself. A feed does not keep its timer alive.
+#[must_use = "a feed that is dropped unregisters itself"]
 pub struct Feed<V: Send + Sync + 'static> {
     closer: FeedCloser<V>,
     timer: Name,
@@ -179,9 +201,13 @@ impl<V: Send + Sync + 'static> Feed<V> {
     /// Blocks the thread until the next value is there; `Ok(None)` once the feed has ended.
     ///
     /// # Errors
+    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless a value waits already;
     /// [`Error::Timeout`] after `timeout`; [`Error::Failed`] with the failure that ended the timer.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Arc<V>>, Error> {
         let name = self.timer.clone();
+        if self.is_empty() && self.closer.shared.upgrade().is_some_and(|shared| shared.needs_this_thread()) {
+            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+        }
         match block::on(self.next(), timeout) {
             None => Err(Error::Timeout { name, after: timeout }),
             Some(None) => Ok(None),
@@ -206,7 +232,7 @@ impl<V: Send + Sync + 'static> Feed<V> {
     /// feed and its failure are never dropped.
     pub fn drop_oldest(&mut self, count: usize) {
         let dropped: Vec<_> = self.line().lock().buffer.drop_oldest(count).collect();
-        drop(dropped);
+        drop_all_quietly(dropped);
     }
 
     /// How many values this feed lost: to its bound, and to [`Feed::drop_oldest`].
@@ -231,7 +257,7 @@ impl<V: Send + Sync + 'static> Feed<V> {
     }
 
     fn poll_item(&self, cx: &Context<'_>) -> Poll<Option<Result<Arc<V>, Failure>>> {
-        self.line().poll_next(cx).map(|head| match head {
+        self.line().poll_next(cx.waker()).map(|head| match head {
             Head::Value(value) => Some(Ok(value)),
             Head::Failed(failure) => Some(Err(failure)),
             Head::Empty | Head::End => None,
@@ -250,6 +276,7 @@ impl<V: Send + Sync + 'static> Stream for Feed<V> {
 impl<V: Send + Sync + 'static> Drop for Feed<V> {
     fn drop(&mut self) {
         self.close();
+        drop_all_quietly(self.line().take_values());
     }
 }
 

@@ -9,13 +9,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat_core::StopReason;
 
 use crate::any::{AnyTimer, AnyValue, BoxFuture};
+use crate::block;
 use crate::error::Error;
+use crate::name::Name;
 use crate::pending::Shutdown;
 
 /// Timers that are started, stopped and waited for together. Cheap to clone; all clones are one group.
@@ -51,6 +53,8 @@ pub struct Group {
 struct Inner {
     members: Vec<AnyTimer>,
     active: bool,
+    /// How often the group was stopped: whoever starts members notices a stop in between.
+    stops: u64,
 }
 
 impl Group {
@@ -79,18 +83,27 @@ impl Group {
     /// The start of the timer failed; it was not added.
     pub fn add(&self, timer: impl Into<AnyTimer>) -> Result<(), Error> {
         let timer = timer.into();
-        let active = {
+        let (active, stops) = {
             let mut inner = self.lock();
             if inner.members.iter().any(|member| member.same_timer(&timer)) {
                 return Ok(());
             }
             inner.members.push(timer.clone());
-            inner.active
+            (inner.active, inner.stops)
         };
         if !active || timer.is_running() {
             return Ok(());
         }
-        timer.start().inspect_err(|_| _ = self.remove(&timer))
+        timer.start().inspect_err(|_| _ = self.remove(&timer))?;
+        self.undo_if_stopped(stops, std::slice::from_ref(&timer));
+        Ok(())
+    }
+
+    /// Cancels what was started while somebody stopped the group.
+    fn undo_if_stopped(&self, stops: u64, started: &[AnyTimer]) {
+        if self.lock().stops != stops {
+            started.iter().for_each(|member| drop(member.cancel()));
+        }
     }
 
     /// Takes a timer out and returns whether it was a member. It goes on as it is.
@@ -109,34 +122,33 @@ impl Group {
     /// # Errors
     /// That of the member that could not be started. [`Error::AlreadyRunning`] if one runs already.
     pub fn start(&self) -> Result<(), Error> {
-        let members = {
+        let (members, was_active, stops) = {
             let mut inner = self.lock();
             // From here on whoever is added is started by `add`.
-            inner.active = true;
-            inner.members.clone()
+            let was_active = std::mem::replace(&mut inner.active, true);
+            (inner.members.clone(), was_active, inner.stops)
         };
         for (started, member) in members.iter().enumerate() {
             if let Err(error) = member.start() {
-                for member in &members[..started] {
-                    drop(member.cancel());
-                }
-                self.lock().active = false;
+                members[..started].iter().for_each(|member| drop(member.cancel()));
+                self.lock().active = was_active;
                 return Err(error);
             }
         }
+        self.undo_if_stopped(stops, &members);
         Ok(())
     }
 
     /// Cancels all members at once; see [`Timer::cancel`](crate::Timer::cancel).
     pub fn cancel(&self) -> Together<StopReason> {
-        self.lock().active = false;
+        self.note_stop();
         self.ask(AnyTimer::cancel)
     }
 
     /// Shuts all members down at once; see [`Timer::shutdown`](crate::Timer::shutdown). The grace period
     /// is the same for all.
     pub fn shutdown(&self, grace: Duration) -> Together<Shutdown> {
-        self.lock().active = false;
+        self.note_stop();
         self.ask(|member| member.shutdown(grace))
     }
 
@@ -197,6 +209,12 @@ impl Group {
         let members = self.members().into_iter();
         let seats = members.map(|timer| Seat { answer: Answer::Pending(question(&timer)), timer });
         Together { seats: seats.collect() }
+    }
+
+    fn note_stop(&self) {
+        let mut inner = self.lock();
+        inner.active = false;
+        inner.stops += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -286,12 +304,36 @@ impl<O: Unpin> Together<O> {
     {
         // Whether it went well shows in the seats.
         let _ = tokio::time::timeout(limit, std::future::poll_fn(|cx| self.poll_seats(cx))).await;
+        self.answers(|name| Error::Timeout { name, after: limit })
+    }
+
+    /// Blocks the thread until all have answered, at most this long: for threads that run no async code.
+    /// As [`timeout`](Self::timeout); on a thread that a member needs, whoever has not answered yet is in
+    /// the answers with [`Error::ThreadsafeDispatch`].
+    pub fn block(mut self, timeout: Duration) -> Answers<Result<O::Value, Error>>
+    where
+        O: crate::pending::Answer,
+    {
+        let ready = self.poll_seats(&mut Context::from_waker(Waker::noop())).is_ready();
+        if !ready && self.seats.iter().any(|seat| seat.timer.needs_this_thread()) {
+            return self.answers(|name| Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+        }
+        // Whether it went well shows in the seats.
+        let _ = block::on(std::future::poll_fn(|cx| self.poll_seats(cx)), timeout);
+        self.answers(|name| Error::Timeout { name, after: timeout })
+    }
+
+    /// The answers that are here, and an error for each that is not.
+    fn answers(mut self, missing: impl Fn(Name) -> Error) -> Answers<Result<O::Value, Error>>
+    where
+        O: crate::pending::Answer,
+    {
         let answers = self.seats.iter_mut().map(|seat| {
-            let timeout = || Error::Timeout { name: seat.timer.name().clone(), after: limit };
-            match std::mem::replace(&mut seat.answer, Answer::Taken) {
-                Answer::Here(answer) => (seat.timer.clone(), answer.into_result()),
-                Answer::Pending(_) | Answer::Taken => (seat.timer.clone(), Err(timeout())),
-            }
+            let answer = match std::mem::replace(&mut seat.answer, Answer::Taken) {
+                Answer::Here(answer) => answer.into_result(),
+                Answer::Pending(_) | Answer::Taken => Err(missing(seat.timer.name().clone())),
+            };
+            (seat.timer.clone(), answer)
         });
         Answers(answers.collect())
     }

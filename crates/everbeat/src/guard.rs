@@ -23,6 +23,11 @@ pub(crate) fn call_back(timer: &Name, callback: &str, f: impl FnOnce()) {
     }
 }
 
+/// Drops things of the user's one by one, so that a panic of one does not meet that of another.
+pub(crate) fn drop_all_quietly<T>(values: impl IntoIterator<Item = T>) {
+    values.into_iter().for_each(drop_quietly);
+}
+
 /// Drops something of the user's; a panic is logged and goes no further.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {

@@ -1,7 +1,7 @@
 //! The handle of a timer.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use everbeat_core::{StopReason, Timer as Machine};
@@ -120,8 +120,9 @@ impl<V: Send + Sync + 'static> Timer<V> {
     }
 
     /// Suspends the schedule. Slots that pass are skipped; the current run goes on, and triggers run.
+    /// Without effect on a timer that does not run: a start is never paused.
     pub fn pause(&self) {
-        self.shared.command(|machine, _| machine.pause());
+        self.shared.command(Machine::pause);
     }
 
     /// Takes the schedule up again at the next slot, without a burst.
@@ -137,7 +138,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// A handle that does not keep the timer going.
     #[must_use]
     pub fn downgrade(&self) -> WeakTimer<V> {
-        WeakTimer { shared: self.shared.clone() }
+        WeakTimer { shared: Arc::downgrade(&self.shared), name: self.name().clone() }
     }
 }
 
@@ -293,26 +294,30 @@ impl<V: Send + Sync + 'static> fmt::Debug for Timer<V> {
 }
 
 /// A handle that does not keep its timer going. Made by [`Timer::downgrade`].
+///
+/// A target may hold one of its own timer; a full handle there would keep the timer going forever.
 pub struct WeakTimer<V: Send + Sync + 'static> {
-    shared: Arc<Shared<V>>,
+    shared: Weak<Shared<V>>,
+    name: Name,
 }
 
 impl<V: Send + Sync + 'static> WeakTimer<V> {
-    /// A full handle, if there still is one, or if the timer was detached.
-    #[must_use]
+    /// A full handle, if there still is one, or if the timer was detached and has not ended.
+    #[must_use = "a timer stops when its last handle is dropped"]
     pub fn upgrade(&self) -> Option<Timer<V>> {
-        self.shared.revive_handle().then(|| Timer { shared: self.shared.clone() })
+        let shared = self.shared.upgrade()?;
+        shared.revive_handle().then_some(Timer { shared })
     }
 }
 
 impl<V: Send + Sync + 'static> Clone for WeakTimer<V> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { shared: self.shared.clone(), name: self.name.clone() }
     }
 }
 
 impl<V: Send + Sync + 'static> fmt::Debug for WeakTimer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WeakTimer").field("name", self.shared.name()).finish()
+        f.debug_struct("WeakTimer").field("name", &self.name).finish()
     }
 }

@@ -125,8 +125,7 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
         let name = self.shared.name().clone();
         if self.answer.is_none() && self.shared.needs_this_thread() {
-            let advice = "await it, or block on another thread";
-            return Err(Error::ThreadsafeDispatch { name, advice });
+            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
         }
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),

@@ -41,9 +41,12 @@ use everbeat_core::{Instant, Key, Queue};
 
 use crate::clock::Source;
 
-/// How often a test yields to the runtime to let everything settle. On tokio's single-threaded runtime
-/// each yield comes back only after up to 61 other tasks had their turn.
-const YIELDS_TO_SETTLE: usize = 64;
+/// Everything has settled once this many yields to the runtime in a row saw no timer do anything. On
+/// tokio's single-threaded runtime each yield comes back only after up to 61 other tasks had their turn.
+const QUIET_YIELDS: usize = 64;
+
+/// A test that has not come to rest after this many yields never will.
+const MOST_YIELDS: usize = 1_000_000;
 
 /// How many waits a [`MockClock`] remembers.
 const WAITS_REMEMBERED: usize = 65_536;
@@ -56,7 +59,8 @@ const WAITS_REMEMBERED: usize = 65_536;
 /// and moved along, so that `tokio::time::sleep` in a target takes its time as well.
 ///
 /// Works on tokio's single-threaded runtime (the default of `#[tokio::test]`). Runs that are offloaded
-/// to a thread take real time. While the runtime is otherwise idle, tokio's paused clock still jumps to
+/// to a thread take real time. Beside a timer of period zero tokio's own sleeps end late, at the next
+/// deadline of a timer; beside a task of yours that never waits, time cannot move at all. While the runtime is otherwise idle, tokio's paused clock still jumps to
 /// the next of *tokio's* deadlines, as it always does.
 #[derive(Clone, Debug)]
 pub struct TestClock {
@@ -69,6 +73,10 @@ struct Appointments {
     queue: Queue<Waker>,
     /// The test that moves time, to be told of new appointments.
     traveller: Option<Waker>,
+    /// How often a timer of this clock did something.
+    activity: u64,
+    /// A timer runs as often as it can.
+    restless: bool,
 }
 
 impl TestClock {
@@ -112,11 +120,25 @@ impl TestClock {
         Some(self.now().saturating_since(start))
     }
 
-    /// Lets everything run that can, without moving time.
+    /// Lets everything run that can, without moving time: until the timers of this clock, and what they
+    /// have woken, have nothing left to do. Beside a timer of period zero, which always has, it lets the
+    /// others settle.
+    ///
+    /// # Panics
+    /// When a target never comes to rest: one that loops around `yield_now`, say.
     pub async fn settle(&self) {
-        for _ in 0..YIELDS_TO_SETTLE {
+        self.appointments().restless = false;
+        let (mut seen, mut quiet) = (self.appointments().activity, 0);
+        for _ in 0..MOST_YIELDS {
             tokio::task::yield_now().await;
+            let activity = self.appointments().activity;
+            quiet = if activity == seen { quiet + 1 } else { 0 };
+            if quiet == QUIET_YIELDS {
+                return;
+            }
+            seen = activity;
         }
+        panic!("after {MOST_YIELDS} turns a timer of this clock is still busy: its target never waits");
     }
 
     async fn advance_to(&self, end: Instant) {
@@ -142,14 +164,16 @@ impl TestClock {
     async fn travel_to(&self, time: Instant) -> bool {
         // Sleeping lets tokio's own timers fire on the way; they are exact to a millisecond only.
         let almost = time.saturating_since(self.now()).saturating_sub(Duration::from_millis(1));
-        if almost > Duration::from_millis(1) {
+        // A timer of period zero never lets the runtime be idle, and tokio's time moves only when it is.
+        if almost > Duration::from_millis(1) && !self.appointments().restless {
             let mut sleep = std::pin::pin!(tokio::time::sleep(almost));
             let arrived = poll_fn(|cx| {
                 let mut appointments = self.appointments();
                 let before = appointments.traveller.replace(cx.waker().clone());
                 let earlier = appointments.queue.next_due().is_some_and(|due| due < time);
+                let interrupted = earlier || appointments.restless;
                 drop((appointments, before));
-                if earlier { Poll::Ready(false) } else { sleep.as_mut().poll(cx).map(|()| true) }
+                if interrupted { Poll::Ready(false) } else { sleep.as_mut().poll(cx).map(|()| true) }
             });
             if !arrived.await {
                 return false;
@@ -164,6 +188,19 @@ impl TestClock {
 
     fn now(&self) -> Instant {
         Instant::from_elapsed(self.origin.elapsed())
+    }
+
+    /// A timer did something, or made way for others because it has more to do.
+    pub(crate) fn note_activity(&self, has_more: bool) {
+        let traveller = {
+            let mut appointments = self.appointments();
+            appointments.activity += u64::from(!has_more);
+            appointments.restless |= has_more;
+            if has_more { appointments.traveller.take() } else { None }
+        };
+        if let Some(traveller) = traveller {
+            traveller.wake();
+        }
     }
 
     fn appointments(&self) -> MutexGuard<'_, Appointments> {

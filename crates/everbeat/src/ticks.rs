@@ -63,8 +63,9 @@ impl Ticks {
     }
 
     /// A handle for the schedule: trigger it, change its period, pause it, end it, read its figures,
-    /// from anywhere. A tick is delivered there when the consumer is done with it. The schedule cannot
-    /// be restarted.
+    /// from anywhere. A tick is delivered there when the consumer is done with it, so the consumer itself
+    /// must not wait for one. A cancel or shutdown ends the schedule at once, since the body of the
+    /// consumer's loop can be neither waited for nor interrupted. The schedule cannot be restarted.
     pub fn timer(&self) -> &Timer<Tick> {
         &self.timer
     }
@@ -115,7 +116,8 @@ impl Drop for Ticks {
     fn drop(&mut self) {
         let shared = self.timer.shared();
         if let Some(tick) = self.current.take() {
-            shared.finish(self.clock.now_anywhere(), &tick, RunEnd::Delivered(tick));
+            let now = self.clock.now_anywhere().unwrap_or(tick.started());
+            shared.finish(now, &tick, RunEnd::Delivered(tick));
         }
         if shared.abandon().is_some() {
             shared.close(None);

@@ -5,7 +5,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use everbeat_core::StopReason;
 
@@ -72,17 +72,24 @@ impl<V> Waiters<V> {
         self.entries.len() - 1
     }
 
-    /// The reply, once there is one; it gives the place back. Else the waker of `cx` is remembered, and
-    /// the one before it handed out to be dropped.
-    pub(crate) fn poll(&mut self, place: Place, cx: &Context<'_>) -> (Poll<Reply<V>>, Option<Waker>) {
-        if let Entry::Waiting(_, waker) = &mut self.entries[place] {
-            let known = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-            let old = if known { None } else { waker.replace(cx.waker().clone()) };
-            return (Poll::Pending, old);
+    /// The reply, which gives the place back, or `Pending` if this waker is known to be woken. `None`: it
+    /// has to be set first.
+    pub(crate) fn poll(&mut self, place: Place, waker: &Waker) -> Option<Poll<Reply<V>>> {
+        if let Entry::Waiting(_, known) = &self.entries[place] {
+            let known = known.as_ref().is_some_and(|known| known.will_wake(waker));
+            return known.then_some(Poll::Pending);
         }
         match self.vacate(place) {
-            Entry::Settled(reply) => (Poll::Ready(reply), None),
+            Entry::Settled(reply) => Some(Poll::Ready(reply)),
             Entry::Vacant | Entry::Waiting(..) => unreachable!("a future polls only the place it holds"),
+        }
+    }
+
+    /// Sets the waker of a place that still waits; the one that is not needed is handed out.
+    pub(crate) fn set_waker(&mut self, place: Place, waker: Waker) -> Option<Waker> {
+        match &mut self.entries[place] {
+            Entry::Waiting(_, known) => known.replace(waker),
+            Entry::Vacant | Entry::Settled(_) => Some(waker),
         }
     }
 

@@ -116,6 +116,14 @@ enum State {
 struct Wait {
     due: Instant,
     cause: Cause,
+    /// Somebody asked for it: neither a pause nor its lateness takes it back.
+    requested: bool,
+}
+
+impl Wait {
+    fn for_slot() -> Self {
+        Self { due: Instant::NEVER, cause: Cause::Schedule, requested: false }
+    }
 }
 
 /// The run in flight.
@@ -253,7 +261,7 @@ impl Timer {
         if let Some(troubles) = &mut self.troubles {
             **troubles = Troubles { skipped: troubles.skipped, ..Troubles::default() };
         }
-        self.state = State::Waiting(Wait { due, cause: Cause::Schedule });
+        self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
         Ok(())
     }
 
@@ -265,8 +273,10 @@ impl Timer {
     pub fn trigger(&mut self, now: Instant) -> Result<u64, NotRunning> {
         let now = self.advance(now);
         match self.state {
-            State::Waiting(_) => self.state = State::Due(Wait { due: now, cause: Cause::Trigger }),
-            State::Due(_) => {}
+            State::Waiting(_) => {
+                self.state = State::Due(Wait { due: now, cause: Cause::Trigger, requested: true });
+            }
+            State::Due(wait) => self.state = State::Due(Wait { requested: true, ..wait }),
             State::Running(_) => self.follow_up = true,
             _ => return Err(NotRunning),
         }
@@ -289,13 +299,16 @@ impl Timer {
     }
 
     /// Suspends the schedule: slots that pass are skipped. A current run goes on, and triggers run.
-    /// A second pause does nothing.
-    pub fn pause(&mut self) {
-        self.paused = self.is_running();
-        if let State::Due(wait) = self.state {
-            if wait.cause != Cause::Trigger {
-                self.state = State::Waiting(wait);
-            }
+    /// A second pause does nothing, nor does the pause of a timer that does not run.
+    pub fn pause(&mut self, now: Instant) {
+        let now = self.advance(now);
+        if self.paused || !self.is_running() {
+            return;
+        }
+        self.note_pause(now);
+        self.paused = true;
+        if let State::Due(wait @ Wait { requested: false, .. }) = self.state {
+            self.state = State::Waiting(wait);
         }
     }
 
@@ -303,13 +316,8 @@ impl Timer {
     /// not paused.
     pub fn resume(&mut self, now: Instant) {
         let now = self.advance(now);
-        if !core::mem::take(&mut self.paused) {
-            return;
-        }
-        if let State::Waiting(wait) = self.state {
-            if wait.cause == Cause::Schedule && wait.due < now {
-                self.skip_paused(now);
-            }
+        if core::mem::take(&mut self.paused) {
+            self.skip_paused(now);
         }
     }
 
@@ -342,10 +350,11 @@ impl Timer {
         }
     }
 
-    /// Records that its driver is gone: whatever it was doing, it has ended and announces nothing.
+    /// Records that its driver is gone, and the current run with it. What is left is to announce the end
+    /// and to call [`Timer::handle_closed`].
     pub fn abandon(&mut self) {
         if self.is_running() {
-            self.state = State::Stopped(self.stop_reason().unwrap_or(StopReason::Abandoned));
+            self.close(self.stop_reason().unwrap_or(StopReason::Abandoned));
         }
     }
 }
@@ -442,7 +451,8 @@ impl Timer {
             return self.poll_output(now);
         }
         let lateness = now.saturating_since(wait.due);
-        if wait.cause == Cause::Schedule && saturating_nanos(lateness) > self.schedule.max_lateness_nanos {
+        let bound = wait.cause == Cause::Schedule && !wait.requested;
+        if bound && saturating_nanos(lateness) > self.schedule.max_lateness_nanos {
             self.skip_late(now);
             return self.poll_output(now);
         }
@@ -452,7 +462,7 @@ impl Timer {
         let missed = troubles.map_or(0, |troubles| core::mem::take(&mut troubles.dropped_since_run));
         let time_limit = now.add_nanos(self.schedule.run_timeout_nanos);
         self.state = State::Running(Run { slot, time_limit, grace_limit: Instant::NEVER, abort: Abort::No });
-        let Wait { due: scheduled, cause } = wait;
+        let Wait { due: scheduled, cause, .. } = wait;
         Some(Output::Run(Tick { run: self.runs, slot, scheduled, lateness, missed, cause }))
     }
 

@@ -23,15 +23,16 @@ impl Timer {
     /// What follows a run that did not end the timer.
     pub(super) fn plan_after(&mut self, now: Instant, run: Run, outcome: Outcome) {
         if core::mem::take(&mut self.follow_up) {
-            self.state = State::Due(Wait { due: now, cause: Cause::Trigger });
+            self.state = State::Due(Wait { due: now, cause: Cause::Trigger, requested: true });
             return;
         }
         match &mut self.troubles {
             Some(troubles) if outcome == Outcome::Failure && troubles.backoff_nanos > 0 => {
                 troubles.retry_slot = run.slot;
                 let due = now.add_nanos(troubles.backoff_nanos);
-                self.state = State::Waiting(Wait { due, cause: Cause::Retry });
+                self.state = State::Waiting(Wait { due, cause: Cause::Retry, requested: false });
             }
+            _ if self.paused => self.plan_by_schedule(now, Missed::Skip, Reason::Paused),
             _ => self.plan_by_schedule(now, self.schedule.missed, Reason::Overrun),
         }
     }
@@ -47,20 +48,37 @@ impl Timer {
                 if self.schedule.keep_phase {
                     return self.next_slot;
                 }
-                self.drop_passed(wait.due, Reason::Overrun);
+                self.drop_passed(wait.due, if self.paused { Reason::Paused } else { Reason::Overrun });
                 (self.anchor, self.anchor_slot) = (wait.due, self.next_slot);
             }
             Cause::Trigger | Cause::Schedule => {}
         }
         let slot = self.next_slot;
+        if self.schedule.period_nanos == 0 {
+            // Without a distance between slots only the last tick says where the grid is.
+            (self.anchor, self.anchor_slot) = (wait.due, slot);
+        }
         self.wait_base = self.grid().time_of(slot);
         self.next_slot = slot.saturating_add(1);
         slot
     }
 
-    /// Drops what passed during a pause, whatever the policy, and waits for the next slot.
+    /// A pause begins: what has passed so far during a run was missed, what passes from here on is not.
+    pub(super) fn note_pause(&mut self, now: Instant) {
+        if self.is_busy() {
+            self.drop_passed(now, Reason::Overrun);
+        }
+    }
+
+    /// A pause ends: drops what passed meanwhile, whatever the policy, and waits for the next slot.
     pub(super) fn skip_paused(&mut self, now: Instant) {
-        self.skip(now, Reason::Paused);
+        match self.state {
+            State::Waiting(Wait { due, cause: Cause::Schedule, .. }) if due < now => {
+                self.skip(now, Reason::Paused);
+            }
+            State::Waiting(Wait { cause: Cause::Schedule, .. }) => {}
+            _ => self.drop_passed(now, Reason::Paused),
+        }
     }
 
     /// Drops a slot that is too late, with all others that passed, and waits for the next.
@@ -88,7 +106,7 @@ impl Timer {
             self.wait_base = now;
             now.add_nanos(self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos))
         };
-        self.state = State::Waiting(Wait { due, cause: Cause::Schedule });
+        self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
     }
 
     /// When the next slot of the grid is due: its nominal time, or a draw from the jitter's window
@@ -145,37 +163,56 @@ impl Timer {
 
     /// Puts the new period into force: from the next wait on, or for the wait in progress too.
     pub(super) fn change_period(&mut self, now: Instant, period_nanos: u64, rearm: bool) {
-        let pending = match self.state {
-            State::Waiting(wait) | State::Due(wait) => wait.cause == Cause::Schedule,
-            _ => false,
+        let waiting = match self.state {
+            State::Waiting(wait) if wait.cause == Cause::Schedule => Some(wait),
+            _ => None,
         };
+        let pending =
+            matches!(self.state, State::Due(Wait { cause: Cause::Schedule, .. })) || waiting.is_some();
         let first_wait = self.next_slot == 0;
-        let rearm = rearm && pending && !first_wait && matches!(self.state, State::Waiting(_));
-        let (anchor, anchor_slot) = if first_wait || (pending && !rearm) {
-            // The slot that is waited for keeps its time.
-            (self.grid().time_of(self.next_slot), self.next_slot)
-        } else {
-            (self.wait_base, self.next_slot - 1)
-        };
-        (self.anchor, self.anchor_slot) = (anchor, anchor_slot);
+        let rearm = rearm && waiting.is_some() && !first_wait;
+        if first_wait || (pending && !rearm) {
+            self.anchor_at_next_slot(period_nanos);
+            return;
+        }
+        if !pending {
+            // What the current run or retry has missed so far, it has missed on the old grid.
+            self.drop_passed(now, if self.paused { Reason::Paused } else { Reason::Overrun });
+        }
+        (self.anchor, self.anchor_slot) = (self.wait_base, self.next_slot - 1);
         Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
+        self.move_anchor_up_to(now);
         if rearm {
             self.rearm(now);
         }
     }
 
-    fn rearm(&mut self, now: Instant) {
-        let due = if self.schedule.is_grid() {
-            // The slots of the new grid that lie before `now` never were slots: none of them is missed.
+    /// The slot that is waited for keeps its time; the new period counts from there.
+    fn anchor_at_next_slot(&mut self, period_nanos: u64) {
+        let nominal = self.grid().time_of(self.next_slot);
+        let without_grid = self.schedule.period_nanos == 0;
+        let anchor = self.next_due().filter(|_| without_grid).unwrap_or(nominal);
+        (self.anchor, self.anchor_slot) = (anchor, self.next_slot);
+        Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
+    }
+
+    /// The slots of a new grid that lie before `now` never were slots: none of them is missed.
+    fn move_anchor_up_to(&mut self, now: Instant) {
+        if self.schedule.is_grid() {
             let grid = self.grid();
             let next = grid.next_slot(self.next_slot, now, self.reach_nanos(), Missed::Skip);
-            (self.anchor, self.anchor_slot) = (grid.time_of(next.slot), self.next_slot);
+            self.anchor = grid.time_of(next.slot.saturating_sub(1));
+        }
+    }
+
+    fn rearm(&mut self, now: Instant) {
+        let due = if self.schedule.is_grid() {
             self.grid_due(now)
         } else {
             let wait = self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos);
             self.wait_base.add_nanos(wait).max(now)
         };
-        self.state = State::Waiting(Wait { due, cause: Cause::Schedule });
+        self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
     }
 }
 

@@ -131,7 +131,7 @@ impl Observed {
             Operation::SetPeriod(nanos, rearm) => {
                 self.timer.set_period(self.now, Duration::from_nanos(nanos), rearm);
             }
-            Operation::Pause => self.timer.pause(),
+            Operation::Pause => self.timer.pause(self.now),
             Operation::Resume => self.timer.resume(self.now),
             Operation::Drain(grace) => {
                 self.timer.drain(self.now, StopReason::Drained, Duration::from_nanos(grace));

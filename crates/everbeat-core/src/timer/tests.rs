@@ -237,7 +237,7 @@ fn s9_a_period_past_the_end_of_time_waits_forever() {
 fn s10_a_pause_skips_what_passes_and_resume_does_not_burst() {
     let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 9 }));
     bench.work(0, 0);
-    bench.timer.pause();
+    bench.timer.pause(bench.now);
     assert_eq!((bench.timeout(), bench.poll_at(25)), (None, None));
     bench.timer.resume(at(35));
     assert_eq!(bench.timeout(), Some(ms(40)));
@@ -250,7 +250,7 @@ fn s10_a_pause_skips_what_passes_and_resume_does_not_burst() {
 fn s10_resume_in_time_loses_nothing_and_triggers_run_while_paused() {
     let mut bench = Bench::started(delay(10));
     bench.work(0, 0);
-    bench.timer.pause();
+    bench.timer.pause(bench.now);
     bench.timer.trigger(at(3)).unwrap();
     bench.work(3, 4);
     assert_eq!(bench.timeout(), None);
@@ -267,7 +267,7 @@ fn s11_limits_end_the_timer_normally() {
     by_clock.work(0, 0);
     assert_eq!(by_clock.poll_at(10), Some(Output::Stopped(StopReason::Until)));
     let mut paused = Bench::started(rate(10).with_until(Until::AfterStart(ms(15))));
-    paused.timer.pause();
+    paused.timer.pause(paused.now);
     assert_eq!(paused.timeout(), Some(ms(15)));
     assert_eq!(paused.poll_at(15), Some(Output::Stopped(StopReason::Until)));
 }
@@ -427,7 +427,7 @@ fn the_gate_lies_between_due_and_run() {
     assert_eq!(bench.run_at(4).lateness, ms(4));
     bench.finish_at(5, Outcome::Success);
     bench.timer.handle_timeout(at(10));
-    bench.timer.pause();
+    bench.timer.pause(bench.now);
     assert_eq!(bench.poll_at(11), None, "a pause takes a due run back");
 }
 
@@ -436,6 +436,73 @@ fn l8_an_abandoned_timer_has_ended() {
     let mut bench = Bench::started(rate(10));
     bench.run_at(0);
     bench.timer.abandon();
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Abandoned)));
+    bench.timer.handle_closed();
     assert_eq!((bench.timer.is_running(), bench.timer.stop_reason()), (false, Some(StopReason::Abandoned)));
     assert_eq!((bench.poll_at(99), bench.timeout()), (None, None));
+}
+
+#[test]
+fn s7_leaving_period_zero_starts_a_grid_at_the_last_tick() {
+    let mut bench = Bench::started(rate(0).with_missed(Missed::Burst { max: 99 }));
+    for round in 0..50 {
+        bench.work(round * 10, round * 10);
+    }
+    bench.timer.set_period(at(495), ms(10), false);
+    assert_eq!(bench.work(495, 495).scheduled, at(490));
+    assert_eq!(bench.timeout(), Some(ms(500)));
+    assert_eq!(bench.timer.skipped(), Skipped::default());
+}
+
+#[test]
+fn s7_a_shorter_period_during_a_long_run_does_not_burst() {
+    let mut bench = Bench::started(rate(100).with_missed(Missed::Burst { max: 999 }));
+    bench.run_at(0);
+    bench.timer.set_period(at(355), ms(10), false);
+    bench.finish_at(362, Outcome::Success);
+    // Three slots of the old grid were missed, and one of the new one, at 360: the run went on over it.
+    assert_eq!(bench.timer.skipped().missed, 4);
+    assert_eq!(bench.work(362, 362).scheduled, at(360));
+    assert_eq!(bench.timeout(), Some(ms(370)));
+}
+
+#[test]
+fn s10_a_trigger_while_paused_counts_what_passed_as_paused() {
+    for keep in [false, true] {
+        let schedule = rate(10).with_missed(Missed::Burst { max: 9 }).with_keep_phase(keep);
+        let mut bench = Bench::started(schedule);
+        bench.work(0, 0);
+        bench.timer.pause(at(5));
+        bench.timer.trigger(at(55)).unwrap();
+        bench.work(55, 57);
+        bench.timer.resume(at(58));
+        assert_eq!(bench.timeout(), Some(ms(if keep { 60 } else { 65 })));
+        let skipped = bench.timer.skipped();
+        assert_eq!((skipped.paused, skipped.missed), (5, 0));
+    }
+}
+
+#[test]
+fn s10_a_pause_during_a_run_is_no_overrun_and_does_not_burst() {
+    let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 99 }));
+    bench.run_at(0);
+    bench.timer.pause(at(25));
+    bench.timer.resume(at(75));
+    bench.finish_at(76, Outcome::Success);
+    let skipped = bench.timer.skipped();
+    assert_eq!((skipped.overrun, skipped.paused, skipped.missed), (2, 5, 2));
+    assert_eq!(bench.timeout(), Some(ms(80)));
+}
+
+#[test]
+fn d5_a_trigger_that_meets_a_due_run_is_not_lost() {
+    let mut paused = Bench::started(rate(10));
+    paused.timer.handle_timeout(at(0));
+    paused.timer.trigger(at(0)).unwrap();
+    paused.timer.pause(at(0));
+    assert_eq!(paused.run_at(0).run, 1);
+    let mut late = Bench::started(rate(10).with_max_lateness(ms(1)));
+    late.timer.handle_timeout(at(0));
+    late.timer.trigger(at(5)).unwrap();
+    assert_eq!(late.run_at(5).lateness, ms(5));
 }

@@ -104,7 +104,7 @@ impl Skipped {
     /// All slots that never ran.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.overrun + self.paused + self.late + self.backoff
+        [self.paused, self.late, self.backoff].into_iter().fold(self.overrun, u64::saturating_add)
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
+use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, StopReason, Tick, Timer as Machine};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::state::{Leftovers, State};
@@ -134,15 +134,22 @@ impl<V> Drop for Shared<V> {
 
 /// Commands.
 impl<V: Send + Sync + 'static> Shared<V> {
-    /// Gives the machine a command at the present time and wakes the driver. Before the first start
-    /// there is no clock: the command is given at the origin.
+    /// Gives the machine a command at the present time and wakes the driver.
     pub(crate) fn command<R>(&self, f: impl FnOnce(&mut Machine, Instant) -> R) -> R {
+        let now = self.present();
         self.change(|state, left| {
-            let now = state.now();
             let result = f(&mut state.machine, now);
-            left.woken.extend(state.driver.take());
+            state.follow_command(now, left);
             result
         })
+    }
+
+    /// The time, read outside of the lock. Where no clock can be read (before the first start, or on a
+    /// thread that is being torn down) it is the origin, which the machine takes for the latest time it
+    /// has seen.
+    fn present(&self) -> Instant {
+        let clock = self.read(|state| state.clock.clone());
+        clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
     }
 
     /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
@@ -151,13 +158,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.change(|state, left| {
             let now = state.machine.now();
             state.machine.drain(now, reason, Duration::MAX);
-            left.woken.extend(state.driver.take());
+            state.follow_command(now, left);
         });
     }
 
     /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
     pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Arc<Clock>), Error> {
-        self.change(|state, _| {
+        self.change(|state, left| {
             if state.single_use && state.machine.was_started() && !state.machine.is_running() {
                 return Err(Error::Restart { name: self.name.clone() });
             }
@@ -165,7 +172,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let Some(driver) = state.parked.take() else {
                 return Err(Error::AlreadyRunning { name: self.name.clone() });
             };
-            match state.start_machine(&self.name) {
+            match state.start_machine(&self.name, left) {
                 Ok(clock) => Ok((driver, clock)),
                 Err(error) => {
                     state.parked = Some(driver);
@@ -177,13 +184,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// As [`Shared::launch`], for a driver that is not kept here.
     pub(crate) fn launch_driven(&self) -> Result<Arc<Clock>, Error> {
-        self.change(|state, _| state.start_machine(&self.name))
+        self.change(|state, left| state.start_machine(&self.name, left))
     }
 
     /// Asks for a run and takes a place in the line for its result.
     pub(crate) fn queue_trigger(&self) -> Result<Place, Error> {
+        let now = self.present();
         self.change(|state, left| {
-            let now = state.now();
             let run = state.machine.trigger(now).map_err(|_| state.not_running(&self.name))?;
             left.woken.extend(state.driver.take());
             Ok(state.waiters.wait_for(Want::Run(run)))
@@ -232,10 +239,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The reply for a place, or the waker of `cx` is remembered.
     pub(crate) fn poll_reply(&self, place: Place, cx: &Context<'_>) -> Poll<Reply<V>> {
+        if let Some(polled) = self.lock().waiters.poll(place, cx.waker()) {
+            return polled;
+        }
+        // Cloning a waker may run code of the user's, so it is done without the lock.
+        let waker = cx.waker().clone();
         self.change(|state, left| {
-            let (reply, old_waker) = state.waiters.poll(place, cx);
-            left.unneeded = old_waker;
-            reply
+            left.unneeded = state.waiters.set_waker(place, waker);
+            state.waiters.poll(place, cx.waker()).unwrap_or(Poll::Pending)
         })
     }
 
@@ -271,23 +282,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
 impl<V: Send + Sync + 'static> Shared<V> {
     /// What to do at `now`. With `may_run` false a run that is due waits for the next call.
     pub(crate) fn next_action(&self, now: Instant, waker: &Waker, may_run: bool) -> Action {
-        self.change(|state, left| {
-            if !state.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                left.unneeded = state.driver.replace(waker.clone());
+        let mut fresh = None;
+        loop {
+            let action = self.change(|state, left| {
+                if !state.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    left.unneeded = state.driver.replace(fresh.take()?);
+                }
+                Some(state.next_action(now, may_run))
+            });
+            match action {
+                Some(action) => return action,
+                // Cloning a waker may run code of the user's, so it is done without the lock.
+                None => fresh = Some(waker.clone()),
             }
-            let machine = &mut state.machine;
-            if !may_run && !machine.is_busy() && machine.poll_timeout().is_some_and(|due| due <= now) {
-                return Action::Yield;
-            }
-            machine.handle_timeout(now);
-            match machine.poll_output(now) {
-                Some(Output::Run(tick)) => Action::Run(tick),
-                Some(Output::Abort(cause)) => Action::Abort(cause),
-                Some(Output::Missed(batch)) => Action::Missed(batch),
-                Some(Output::Stopped(reason)) => Action::Stopped(reason),
-                _ => Action::Wait { until: machine.poll_timeout(), busy: machine.is_busy() },
-            }
-        })
+        }
     }
 
     /// Whether a run is due at `now`.
@@ -298,6 +306,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// A run is over and nothing of it is left.
     pub(crate) fn finish(&self, now: Instant, tick: &Tick, end: RunEnd<V>) {
         self.change(|state, left| {
+            if !state.machine.is_busy() {
+                // A command ended the run of a schedule without a target.
+                if let RunEnd::Delivered(value) = end {
+                    left.value = Some(value);
+                }
+                return;
+            }
             if !matches!(end, RunEnd::Exhausted) {
                 state.lateness.record(tick.lateness);
                 state.duration.record(now.saturating_since(tick.started()));
@@ -350,8 +365,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Whether blocking this thread would keep the timer from getting on.
-    pub(crate) fn needs_this_thread(self: &Arc<Self>) -> bool {
-        is_inside(Arc::as_ptr(self).cast())
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        is_inside(std::ptr::from_ref(self).cast())
             || self.read(|state| state.thread == Some(std::thread::current().id()))
                 && Handle::try_current().is_ok()
     }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::thread::ThreadId;
 
-use everbeat_core::{Instant, StopReason, Summary, Timer as Machine};
+use everbeat_core::{Instant, Outcome, Output, StopReason, Summary, Timer as Machine};
 use tokio::runtime::RuntimeFlavor;
 
-use super::Setup;
+use super::{Action, Setup};
 use crate::clock::{Clock, Source};
 use crate::driver::BoxDrive;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
-use crate::guard::{drop_quietly, guarded};
+use crate::guard::{drop_all_quietly, drop_quietly, guarded};
 use crate::log::RateLimit;
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Want};
@@ -27,6 +27,8 @@ pub(crate) struct State<V> {
     pub(super) parked: Option<BoxDrive<V>>,
     /// Whether the driver can only be started once.
     pub(super) single_use: bool,
+    /// There is no target, and so no task: the consumer of the ticks drives it.
+    pub(super) driverless: bool,
     /// When the clock ends it, as the user gave it.
     pub(super) until: Option<std::time::Instant>,
     pub(super) driver: Option<Waker>,
@@ -54,6 +56,7 @@ pub(super) struct Leftovers<V> {
     pub(super) values: Vec<Arc<V>>,
     pub(super) value: Option<V>,
     pub(super) lossy: Vec<Arc<Line<V>>>,
+    pub(super) failure: Option<Failure>,
 }
 
 impl<V> State<V> {
@@ -64,6 +67,7 @@ impl<V> State<V> {
             machine: setup.machine,
             clock: None,
             source: setup.source,
+            driverless: setup.parked.is_none(),
             parked: setup.parked,
             single_use: setup.single_use,
             until: setup.until,
@@ -84,16 +88,15 @@ impl<V> State<V> {
         (setup.name, state)
     }
 
-    /// The present time; the origin before the first start.
-    pub(super) fn now(&self) -> Instant {
-        self.clock.as_ref().map_or(Instant::ORIGIN, |clock| clock.now_anywhere())
-    }
-
     pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<BoxDrive<V>>) {
         (self.latest.take(), self.parked.take())
     }
 
-    pub(super) fn start_machine(&mut self, name: &Name) -> Result<Arc<Clock>, Error> {
+    pub(super) fn start_machine(
+        &mut self,
+        name: &Name,
+        left: &mut Leftovers<V>,
+    ) -> Result<Arc<Clock>, Error> {
         let clock = Clock::current(self.source.clone(), self.clock.as_deref(), self.machine.now())
             .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;
         let clock = Arc::new(clock);
@@ -102,11 +105,34 @@ impl<V> State<V> {
         if let Some(until) = self.until {
             self.machine.end_by(clock.at_std(until));
         }
-        self.failure = None;
+        left.failure = self.failure.take();
         self.clock = Some(clock.clone());
         let single = clock.runtime().runtime_flavor() == RuntimeFlavor::CurrentThread;
         self.thread = single.then(|| std::thread::current().id());
         Ok(clock)
+    }
+
+    pub(super) fn next_action(&mut self, now: Instant, may_run: bool) -> Action {
+        let machine = &mut self.machine;
+        if !may_run && !machine.is_busy() && machine.poll_timeout().is_some_and(|due| due <= now) {
+            return Action::Yield;
+        }
+        machine.handle_timeout(now);
+        match machine.poll_output(now) {
+            Some(Output::Run(tick)) => Action::Run(tick),
+            Some(Output::Abort(cause)) => Action::Abort(cause),
+            Some(Output::Missed(batch)) => Action::Missed(batch),
+            Some(Output::Stopped(reason)) => Action::Stopped(reason),
+            _ => Action::Wait { until: machine.poll_timeout(), busy: machine.is_busy() },
+        }
+    }
+
+    /// A command has changed the machine: whoever drives it has to look.
+    pub(super) fn follow_command(&mut self, now: Instant, left: &mut Leftovers<V>) {
+        if self.driverless {
+            self.end_without_driver(now, left);
+        }
+        left.woken.extend(self.driver.take());
     }
 
     pub(super) fn deliver(&mut self, now: Instant, run: u64, value: V, left: &mut Leftovers<V>) {
@@ -143,29 +169,48 @@ impl<V> State<V> {
         self.latest.clone().expect("set above")
     }
 
+    /// Nobody but the consumer drives a schedule without a target, and the consumer may be the one who
+    /// waits: what a command has ended is over at once, the tick in the consumer's hands included.
+    pub(super) fn end_without_driver(&mut self, now: Instant, left: &mut Leftovers<V>) {
+        if self.machine.stop_reason().is_some() {
+            self.machine.handle_finished(now, Outcome::Aborted);
+        }
+        while let Some(output) = self.machine.poll_output(now) {
+            if let Output::Stopped(reason) = output {
+                self.announce_end(reason, left);
+                self.machine.handle_closed();
+                self.settle_all(left);
+            }
+        }
+    }
+
     pub(super) fn fail(&mut self, run: u64, failure: Failure, left: &mut Leftovers<V>) {
         self.failures += 1;
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::Run(wanted) if wanted <= run => Some(Reply::Failed(failure.clone())),
             _ => None,
         });
-        if self.machine.stop_reason() == Some(StopReason::Failed) {
-            self.failure = Some(failure);
-        }
+        let ended_it = self.machine.stop_reason() == Some(StopReason::Failed);
+        left.failure = if ended_it { self.failure.replace(failure) } else { Some(failure) };
     }
 
     pub(super) fn announce_end(&mut self, reason: StopReason, left: &mut Leftovers<V>) {
+        self.end_feeds(left);
         let failure = self.failure.clone();
-        for line in self.feeds.drain(..) {
-            left.woken.extend(line.end(failure.clone()));
-        }
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::End => None,
             Want::Hits(_) | Want::Run(_) => Some(end_reply(failure.as_ref(), reason)),
         });
     }
 
+    fn end_feeds(&mut self, left: &mut Leftovers<V>) {
+        let failure = &self.failure;
+        left.woken.extend(self.feeds.drain(..).filter_map(|line| line.end(failure.clone())));
+    }
+
+    /// The end is over: whoever came while it was being announced is told too.
     pub(super) fn settle_all(&mut self, left: &mut Leftovers<V>) {
+        self.end_feeds(left);
         let Some(reason) = self.machine.stop_reason() else { return };
         let failure = self.failure.as_ref();
         self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
@@ -191,7 +236,14 @@ fn end_reply<V>(failure: Option<&Failure>, reason: StopReason) -> Reply<V> {
 
 impl<V> Leftovers<V> {
     pub(super) fn none() -> Self {
-        Self { woken: Vec::new(), unneeded: None, values: Vec::new(), value: None, lossy: Vec::new() }
+        Self {
+            woken: Vec::new(),
+            unneeded: None,
+            values: Vec::new(),
+            value: None,
+            lossy: Vec::new(),
+            failure: None,
+        }
     }
 
     pub(super) fn settle(self, timer: &Name) {
@@ -203,8 +255,10 @@ impl<V> Leftovers<V> {
         for line in self.lossy {
             crate::log::feed_losses(timer, &line);
         }
-        if self.value.is_some() || !self.values.is_empty() {
-            drop_quietly((self.value, self.values));
+        if let Some(value) = self.value {
+            drop_quietly(value);
         }
+        drop_all_quietly(self.values);
+        drop_quietly(self.failure);
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::shapes::Call;
 use super::{Step, Target};
+use crate::current::{self, Scope};
 use crate::outcome::Outcome;
 
 pin_project! {
@@ -57,7 +58,11 @@ where
             let Some(loan) = Loan::take(this.home) else {
                 return Poll::Ready(Step::Failed("the closure did not come back from its thread".into()));
             };
-            *this.job = Some(tokio::task::spawn_blocking(move || loan.call(tick)));
+            let mut timer = current::share();
+            *this.job = Some(tokio::task::spawn_blocking(move || {
+                let _scope = Scope::enter(&mut timer);
+                loan.call(tick)
+            }));
         }
         match ready!(poll_job(this.job, cx)) {
             Some(Ok(output)) => Poll::Ready(Step::of(output)),
