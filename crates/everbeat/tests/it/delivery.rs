@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use everbeat::{Error, Failure, OnError, StopReason, Tick, Timer};
+use everbeat::{Error, Failure, OnError, StopReason, Tick, Timer, WeakTimer};
 use tokio::time::sleep;
 
 use crate::support::{Journal, SECOND, Stopwatch, every, ms, settle};
@@ -320,5 +320,66 @@ async fn o3_stats_tell_what_happened() -> Result<(), Error> {
     assert_eq!(stats.next_due.map(|due| due - now), Some(ms(10)));
     assert_eq!(stats.last_tick.map(|last| now - last), Some(ms(70)));
     assert_eq!(stats.name, "figures");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d4_a_feed_opened_while_the_end_is_announced_ends_too() -> Result<(), Error> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let handle = Arc::new(std::sync::OnceLock::<WeakTimer<()>>::new());
+    let inside = handle.clone();
+    let timer = every(10).max_runs(1).on_end(move |_| {
+        let timer = inside.get().unwrap().upgrade().unwrap();
+        send.send(timer.subscribe().open().unwrap()).unwrap();
+    });
+    let timer = timer.build(|| ())?;
+    handle.set(timer.downgrade()).unwrap();
+    timer.start()?;
+    timer.wait().await?;
+    let mut feed = receive.recv().unwrap();
+    assert!(feed.next().await.is_none());
+    Ok(())
+}
+
+/// An error that calls into its timer, or panics, when it is dropped.
+#[derive(Debug)]
+struct NosyError(Arc<std::sync::OnceLock<WeakTimer<()>>>);
+
+impl std::fmt::Display for NosyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nosy")
+    }
+}
+
+impl std::error::Error for NosyError {}
+
+impl Drop for NosyError {
+    fn drop(&mut self) {
+        let timer = self.0.get().and_then(WeakTimer::upgrade);
+        assert!(timer.is_none_or(|timer| timer.stats().runs % 2 == 0), "an odd run was dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_r5_errors_are_dropped_without_the_lock_and_may_panic() -> Result<(), Error> {
+    let handle = Arc::new(std::sync::OnceLock::new());
+    let inside = handle.clone();
+    let timer = every(10).on_error(OnError::Continue).max_runs(6);
+    let timer = timer.build(move || Err::<(), _>(NosyError(inside.clone())))?;
+    handle.set(timer.downgrade()).unwrap();
+    timer.start()?;
+    assert_eq!(timer.wait().await?, StopReason::MaxRuns);
+    assert_eq!(timer.stats().failures, 6);
+    Ok(())
+}
+
+#[tokio::test]
+async fn l9_blocking_for_a_feed_on_the_thread_of_its_timer_is_refused() -> Result<(), Error> {
+    let timer = every(1).start(|| ())?;
+    let mut feed = timer.subscribe().open()?;
+    assert!(matches!(feed.next_blocking(SECOND), Err(Error::ThreadsafeDispatch { .. })));
+    timer.wait_hits(1).await?;
+    assert!(feed.next_blocking(SECOND)?.is_some(), "a value that is there can be taken");
+    assert!(timer.subscribe().drop_newest().open().is_err(), "drop_newest needs a bound");
     Ok(())
 }

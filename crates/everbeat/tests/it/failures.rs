@@ -246,3 +246,54 @@ async fn o1_names_are_given_or_tell_the_place() -> Result<(), Error> {
     assert!(format!("{named:?}").contains("db"));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn e1_an_error_tells_its_reason_once() -> Result<(), Error> {
+    let timer = every(10).name("x").start(|| Err::<(), _>("boom"))?;
+    let error = timer.wait().await.unwrap_err();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    assert_eq!(text, "a run of timer `x` failed: boom");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_feed_of_values_whose_drops_panic() -> Result<(), Error> {
+    let timer = every(10).max_runs(4).build(|| Plain(Grenade))?;
+    let (mut shed, dropped) = (timer.subscribe().open()?, timer.subscribe().open()?);
+    timer.start()?;
+    timer.wait().await?;
+    drop((timer, dropped));
+    shed.drop_oldest(3);
+    assert_eq!(shed.len(), 1);
+    drop(shed);
+    Ok(())
+}
+
+/// An error that cannot be printed.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no words")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test(start_paused = true)]
+async fn r5_an_error_that_cannot_be_printed() -> Result<(), Error> {
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::fmt().with_test_writer().finish());
+    let told = Journal::new();
+    let log = told.clone();
+    let timer = every(10).on_error(OnError::Continue).max_runs(2).on_failure(move |_| log.add(()));
+    let timer = timer.start(|| Err::<(), _>(Unspeakable))?;
+    assert_eq!(timer.wait().await?, StopReason::MaxRuns);
+    assert_eq!(told.entries().len(), 2);
+    Ok(())
+}

@@ -115,3 +115,47 @@ async fn g4_a_group_is_iterable_and_knows_its_members() -> Result<(), Error> {
     assert!(format!("{group:?}").contains("pair"));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn g2_a_refused_start_leaves_a_running_group_alone() -> Result<(), Error> {
+    let group = two()?;
+    group.start()?;
+    assert!(matches!(group.start(), Err(Error::AlreadyRunning { .. })));
+    assert!(group.is_running());
+    let late = every(10).build(|| ())?;
+    group.add(&late)?;
+    assert!(late.is_running());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_member_added_during_a_stop_does_not_run_on() -> Result<(), Error> {
+    for _ in 0..500 {
+        let group = two()?;
+        group.start()?;
+        let (adder, late) = (group.clone(), every(10).build(|| ())?);
+        let handle = late.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let adding = std::thread::spawn(move || {
+            let _context = runtime.enter();
+            adder.add(&handle)
+        });
+        group.cancel().await;
+        tokio::task::spawn_blocking(|| adding.join()).await.unwrap().unwrap()?;
+        let started = late.wait().timeout(ms(60_000)).await;
+        assert!(matches!(started, Ok(StopReason::Cancelled) | Err(Error::NotRunning { .. })), "{started:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn l9_a_group_can_be_waited_for_on_a_thread() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let group = two().unwrap();
+    runtime.block_on(async { group.start() }).unwrap();
+    let limit = ms(30_000);
+    assert_eq!(group.trigger().block(limit).all().unwrap().len(), 2);
+    assert!(group.wait().block(ms(1)).into_iter().all(|(_, end)| matches!(end, Err(Error::Timeout { .. }))));
+    assert!(group.cancel().block(limit).all().is_ok());
+}

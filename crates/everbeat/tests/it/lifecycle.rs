@@ -400,3 +400,97 @@ async fn l7_a_timer_can_be_restarted_the_moment_cancel_returns() -> Result<(), E
     assert!(timer.is_running());
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn l8_a_target_may_hold_a_weak_handle_of_its_own_timer() -> Result<(), Error> {
+    let alive = Arc::new(());
+    let build = || -> Result<Timer<()>, Error> {
+        let (token, handle) = (alive.clone(), Arc::new(OnceLock::<WeakTimer<()>>::new()));
+        let inside = handle.clone();
+        let timer = every(10).build(move || {
+            let _token = &token;
+            assert!(inside.get().unwrap().upgrade().unwrap().is_running());
+        })?;
+        handle.set(timer.downgrade()).unwrap();
+        Ok(timer)
+    };
+    drop(build()?);
+    let timer = build()?;
+    timer.start()?;
+    timer.wait_hits(3).await?;
+    timer.cancel().await;
+    drop(timer);
+    settle().await;
+    assert_eq!(Arc::strong_count(&alive), 1, "the timer keeps itself alive");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn l5_a_timer_without_handles_is_still_the_current_one_in_its_callbacks() -> Result<(), Error> {
+    let (send, told) = tokio::sync::oneshot::channel();
+    let mut send = Some(send);
+    let timer = every(10).on_end(move |_| send.take().unwrap().send(everbeat::current().is_some()).unwrap());
+    drop(timer.start(|| ())?);
+    assert!(told.await.unwrap());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn l5_an_offloaded_run_knows_its_timer() -> Result<(), Error> {
+    let timer = every(1).max_runs(1).start(everbeat::offload(|| {
+        let me = everbeat::current().unwrap();
+        me.request_stop();
+        me.name().to_string()
+    }))?;
+    assert_eq!(timer.wait().await?, StopReason::Drained);
+    assert_eq!(*timer.latest().unwrap(), timer.name().to_string());
+    Ok(())
+}
+
+#[test]
+fn l2_the_end_of_a_runtime_is_over_only_after_the_callback() {
+    let called = Arc::new(AtomicBool::new(false));
+    let (flag, (entered, enter)) = (called.clone(), std::sync::mpsc::channel());
+    let (leave, left) = std::sync::mpsc::channel::<()>();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let timer = every(1).on_end(move |_| {
+        entered.send(()).unwrap();
+        left.recv().unwrap();
+        flag.store(true, Ordering::SeqCst);
+    });
+    let timer = runtime.block_on(async { timer.start(|| ()) }).unwrap();
+    let dropper = std::thread::spawn(move || drop(runtime));
+    enter.recv().unwrap();
+    assert!(timer.is_running() && timer.start().is_err());
+    let waiting = timer.wait();
+    leave.send(()).unwrap();
+    assert_eq!(waiting.block(Duration::from_secs(30)).unwrap(), StopReason::Abandoned);
+    assert!(called.load(Ordering::SeqCst));
+    dropper.join().unwrap();
+}
+
+/// Commands a timer when its thread goes away.
+struct LastWords(Option<Timer<()>>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.0 {
+            drop((timer.trigger(), timer.cancel()));
+        }
+    }
+}
+
+thread_local! {
+    static LAST_WORDS: std::cell::RefCell<LastWords> = const { std::cell::RefCell::new(LastWords(None)) };
+}
+
+#[tokio::test]
+async fn l9_commands_from_a_thread_that_is_torn_down() -> Result<(), Error> {
+    let timer = every(10).start(|| ())?;
+    let handle = timer.clone();
+    let thread = std::thread::spawn(move || LAST_WORDS.with_borrow_mut(|words| words.0 = Some(handle)));
+    thread.join().unwrap();
+    assert_eq!(timer.wait().await?, StopReason::Cancelled);
+    Ok(())
+}

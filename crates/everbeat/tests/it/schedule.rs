@@ -246,3 +246,14 @@ async fn d10_dropped_ticks_release_whoever_waits_for_them() -> Result<(), Error>
     assert!(matches!(waiting.await.unwrap(), Err(Error::Stopped { reason: StopReason::Abandoned, .. })));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn d10_a_stopped_schedule_answers_at_once() -> Result<(), Error> {
+    let idle = every(10).ticks()?;
+    assert_eq!(idle.timer().cancel().await, StopReason::Cancelled);
+    let mut busy = every(10).ticks()?;
+    busy.next().await;
+    assert_eq!(busy.timer().shutdown(Duration::MAX).await, everbeat::Shutdown::Drained);
+    assert_eq!(busy.next().await, None);
+    Ok(())
+}

@@ -134,3 +134,43 @@ async fn t3_a_mocked_run_ends_only_by_itself() -> Result<(), Error> {
     assert_eq!(timer.stats().failures, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn t1_a_timer_of_period_zero_does_not_hold_time_up() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let restless = every(0).clock(&clock).start(|| ())?;
+    let timer = every(1_000).fixed_rate().clock(&clock).start(|| ())?;
+    clock.advance(SECOND * 3).await;
+    assert_eq!((timer.hits(), clock.elapsed()), (4, SECOND * 3));
+    assert!(restless.hits() > 100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_thousands_of_timers_settle() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let start = |_| {
+        every(1_000).clock(&clock).start(|| async {
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let timers = (0..5_000).map(start).collect::<Result<Vec<_>, Error>>()?;
+    clock.settle().await;
+    assert!(timers.iter().all(|timer| timer.hits() == 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_a_paused_timer_has_no_appointment() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(1_000).clock(&clock).start(|| ())?;
+    clock.settle().await;
+    timer.pause();
+    clock.settle().await;
+    assert_eq!((clock.next_due(), clock.advance_to_next().await), (None, None));
+    timer.resume();
+    assert_eq!(clock.advance_to_next().await, Some(SECOND));
+    Ok(())
+}
