@@ -145,6 +145,7 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         if let Err(failure) = guarded(|| this.target.rest()) {
             tracing::error!(timer = %name, "letting go of the target {failure}");
         }
+        this.missed_log.tell(name);
         tracing::debug!(timer = %name, ?reason, "timer ended");
         let Some(extras) = &mut this.attachments.extras else { return };
         drop_all_quietly(std::mem::take(&mut extras.stop_when));

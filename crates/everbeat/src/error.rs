@@ -83,7 +83,7 @@ impl fmt::Display for Error {
             Self::Restart { name } => {
                 write!(f, "timer `{name}` was built with stop conditions, which serve for one start only")
             }
-            Self::Stopped { name, reason } => write!(f, "timer `{name}` stopped: {}", describe(*reason)),
+            Self::Stopped { name, reason } => write!(f, "timer `{name}` stopped: {reason}"),
             Self::Failed { name, failure } => write!(f, "a run of timer `{name}` failed: {failure}"),
             Self::Timeout { name, after } => {
                 write!(f, "timer `{name}` did not get there within {after:?}")
@@ -181,21 +181,4 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()
-}
-
-/// A stop reason in words.
-pub(crate) fn describe(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Exhausted => "its target has no more values",
-        StopReason::MaxRuns => "it made all its runs",
-        StopReason::Until => "its time is over",
-        StopReason::Condition => "its stop condition came true",
-        StopReason::Drained => "it was shut down",
-        StopReason::GraceExpired => "it was shut down and its last run took longer than the grace period",
-        StopReason::Cancelled => "it was cancelled",
-        StopReason::Failed => "a run failed",
-        StopReason::Dropped => "its last handle was dropped",
-        StopReason::Abandoned => "its runtime went away",
-        _ => "it ended",
-    }
 }

@@ -146,7 +146,8 @@ impl Group {
     }
 
     /// Shuts all members down at once; see [`Timer::shutdown`](crate::Timer::shutdown). The grace period
-    /// is the same for all.
+    /// is the same for all. An offloaded run cannot be given up and may outlast it; where that matters,
+    /// wait with [`Together::timeout`].
     pub fn shutdown(&self, grace: Duration) -> Together<Shutdown> {
         self.note_stop();
         self.ask(|member| member.shutdown(grace))
@@ -184,6 +185,12 @@ impl Group {
     #[must_use]
     pub fn members(&self) -> Vec<AnyTimer> {
         self.lock().members.clone()
+    }
+
+    /// The first member that was given this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<AnyTimer> {
+        self.members().into_iter().find(|member| member.name().as_given() == Some(name))
     }
 
     /// How many members there are.

@@ -83,7 +83,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     }
 
     /// Stops it gently: no further run starts, the current one may finish within `grace`, and is given
-    /// up after that. The answer tells which of the two it was.
+    /// up after that. The answer tells which of the two it was. An offloaded run cannot be given up: there
+    /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
         self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
         pending::for_stop(&self.shared)

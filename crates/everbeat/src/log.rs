@@ -26,19 +26,29 @@ impl RateLimit {
     }
 }
 
-/// Missed batches of one timer: one line each, or one for all that came in a quiet time.
+/// Missed batches of one timer: one line each, or one for all that came in a quiet time, with the
+/// greatest lateness among them.
 #[derive(Debug, Default)]
 pub(crate) struct MissedLog {
     limit: RateLimit,
-    untold: u64,
+    missed: u64,
+    late: Duration,
 }
 
 impl MissedLog {
     pub(crate) fn report(&mut self, timer: &Name, batch: MissedBatch, now: Instant) {
-        self.untold = self.untold.saturating_add(batch.missed);
+        self.missed = self.missed.saturating_add(batch.missed);
+        self.late = self.late.max(batch.late);
         if self.limit.permits(now) {
-            let missed = std::mem::take(&mut self.untold);
-            tracing::warn!(timer = %timer, missed, late = ?batch.late, "slots missed");
+            self.tell(timer);
+        }
+    }
+
+    /// Tells what the quiet time has kept back, at the end of the timer at the latest.
+    pub(crate) fn tell(&mut self, timer: &Name) {
+        let (missed, late) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.late));
+        if missed > 0 {
+            tracing::warn!(timer = %timer, missed, ?late, "slots missed");
         }
     }
 }

@@ -83,17 +83,31 @@ impl Answer for Shutdown {
 
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// The last run ended by itself, or there was none.
     Drained,
     /// The last run was given up: at the end of the grace period, or by a cancel.
     Cancelled,
+    /// A failure has ended the timer: that of the last run, or one before the shutdown.
+    Failed,
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "drained",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 impl From<StopReason> for Shutdown {
     fn from(reason: StopReason) -> Self {
         match reason {
             StopReason::Cancelled | StopReason::GraceExpired | StopReason::Abandoned => Self::Cancelled,
+            StopReason::Failed => Self::Failed,
             _ => Self::Drained,
         }
     }

@@ -1,6 +1,6 @@
 //! Figures of a timer, as a snapshot.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everbeat_core::{Skipped, Summary};
 
@@ -14,6 +14,8 @@ use crate::shared::Shared;
 pub struct Stats {
     /// The timer.
     pub name: Name,
+    /// The period in force.
+    pub period: Duration,
     /// Whether it was started and has not ended.
     pub running: bool,
     /// Whether a run is in flight.
@@ -28,6 +30,8 @@ pub struct Stats {
     pub failures: u64,
     /// Runs that held their thread for longer than the threshold.
     pub blocked: u64,
+    /// Open feeds.
+    pub feeds: usize,
     /// Slots that never ran, by reason, and those that were missed.
     pub skipped: Skipped,
     /// When the last value was delivered.
@@ -48,6 +52,7 @@ impl Stats {
             let due = if machine.is_paused() { None } else { machine.next_due() };
             Self {
                 name: shared.name().clone(),
+                period: machine.schedule().period(),
                 running: machine.is_running(),
                 busy: machine.is_busy(),
                 paused: machine.is_paused(),
@@ -55,6 +60,7 @@ impl Stats {
                 hits: state.hits,
                 failures: state.failures,
                 blocked: state.blocked,
+                feeds: state.feeds.len(),
                 skipped: machine.skipped(),
                 last_tick: state.last_tick.and_then(to_std),
                 next_due: due.and_then(to_std),

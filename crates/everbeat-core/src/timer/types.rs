@@ -33,6 +33,23 @@ pub enum StopReason {
     Abandoned,
 }
 
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exhausted => "its target has no more values",
+            Self::MaxRuns => "it made all its runs",
+            Self::Until => "its time was over",
+            Self::Condition => "its stop condition came true",
+            Self::Drained => "it was shut down",
+            Self::GraceExpired => "it was shut down, and its last run took longer than the grace period",
+            Self::Cancelled => "it was cancelled",
+            Self::Failed => "a run failed",
+            Self::Dropped => "its last handle was dropped",
+            Self::Abandoned => "its runtime went away",
+        })
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -44,7 +44,7 @@ pub(crate) struct State<V> {
     /// The failure that ended the timer.
     pub(super) failure: Option<Failure>,
     pub(super) waiters: Waiters<V>,
-    pub(super) feeds: Vec<Arc<Line<V>>>,
+    pub(crate) feeds: Vec<Arc<Line<V>>>,
     pub(super) loss_log: RateLimit,
 }
 
@@ -204,6 +204,8 @@ impl<V> State<V> {
     }
 
     fn end_feeds(&mut self, left: &mut Leftovers<V>) {
+        // What the quiet time of the log has kept back is told now.
+        left.lossy.extend(self.feeds.iter().cloned());
         let failure = &self.failure;
         left.woken.extend(self.feeds.drain(..).filter_map(|line| line.end(failure.clone())));
     }

@@ -70,6 +70,10 @@ pub trait Target: Send + 'static {
 /// stream are called at each start of the timer, so a restart begins with a fresh one; an iterator or a
 /// stream given directly goes on where it was.
 ///
+/// A closure that returns a future cannot lend it what it owns: clone a handle for each run, or share
+/// state behind an `Arc<Mutex<_>>`, which is never contended since runs do not overlap. A sync closure may
+/// simply be `FnMut`.
+///
 /// The type parameter only keeps the shapes apart; the compiler finds it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something that a timer can run",

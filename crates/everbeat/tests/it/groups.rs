@@ -111,6 +111,7 @@ async fn g4_a_group_is_iterable_and_knows_its_members() -> Result<(), Error> {
     assert_eq!((group.len(), group.is_empty(), group.name()), (2, false, Some("pair")));
     assert_eq!(names(&members), ["a", "b"]);
     assert!(group.contains(&members[1]));
+    assert!(group.get("b").is_some_and(|timer| timer.same_timer(&members[1])) && group.get("z").is_none());
     assert!(!group.contains(every(10).build(|| ())?));
     assert!(format!("{group:?}").contains("pair"));
     Ok(())

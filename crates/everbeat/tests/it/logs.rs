@@ -116,3 +116,20 @@ async fn r7_a_blocking_run_is_reported_by_name() -> Result<(), Error> {
     assert!(log.lines("blocked its thread")[0].contains("timer=hog"));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn s4_what_was_kept_back_is_told_at_the_end() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let takes = |tick: Tick| sleep(ms(if tick.run == 2 { 950 } else { 250 }));
+    let timer = every(100).fixed_rate().max_runs(3).start(takes)?;
+    let feed = timer.subscribe().bounded(1).open()?;
+    timer.wait().await?;
+    let lines = log.lines("slots missed");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("missed=2 late=150ms"), "{lines:?}");
+    assert!(lines[1].contains("missed=9 late=850ms"), "{lines:?}");
+    let lost: Vec<_> = log.lines("lost values");
+    assert!(lost.len() == 2 && lost.iter().all(|line| line.contains("lost=1")), "{lost:?}");
+    assert_eq!((feed.dropped_count(), timer.stats().feeds), (2, 0));
+    Ok(())
+}
