@@ -83,7 +83,6 @@ impl Answer for Shutdown {
 
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Shutdown {
     /// The last run ended by itself, or there was none.
     Drained,

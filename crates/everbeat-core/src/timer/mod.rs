@@ -273,7 +273,8 @@ impl Timer {
     pub fn trigger(&mut self, now: Instant) -> Result<u64, NotRunning> {
         let now = self.advance(now);
         match self.state {
-            State::Waiting(_) => {
+            State::Waiting(wait) => {
+                self.note_trigger(now, wait);
                 self.state = State::Due(Wait { due: now, cause: Cause::Trigger, requested: true });
             }
             State::Due(wait) => self.state = State::Due(Wait { requested: true, ..wait }),

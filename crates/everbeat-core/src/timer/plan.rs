@@ -32,8 +32,10 @@ impl Timer {
                 let due = now.add_nanos(troubles.backoff_nanos);
                 self.state = State::Waiting(Wait { due, cause: Cause::Retry, requested: false });
             }
-            _ if self.paused => self.plan_by_schedule(now, Missed::Skip, Reason::Paused),
-            _ => self.plan_by_schedule(now, self.schedule.missed, Reason::Overrun),
+            _ => {
+                let (policy, reason) = self.policy();
+                self.plan_by_schedule(now, policy, reason);
+            }
         }
     }
 
@@ -46,9 +48,13 @@ impl Timer {
             }
             Cause::Trigger if self.schedule.is_grid() => {
                 if self.schedule.keep_phase {
+                    // The grid stays, and so does what a burst has still to run.
+                    let (policy, reason) = self.policy();
+                    let next = self.grid().next_slot(self.next_slot, wait.due, self.reach_nanos(), policy);
+                    self.drop_slots(wait.due, next, reason);
                     return self.next_slot;
                 }
-                self.drop_passed(wait.due, if self.paused { Reason::Paused } else { Reason::Overrun });
+                self.drop_passed(wait.due, self.policy().1);
                 (self.anchor, self.anchor_slot) = (wait.due, self.next_slot);
             }
             Cause::Trigger | Cause::Schedule => {}
@@ -63,10 +69,31 @@ impl Timer {
         slot
     }
 
-    /// A pause begins: what has passed so far during a run was missed, what passes from here on is not.
+    /// What becomes of slots that pass now, and why. What passes during a pause never runs.
+    fn policy(&self) -> (Missed, Reason) {
+        if self.paused { (Missed::Skip, Reason::Paused) } else { (self.schedule.missed, Reason::Overrun) }
+    }
+
+    /// A pause begins: what passed during a run or the wait for a retry until here is not due to it.
     pub(super) fn note_pause(&mut self, now: Instant) {
-        if self.is_busy() {
-            self.drop_passed(now, Reason::Overrun);
+        match self.state {
+            State::Waiting(Wait { cause: Cause::Retry, .. }) => self.drop_passed(now, Reason::Backoff),
+            _ if self.is_busy() => self.drop_passed(now, Reason::Overrun),
+            _ => {}
+        }
+    }
+
+    /// A trigger ends a wait: books what passed during it, where its own run could not tell why.
+    pub(super) fn note_trigger(&mut self, now: Instant, wait: Wait) {
+        match wait.cause {
+            Cause::Retry => {
+                let reason = if self.paused { Reason::Paused } else { Reason::Backoff };
+                self.drop_passed(now, reason);
+            }
+            Cause::Schedule if self.paused && !self.schedule.is_grid() && wait.due < now => {
+                self.lose_slot(now, Reason::Paused);
+            }
+            Cause::Schedule | Cause::Trigger => {}
         }
     }
 
@@ -88,13 +115,17 @@ impl Timer {
 
     fn skip(&mut self, now: Instant, reason: Reason) {
         if !self.schedule.is_grid() {
-            // Without a grid one slot at a time is waited for: just that one is lost.
-            let late = self.next_due().map_or(Duration::ZERO, |due| now.saturating_since(due));
-            self.next_slot = self.next_slot.saturating_add(1);
-            self.troubles().count(reason, 1, 1, late);
+            self.lose_slot(now, reason);
         }
         self.plan_by_schedule(now, Missed::Skip, reason);
         self.handle_timeout(now);
+    }
+
+    /// Without a grid one slot at a time is waited for, and just that one is lost.
+    fn lose_slot(&mut self, now: Instant, reason: Reason) {
+        let late = self.next_due().map_or(Duration::ZERO, |due| now.saturating_since(due));
+        self.next_slot = self.next_slot.saturating_add(1);
+        self.troubles().count(reason, 1, 1, late);
     }
 
     fn plan_by_schedule(&mut self, now: Instant, policy: Missed, reason: Reason) {
@@ -148,10 +179,11 @@ impl Timer {
             return;
         }
         let passed_to = self.next_slot.saturating_add(next.passed);
-        let late = now.saturating_since(self.grid().time_of(self.next_slot));
-        let first = self.next_slot;
+        let counted_slot = self.troubles().counted_slot;
+        let first_new = self.next_slot.max(counted_slot);
+        let missed = passed_to.saturating_sub(first_new);
+        let late = now.saturating_since(self.grid().time_of(first_new));
         let troubles = self.troubles();
-        let missed = passed_to.saturating_sub(first.max(troubles.counted_slot));
         troubles.counted_slot = troubles.counted_slot.max(passed_to);
         troubles.count(reason, missed, next.dropped, late);
         self.next_slot = next.slot;
@@ -177,7 +209,7 @@ impl Timer {
         }
         if !pending {
             // What the current run or retry has missed so far, it has missed on the old grid.
-            self.drop_passed(now, if self.paused { Reason::Paused } else { Reason::Overrun });
+            self.drop_passed(now, self.policy().1);
         }
         (self.anchor, self.anchor_slot) = (self.wait_base, self.next_slot - 1);
         Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;

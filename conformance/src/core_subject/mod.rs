@@ -1,0 +1,378 @@
+//! The core alone, moved by the plainest driver there can be: a loop with a number for a clock.
+
+pub(crate) mod config;
+mod desk;
+
+use everbeat_core::{AbortCause, AlreadyRunning, Instant, Outcome, Output, StopReason, Tick, Timer};
+
+use crate::Subject;
+use crate::expect::{Counters, Ended, FailureKind, Got, Look, Reason};
+use crate::scenario::{Command, Do, Driver, Returns, RunPlan, Scenario, TargetSpec};
+use crate::span::Span;
+use crate::trace::{RunEnd, Trace};
+use desk::{Desk, Want};
+
+/// The core alone.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreSubject {
+    /// Whether it is woken in the middle of every wait, too, and told times that have passed: none of
+    /// that may change anything.
+    pub restless: bool,
+}
+
+impl Subject for CoreSubject {
+    fn name(&self) -> &'static str {
+        if self.restless { "core, woken needlessly" } else { "core" }
+    }
+
+    fn driver(&self) -> Driver {
+        Driver::Core
+    }
+
+    fn play(&self, scenario: &Scenario) -> Trace {
+        let schedule = match config::schedule(&scenario.timer) {
+            Ok(schedule) => schedule,
+            Err(error) => return Trace { refused: Some(error.field().to_owned()), ..Trace::default() },
+        };
+        let mut play = Play::new(scenario, Timer::new(schedule), self.restless);
+        play.play();
+        play.into_trace()
+    }
+}
+
+struct Play<'a> {
+    scenario: &'a Scenario,
+    restless: bool,
+    timer: Timer,
+    now: Instant,
+    commands: std::slice::Iter<'a, Command>,
+    flight: Option<Flight<'a>>,
+    /// When the stop condition comes true.
+    condition: Option<Instant>,
+    /// How many items the target has left.
+    items: u64,
+    detached: bool,
+    desk: Desk,
+    trace: Trace,
+}
+
+/// The run in flight.
+struct Flight<'a> {
+    tick: Tick,
+    plan: &'a RunPlan,
+    ends: Instant,
+}
+
+impl<'a> Play<'a> {
+    fn new(scenario: &'a Scenario, timer: Timer, restless: bool) -> Self {
+        Self {
+            scenario,
+            restless,
+            timer,
+            now: Instant::ORIGIN,
+            commands: scenario.commands.iter(),
+            flight: None,
+            condition: scenario.timer.stop_when.map(Span::to_instant),
+            items: 0,
+            detached: false,
+            desk: Desk::default(),
+            trace: Trace { batches: Some(Vec::new()), ..Trace::default() },
+        }
+    }
+
+    fn play(&mut self) {
+        if self.scenario.autostart {
+            self.start();
+        }
+        let end = self.scenario.watch.to_instant();
+        while let Some(next) = self.next_event().filter(|next| *next < end) {
+            if self.restless {
+                self.wake_needlessly(next);
+            }
+            self.move_to(self.now.max(next));
+            self.give_commands();
+            self.settle();
+            self.desk.expire();
+        }
+    }
+
+    fn into_trace(mut self) -> Trace {
+        let skipped = self.timer.skipped();
+        let Desk { hits, failures, .. } = self.desk;
+        let counters = Counters { hits, failures, skipped: skipped.into(), missed: skipped.missed };
+        Trace {
+            counters: Some(counters),
+            feeds: self.desk.leave_feeds(),
+            answers: self.desk.answers,
+            ..self.trace
+        }
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let command = self.commands.as_slice().first().map(|command| command.at.to_instant());
+        let flight = self.flight.as_ref().map(|flight| flight.ends);
+        let condition = self.condition.filter(|_| self.timer.accepts_triggers());
+        let patience = self.desk.next_deadline().map(Span::to_instant);
+        [command, flight, condition, patience, self.timer.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn move_to(&mut self, now: Instant) {
+        self.now = now;
+        self.desk.now = now.into();
+    }
+
+    fn wake_needlessly(&mut self, next: Instant) {
+        let half = next.saturating_since(self.now) / 2;
+        if !half.is_zero() {
+            self.move_to(self.now + half);
+            self.timer.handle_timeout(self.now);
+            self.timer.handle_timeout(Instant::ORIGIN);
+            self.poll_outputs();
+        }
+    }
+
+    fn give_commands(&mut self) {
+        while let Some(command) = self.commands.as_slice().first() {
+            if command.at.to_instant() > self.now {
+                return;
+            }
+            self.commands.next();
+            self.give(command);
+        }
+    }
+
+    /// Does all that is to be done at this time.
+    fn settle(&mut self) {
+        loop {
+            if self.condition.is_some_and(|at| at <= self.now) && self.timer.is_running() {
+                self.condition = None;
+                self.timer.drain(self.now, StopReason::Condition, std::time::Duration::MAX);
+            }
+            self.timer.handle_timeout(self.now);
+            self.poll_outputs();
+            match self.flight.take_if(|flight| flight.ends <= self.now) {
+                Some(flight) => self.land(&flight),
+                None => return,
+            }
+        }
+    }
+
+    fn poll_outputs(&mut self) {
+        while let Some(output) = self.timer.poll_output(self.now) {
+            match output {
+                Output::Run(tick) => self.begin(tick),
+                Output::Abort(cause) => self.abort(cause),
+                Output::Missed(batch) => self.trace.batches.get_or_insert_default().push(batch.into()),
+                Output::Stopped(reason) => self.stopped(reason.into()),
+                output => self.trace.faults.push(format!("an unknown output: {output:?}")),
+            }
+        }
+    }
+
+    fn begin(&mut self, tick: Tick) {
+        if !self.trace.begin(&tick, self.now.into(), self.desk.hits) {
+            self.timer.cancel(self.now);
+        }
+        let plan = self.scenario.plan(tick.run);
+        plan.does.iter().for_each(|action| self.act(action));
+        let ends = self.now + plan.takes.to_duration();
+        let flight = Flight { tick, plan, ends };
+        if ends == self.now || self.is_exhausted() {
+            self.land(&flight);
+        } else {
+            self.flight = Some(flight);
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.items == 0 && self.scenario.timer.target != TargetSpec::Call
+    }
+
+    /// A run ends by itself.
+    fn land(&mut self, flight: &Flight<'_>) {
+        if self.is_exhausted() {
+            return self.end_run(flight, RunEnd::Exhausted);
+        }
+        self.items = self.items.saturating_sub(1);
+        let end = match flight.plan.returns {
+            Returns::Number => RunEnd::Value(flight.tick.run),
+            Returns::Value(value) => RunEnd::Value(value),
+            Returns::Error => RunEnd::Failed(FailureKind::Error),
+            Returns::Panic => RunEnd::Failed(FailureKind::Panic),
+        };
+        self.end_run(flight, end);
+    }
+
+    fn end_run(&mut self, flight: &Flight<'_>, end: RunEnd) {
+        self.trace.end(self.now.into(), end);
+        match end {
+            RunEnd::Value(value) => {
+                self.timer.handle_finished(self.now, Outcome::Success);
+                self.desk.deliver(flight.tick.run, value);
+            }
+            RunEnd::Failed(kind) => self.fail(flight, kind),
+            RunEnd::Exhausted => self.timer.handle_finished(self.now, Outcome::Exhausted),
+            RunEnd::GivenUp => self.timer.handle_finished(self.now, Outcome::Aborted),
+        }
+    }
+
+    fn fail(&mut self, flight: &Flight<'_>, kind: FailureKind) {
+        self.trace.failures_told += 1;
+        self.timer.handle_finished(self.now, Outcome::Failure);
+        let fatal = self.timer.stop_reason() == Some(StopReason::Failed);
+        self.desk.fail(flight.tick.run, kind, fatal);
+    }
+
+    fn abort(&mut self, cause: AbortCause) {
+        let Some(flight) = self.flight.take() else { return };
+        if cause != AbortCause::TimedOut {
+            return self.end_run(&flight, RunEnd::GivenUp);
+        }
+        self.trace.end(self.now.into(), RunEnd::GivenUp);
+        self.fail(&flight, FailureKind::TimedOut);
+    }
+
+    fn stopped(&mut self, reason: Reason) {
+        self.trace.ended.push(Ended { at: self.now.into(), reason });
+        self.timer.handle_closed();
+        self.desk.end(reason);
+    }
+}
+
+/// Commands.
+impl Play<'_> {
+    fn give(&mut self, command: &Command) {
+        let name = command.name.as_deref();
+        match &command.action {
+            Do::Start => {
+                let got = self.start();
+                self.answer(name, got);
+            }
+            Do::Stall(span) => self.move_to(self.now + span.to_duration()),
+            Do::Look => {
+                let look = self.look();
+                self.answer(name, Got::Look(look));
+            }
+            Do::Subscribe(_) | Do::Read(_) | Do::Next(_) | Do::DropOldest(_) => self.give_to_feed(command),
+            Do::CloseFeed(feed) => self.desk.close_feed(feed),
+            Do::DropFeed(feed) => self.desk.drop_feed(feed),
+            Do::Forget(name) => self.desk.forget(name),
+            Do::Detach => self.detached = true,
+            Do::DropHandle if self.detached => {}
+            Do::DropHandle => self.timer.drain(self.now, StopReason::Dropped, std::time::Duration::MAX),
+            action => {
+                let wanted = self.request(action);
+                self.act(action);
+                self.wait_for(command, wanted);
+            }
+        }
+    }
+
+    fn answer(&mut self, name: Option<&str>, got: Got) {
+        if let Some(name) = name {
+            self.desk.answer(name, got);
+        }
+    }
+
+    fn give_to_feed(&mut self, command: &Command) {
+        let got = match &command.action {
+            Do::Subscribe(spec) => {
+                let ended = self.timer.was_started() && !self.timer.is_running();
+                self.desk.subscribe(spec, ended)
+            }
+            Do::Read(feed) => self.desk.read(feed),
+            Do::DropOldest(spec) => return self.desk.drop_oldest(&spec.feed, spec.count),
+            Do::Next(feed) => {
+                let name = command.name.as_deref().unwrap_or_default();
+                return self.desk.next(name, feed, command.timeout);
+            }
+            _ => return,
+        };
+        self.answer(command.name.as_deref(), got);
+    }
+
+    fn start(&mut self) -> Got {
+        let single_use = self.scenario.timer.stop_when.is_some();
+        if single_use && self.timer.was_started() && !self.timer.is_running() {
+            return Got::Restart;
+        }
+        if let Err(AlreadyRunning) = self.timer.start(self.now) {
+            return Got::AlreadyRunning;
+        }
+        self.desk.failure = None;
+        self.items = match self.scenario.timer.target {
+            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
+            TargetSpec::Call => 0,
+        };
+        Got::Ok
+    }
+
+    /// What can also be done from inside a run.
+    fn act(&mut self, action: &Do) {
+        let (timer, now) = (&mut self.timer, self.now);
+        match action {
+            Do::Trigger => _ = timer.trigger(now),
+            Do::Pause => timer.pause(now),
+            Do::Resume => timer.resume(now),
+            Do::SetPeriod(period) => timer.set_period(now, period.to_duration(), false),
+            Do::Rearm(period) => timer.set_period(now, period.to_duration(), true),
+            Do::Cancel => timer.cancel(now),
+            Do::Shutdown(grace) => timer.drain(now, StopReason::Drained, grace.to_duration()),
+            _ => {}
+        }
+    }
+
+    /// What a command waits for, if it waits for anything.
+    fn request(&self, action: &Do) -> Option<Want> {
+        let (begun, busy) = (self.timer.runs(), self.timer.is_busy());
+        match action {
+            Do::Trigger => Some(Want::Run(begun + 1)),
+            Do::Join => Some(Want::Run(begun + u64::from(!busy))),
+            Do::WaitHits(count) => Some(Want::Hits(*count)),
+            Do::WaitMore(count) => Some(Want::Hits(self.desk.hits + count)),
+            Do::Wait => Some(Want::End),
+            Do::Cancel => Some(Want::Cancelled),
+            Do::Shutdown(_) => Some(Want::ShutDown),
+            _ => None,
+        }
+    }
+
+    fn wait_for(&mut self, command: &Command, wanted: Option<Want>) {
+        let (Some(name), Some(want)) = (&command.name, wanted) else { return };
+        let refused = match want {
+            Want::Hits(count) if count <= self.desk.hits => Some(Got::Ok),
+            // A trigger on a timer that is about to end is refused as well.
+            Want::Run(_) if command.action == Do::Trigger => {
+                (!self.timer.accepts_triggers()).then(|| self.not_running())
+            }
+            _ if self.timer.is_running() => None,
+            Want::Run(_) => Some(self.not_running()),
+            _ => Some(self.after_the_end(&want)),
+        };
+        match refused {
+            Some(got) => self.desk.answer(name, got),
+            None => self.desk.wait(name, want, command.timeout),
+        }
+    }
+
+    fn after_the_end(&self, want: &Want) -> Got {
+        let reason = self.timer.stop_reason().map(Reason::from);
+        reason.and_then(|reason| self.desk.ended_before(want, reason)).unwrap_or(Got::NotRunning)
+    }
+
+    fn not_running(&self) -> Got {
+        self.desk.failure.map_or(Got::NotRunning, Got::Failed)
+    }
+
+    fn look(&self) -> Look {
+        let due = self.timer.next_due().filter(|_| !self.timer.is_paused());
+        Look {
+            running: Some(self.timer.is_running()),
+            busy: Some(self.timer.is_busy()),
+            paused: Some(self.timer.is_paused()),
+            hits: Some(self.desk.hits),
+            latest: Some(self.desk.latest),
+            next_due: Some(due.map(Span::from)),
+        }
+    }
+}

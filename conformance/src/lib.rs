@@ -1,0 +1,47 @@
+//! Scenarios in virtual time that every driver of everbeat has to pass.
+//!
+//! The scenarios are JSON, in `scenarios/`; `README.md` beside this crate describes them field by field.
+//! [`load`] reads and checks them, a [`Subject`] plays them, and [`check`] compares what it was seen to
+//! do with what they expect.
+
+mod check;
+mod core_subject;
+mod expect;
+mod load;
+mod scenario;
+mod span;
+mod tokio_subject;
+mod trace;
+
+pub use check::check;
+pub use core_subject::CoreSubject;
+pub use expect::{
+    AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, FeedThen, Got, Look,
+    Reason, Repeat, ShutdownKind, Skipped, TickSpec,
+};
+pub use load::{Story, load, parse};
+pub use scenario::{
+    BackoffSpec, Command, Do, Driver, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,
+    OnErrorSpec, Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,
+};
+pub use span::Span;
+pub use tokio_subject::TokioSubject;
+pub use trace::{Given, Run, RunEnd, Trace};
+
+/// Something that can play a scenario.
+pub trait Subject {
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// Which driver it stands for.
+    fn driver(&self) -> Driver;
+
+    /// Whether it can play this scenario, among those that its driver plays.
+    fn can_play(&self, scenario: &Scenario) -> bool {
+        let _ = scenario;
+        true
+    }
+
+    /// Plays it.
+    fn play(&self, scenario: &Scenario) -> Trace;
+}

@@ -1,0 +1,86 @@
+//! Where everything that happens on the runtime is written down, with the time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use everbeat::Failure;
+use everbeat_core::Tick;
+use tokio::time::Instant;
+
+use crate::expect::{Ended, FailureKind, Got, Reason};
+use crate::span::Span;
+use crate::trace::{Given, RunEnd, Trace};
+
+/// The trace of a play in progress.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) origin: Instant,
+    /// The time of the first start: the timer counts from there.
+    start: OnceLock<Span>,
+    /// The number of the latest run.
+    run: AtomicU64,
+    trace: Mutex<Trace>,
+}
+
+impl Log {
+    pub(super) fn new(origin: Instant) -> Self {
+        Self { origin, start: OnceLock::new(), run: AtomicU64::new(0), trace: Mutex::default() }
+    }
+
+    pub(super) fn now(&self) -> Span {
+        self.origin.elapsed().into()
+    }
+
+    /// The timer is started.
+    pub(super) fn started(&self) {
+        self.start.get_or_init(|| self.now());
+    }
+
+    /// The number of the latest run, for targets that are not told.
+    pub(super) fn run(&self) -> u64 {
+        self.run.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the play may go on.
+    #[must_use]
+    pub(super) fn begin(&self, tick: &Tick, hits: u64) -> bool {
+        self.run.store(tick.run, Ordering::Relaxed);
+        let mut tick = *tick;
+        tick.scheduled = tick.scheduled + self.start.get().copied().unwrap_or_default().to_duration();
+        self.trace().begin(&tick, self.now(), hits)
+    }
+
+    pub(super) fn end(&self, end: RunEnd) {
+        self.trace().end(self.now(), end);
+    }
+
+    pub(super) fn answer(&self, name: &str, got: Got, hits: Option<u64>) {
+        self.trace().answer(name, Given { at: self.now(), got, hits });
+    }
+
+    pub(super) fn failure_told(&self) {
+        self.trace().failures_told += 1;
+    }
+
+    pub(super) fn ended(&self, reason: Reason) {
+        self.trace().ended.push(Ended { at: self.now(), reason });
+    }
+
+    /// What has been written so far.
+    pub(super) fn take(&self) -> Trace {
+        std::mem::take(&mut self.trace())
+    }
+
+    fn trace(&self) -> MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What kind of failure it was.
+pub(super) fn kind_of(failure: &Failure) -> FailureKind {
+    match failure {
+        Failure::Panic(_) => FailureKind::Panic,
+        Failure::TimedOut(_) => FailureKind::TimedOut,
+        _ => FailureKind::Error,
+    }
+}

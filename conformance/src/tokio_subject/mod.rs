@@ -1,0 +1,112 @@
+//! The tokio face, on a runtime with one thread whose time is paused: it jumps to the next deadline
+//! whenever there is nothing left to do.
+
+mod log;
+mod stage;
+mod target;
+
+use std::sync::Arc;
+
+use everbeat::{Builder, Error, Timer};
+use tokio::runtime;
+use tokio::time::{Instant, sleep_until};
+
+use crate::Subject;
+use crate::core_subject::config;
+use crate::scenario::{Driver, Mode, Scenario, TargetSpec, TimerSpec};
+use crate::trace::Trace;
+use log::Log;
+use stage::Stage;
+use target::{Iterated, Recorded, Script, Streamed};
+
+/// The tokio face under paused time.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioSubject {
+    /// Whether callables are sync. Such runs take no time.
+    pub sync: bool,
+}
+
+impl Subject for TokioSubject {
+    fn name(&self) -> &'static str {
+        if self.sync { "tokio, sync target" } else { "tokio" }
+    }
+
+    fn driver(&self) -> Driver {
+        Driver::Tokio
+    }
+
+    fn can_play(&self, scenario: &Scenario) -> bool {
+        !self.sync || (scenario.timer.target == TargetSpec::Call && scenario.is_instant())
+    }
+
+    fn play(&self, scenario: &Scenario) -> Trace {
+        let mut builder = runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
+        runtime.block_on(play(scenario, self.sync))
+    }
+}
+
+async fn play(scenario: &Scenario, sync: bool) -> Trace {
+    let log = Arc::new(Log::new(Instant::now()));
+    let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
+    match build(&script, sync) {
+        Ok(timer) => Stage::new(&log, timer).play(scenario).await,
+        Err(Error::Schedule(error)) => Trace { refused: Some(error.field().to_owned()), ..Trace::default() },
+        Err(error) => Trace { faults: vec![error.to_string()], ..Trace::default() },
+    }
+}
+
+fn build(script: &Script, sync: bool) -> Result<Timer<u64>, Error> {
+    let builder = configure(&script.scenario.timer, &script.log);
+    let own = script.clone();
+    match script.scenario.timer.target {
+        TargetSpec::Call if sync => {
+            builder.build(Recorded::new(move |tick: everbeat::Tick| own.call(tick.run), script))
+        }
+        TargetSpec::Call => builder
+            .build(Recorded::new(move |tick: everbeat::Tick| own.clone().call_slowly(tick.run), script)),
+        TargetSpec::Iterator(count) => {
+            builder.build(Recorded::new(move || Iterated(own.items(count)), script))
+        }
+        TargetSpec::Stream(count) => builder.build(Recorded::new(move || Streamed(own.items(count)), script)),
+    }
+}
+
+fn configure(spec: &TimerSpec, log: &Arc<Log>) -> Builder {
+    let (failures, ends, origin) = (log.clone(), log.clone(), log.origin);
+    let mut builder = Timer::every(spec.period.to_duration())
+        .initial_delay(spec.initial_delay.to_duration())
+        .missed(config::missed(spec.missed))
+        .on_error(config::on_error(spec.on_error))
+        .on_failure(move |_| failures.failure_told())
+        .on_end(move |reason| ends.ended(reason.into()));
+    if spec.mode == Mode::FixedRate {
+        builder = builder.fixed_rate();
+    }
+    if let Some(jitter) = spec.jitter {
+        let fraction = f64::from(jitter.fraction.numerator) / f64::from(jitter.fraction.denominator);
+        builder = builder.jitter(fraction).jitter_seed(jitter.seed);
+    }
+    if spec.keep_phase {
+        builder = builder.keep_phase();
+    }
+    if let Some(lateness) = spec.max_lateness {
+        builder = builder.max_lateness(lateness.to_duration());
+    }
+    if let Some(runs) = spec.max_runs {
+        builder = builder.max_runs(runs);
+    }
+    if let Some(end) = spec.until {
+        builder = builder.until(origin + end.to_duration());
+    }
+    if let Some(span) = spec.run_for {
+        builder = builder.run_for(span.to_duration());
+    }
+    if let Some(limit) = spec.run_timeout {
+        builder = builder.run_timeout(limit.to_duration());
+    }
+    if let Some(time) = spec.stop_when {
+        builder = builder.stop_when(sleep_until(origin + time.to_duration()));
+    }
+    builder
+}

@@ -1,0 +1,83 @@
+//! Plays every scenario on every driver that it is for.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use everbeat_conformance::{CoreSubject, Driver, Story, Subject, TokioSubject, check, load};
+
+const SUBJECTS: [&dyn Subject; 4] = [
+    &CoreSubject { restless: false },
+    &CoreSubject { restless: true },
+    &TokioSubject { sync: false },
+    &TokioSubject { sync: true },
+];
+
+/// What the life of one timer can show: the clauses that some scenario must name.
+const COVERED: [(char, &[u32]); 6] = [
+    ('S', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+    ('R', &[1, 2, 3, 4, 5, 6]),
+    ('D', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11]),
+    ('L', &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ('E', &[1, 2, 3]),
+    ('O', &[3]),
+];
+
+fn stories() -> Vec<Story> {
+    load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Plays what a subject can play; returns how many that were, and what went wrong.
+fn play_all(subject: &dyn Subject, stories: &[Story]) -> (usize, Vec<String>) {
+    let playable =
+        |story: &&Story| story.scenario.is_for(subject.driver()) && subject.can_play(&story.scenario);
+    let mut failures = Vec::new();
+    let mut played = 0;
+    for Story { file, scenario } in stories.iter().filter(playable) {
+        played += 1;
+        let trace = subject.play(scenario);
+        let mut differences = check(scenario, &trace);
+        if subject.play(scenario) != trace {
+            differences.push("played again, it went another way".to_owned());
+        }
+        if !differences.is_empty() {
+            let (name, clauses) = (&scenario.name, scenario.clauses.join(" "));
+            let header = format!("{file}: {name} [{}] ({clauses})\n  {}", subject.name(), scenario.why);
+            failures.push(format!("{header}\n  {}\n", differences.join("\n  ")));
+        }
+    }
+    (played, failures)
+}
+
+#[test]
+fn every_driver_plays_every_scenario_as_expected() {
+    let stories = stories();
+    let mut failures = Vec::new();
+    for subject in SUBJECTS {
+        let (played, mut failed) = play_all(subject, &stories);
+        println!("{}: {played} scenarios, {} failed", subject.name(), failed.len());
+        failures.append(&mut failed);
+    }
+    let legend = "lines with - were expected, lines with + were seen";
+    assert!(failures.is_empty(), "{legend}\n\n{}\n{} failed", failures.join("\n"), failures.len());
+}
+
+#[test]
+fn there_are_enough_scenarios_for_each_driver() {
+    let stories = stories();
+    for (driver, least) in [(Driver::Core, 70), (Driver::Tokio, 60)] {
+        let count = stories.iter().filter(|story| story.scenario.is_for(driver)).count();
+        assert!(count >= least, "{driver:?} has only {count} scenarios");
+    }
+}
+
+#[test]
+fn every_clause_about_one_timer_has_a_scenario() {
+    let stories = stories();
+    let named: BTreeSet<&str> =
+        stories.iter().flat_map(|story| &story.scenario.clauses).map(String::as_str).collect();
+    for (family, numbers) in COVERED {
+        let ids = numbers.iter().map(|number| format!("{family}{number}"));
+        let bare: Vec<_> = ids.filter(|id| !named.contains(id.as_str())).collect();
+        assert!(bare.is_empty(), "no scenario names {bare:?}");
+    }
+}
