@@ -166,7 +166,9 @@ mod tests {
         let mut buffer = Numbers::unbounded();
         (0..100).for_each(|value| assert_eq!(buffer.push(value), None));
         assert!(drain(&mut buffer).into_iter().eq(0..100));
-        assert_eq!(buffer.pop(), Head::Empty);
+        assert_eq!((buffer.pop(), buffer.is_empty()), (Head::Empty, true));
+        buffer.push(1);
+        assert!(!buffer.is_empty());
     }
 
     #[test]
@@ -183,7 +185,8 @@ mod tests {
         let mut buffer = filled(Overflow::DropOldest);
         buffer.close(Some("failed"));
         assert_eq!((buffer.len(), buffer.is_closed()), (2, true));
-        assert_eq!(buffer.drop_oldest(usize::MAX).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(buffer.drop_oldest(1).collect::<Vec<_>>(), [3]);
+        assert_eq!(buffer.drop_oldest(usize::MAX).collect::<Vec<_>>(), [4]);
         assert_eq!(buffer.dropped(), 4);
         assert_eq!(buffer.pop(), Head::Failed("failed"));
         assert_eq!(buffer.pop(), Head::End);

@@ -506,3 +506,156 @@ fn d5_a_trigger_that_meets_a_due_run_is_not_lost() {
     late.timer.trigger(at(5)).unwrap();
     assert_eq!(late.run_at(5).lateness, ms(5));
 }
+
+#[test]
+fn s5_jitter_on_a_grid_reaches_both_sides_and_stays_off_the_slot() {
+    let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed: 5 };
+    let mut bench = Bench::started(rate(1_000).with_jitter(jitter).unwrap());
+    bench.work(0, 0);
+    let mut offsets: Vec<i64> = Vec::new();
+    for slot in 1..=4_000 {
+        let due = bench.timer.poll_timeout().unwrap();
+        offsets
+            .push(i64::try_from(due.as_nanos()).unwrap() - i64::try_from(slot * 1_000_000_000_u64).unwrap());
+        bench.now = due;
+        bench.timer.handle_timeout(due);
+        assert!(matches!(bench.poll(), Some(Output::Run(_))));
+        bench.timer.handle_finished(due, Outcome::Success);
+    }
+    // Even over ±250 ms: a quarter of the draws on each side of each half, on the slot hardly any.
+    let share = |low: i64, high: i64| {
+        offsets.iter().filter(|o| (low * 1_000_000..high * 1_000_000).contains(o)).count()
+    };
+    for quarter in [share(-250, -125), share(-125, 0), share(0, 125), share(125, 250)] {
+        assert!((900..1_100).contains(&quarter), "{quarter} of 4000");
+    }
+    assert!(offsets.iter().filter(|offset| **offset == 0).count() < 2);
+}
+
+#[test]
+fn getters_tell_the_state() {
+    let mut timer = Timer::new(rate(10));
+    assert!(!timer.was_started() && !timer.is_running() && !timer.accepts_triggers());
+    assert_eq!((timer.runs(), timer.now(), timer.next_due()), (0, at(0), None));
+    timer.start(at(3)).unwrap();
+    assert!(timer.was_started() && timer.is_running() && timer.accepts_triggers() && !timer.is_paused());
+    assert_eq!((timer.now(), timer.next_due()), (at(3), Some(at(3))));
+    timer.pause(at(4));
+    timer.pause(at(5));
+    assert!(timer.is_paused());
+    timer.resume(at(6));
+    timer.handle_timeout(at(13));
+    assert_eq!(timer.poll_timeout(), Some(at(13)), "a due run is waited for until it is polled");
+    assert!(matches!(timer.poll_output(at(13)), Some(Output::Missed(_) | Output::Run(_))));
+    timer.drain(at(14), StopReason::Drained, ms(5));
+    assert!(!timer.accepts_triggers() && timer.is_running());
+    timer.pause(at(14));
+    assert!(timer.is_paused());
+}
+
+#[test]
+fn s10_a_timer_that_does_not_run_cannot_be_paused() {
+    let mut timer = Timer::new(rate(10));
+    timer.pause(at(0));
+    assert!(!timer.is_paused());
+    timer.start(at(0)).unwrap();
+    assert_eq!(timer.poll_timeout(), Some(at(0)));
+}
+
+#[test]
+fn s11_end_by_can_only_bring_the_end_forward() {
+    let mut bench = Bench::started(rate(10).with_until(Until::At(at(50))));
+    bench.timer.end_by(at(70));
+    bench.work(0, 0);
+    bench.timer.end_by(at(5));
+    assert_eq!(bench.timeout(), Some(ms(5)));
+    assert_eq!(bench.poll_at(5), Some(Output::Stopped(StopReason::Until)));
+}
+
+#[test]
+fn s11_a_run_that_ends_after_the_end_ends_the_timer_without_a_timeout_in_between() {
+    let mut bench = Bench::started(rate(10).with_until(Until::At(at(5))));
+    bench.run_at(0);
+    bench.finish_at(7, Outcome::Success);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Until)));
+}
+
+#[test]
+fn r2_an_exhausted_target_ends_the_timer() {
+    let mut bench = Bench::started(rate(10));
+    bench.run_at(0);
+    bench.finish_at(1, Outcome::Exhausted);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Exhausted)));
+}
+
+#[test]
+fn r4_the_time_limit_holds_while_draining() {
+    let mut bench = Bench::started(rate(10).with_run_timeout(ms(20)).unwrap());
+    bench.run_at(0);
+    bench.timer.drain(at(1), StopReason::Drained, ms(500));
+    assert_eq!(bench.timeout(), Some(ms(20)));
+    assert_eq!(bench.poll_at(20), Some(Output::Abort(AbortCause::TimedOut)));
+    bench.finish_at(21, Outcome::Failure);
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Failed)));
+}
+
+#[test]
+fn l2_a_failure_of_a_cancelled_run_does_not_change_why_it_ended() {
+    let mut bench = Bench::started(rate(10));
+    bench.run_at(0);
+    bench.timer.cancel(at(1));
+    bench.finish_at(2, Outcome::Failure);
+    assert_eq!(bench.poll_at(2), Some(Output::Stopped(StopReason::Cancelled)));
+}
+
+#[test]
+fn r3_an_aborted_run_is_no_failure_and_starts_no_backoff() {
+    let backoff = OnError::backoff(ms(15), ms(100)).unwrap();
+    let mut bench = Bench::started(rate(10).with_on_error(backoff));
+    bench.run_at(0);
+    bench.finish_at(1, Outcome::Failure);
+    bench.run_at(16);
+    bench.finish_at(16, Outcome::Aborted);
+    assert_eq!(bench.timeout(), Some(ms(20)), "back on the grid");
+}
+
+#[test]
+fn s10_a_fixed_delay_wait_that_ends_in_a_pause_is_one_skipped_slot() {
+    let mut bench = Bench::started(delay(10));
+    bench.work(0, 0);
+    bench.timer.pause(at(1));
+    bench.timer.resume(at(10));
+    assert_eq!(bench.timeout(), Some(ms(10)), "due at this very moment: nothing has passed");
+    bench.timer.pause(at(10));
+    bench.timer.resume(at(95));
+    assert_eq!(bench.timeout(), Some(ms(105)));
+    assert_eq!(bench.timer.skipped().paused, 1);
+    assert_eq!(bench.work(105, 105).missed, 1);
+}
+
+#[test]
+fn s7_a_period_set_in_the_wait_for_a_retry_counts_from_the_last_slot() {
+    let backoff = OnError::backoff(ms(25), ms(25)).unwrap();
+    let mut bench = Bench::started(rate(10).with_on_error(backoff));
+    bench.run_at(0);
+    bench.finish_at(0, Outcome::Failure);
+    bench.timer.set_period(at(12), ms(100), true);
+    assert_eq!(bench.timeout(), Some(ms(25)), "a retry is not rearmed");
+    bench.work(25, 26);
+    assert_eq!(bench.timeout(), Some(ms(110)));
+}
+
+#[test]
+fn s4_skipped_slots_add_up() {
+    let skipped = Skipped { overrun: 1, paused: 2, late: 4, backoff: 8, missed: 100 };
+    assert_eq!(skipped.total(), 15);
+    assert_eq!(Skipped { overrun: u64::MAX, ..skipped }.total(), u64::MAX);
+}
+
+#[test]
+fn e1_refusals_have_words() {
+    use alloc::string::ToString;
+    assert_eq!(AlreadyRunning.to_string(), "the timer is already running");
+    assert_eq!(NotRunning.to_string(), "the timer is not running");
+    assert_eq!(StopReason::MaxRuns.to_string(), "it made all its runs");
+}
