@@ -91,7 +91,7 @@ async fn period(
 }
 
 fn command(cache: &Cache, name: &str, give: impl FnOnce(&AnyTimer)) -> Result<Pretty<TimerView>, Refusal> {
-    let Some(timer) = cache.timers.members().into_iter().find(|timer| *timer.name() == *name) else {
+    let Some(timer) = cache.timers.get(name) else {
         return Err(Refusal(StatusCode::NOT_FOUND, format!("no timer {name:?}; /timers lists them")));
     };
     give(&timer);

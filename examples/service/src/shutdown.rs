@@ -48,10 +48,14 @@ fn signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-#[cfg(windows)]
+#[cfg(not(unix))]
 fn signal() -> io::Result<impl Future<Output = ()>> {
-    let mut ctrl_c = tokio::signal::windows::ctrl_c()?;
-    Ok(async move { _ = ctrl_c.recv().await })
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Ctrl-C cannot be waited for here: it ends the process by itself.
+            std::future::pending().await
+        }
+    })
 }
 
 /// Ends all timers at once and tells in one line how each of them ended.
@@ -63,11 +67,10 @@ pub(crate) async fn end_timers(timers: &Group, grace: Duration) -> String {
     format!("everbeat-service stopped: {}", ends.collect::<Vec<_>>().join(", "))
 }
 
-fn describe(answer: &Result<Shutdown, Error>) -> &'static str {
+fn describe(answer: &Result<Shutdown, Error>) -> String {
     match answer {
-        Ok(Shutdown::Drained) => "drained",
-        Ok(Shutdown::Cancelled) => "cancelled",
-        Err(_) => "left behind in a blocking call",
+        Ok(how) => how.to_string(),
+        Err(_) => "left behind in a blocking call".to_owned(),
     }
 }
 

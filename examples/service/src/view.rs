@@ -23,6 +23,7 @@ impl<T: Serialize> IntoResponse for Pretty<T> {
 #[derive(Serialize)]
 pub(crate) struct TimerView {
     name: String,
+    period_ms: u64,
     running: bool,
     busy: bool,
     paused: bool,
@@ -30,6 +31,8 @@ pub(crate) struct TimerView {
     hits: u64,
     failures: u64,
     blocked: u64,
+    /// Event streams that are open.
+    feeds: usize,
     /// Slots that passed unrun while the timer was not paused.
     missed: u64,
     skipped: SkippedView,
@@ -63,6 +66,7 @@ impl TimerView {
         let skipped = stats.skipped;
         Self {
             name: stats.name.to_string(),
+            period_ms: whole_millis(stats.period),
             running: stats.running,
             busy: stats.busy,
             paused: stats.paused,
@@ -70,6 +74,7 @@ impl TimerView {
             hits: stats.hits,
             failures: stats.failures,
             blocked: stats.blocked,
+            feeds: stats.feeds,
             missed: skipped.missed,
             skipped: SkippedView {
                 overrun: skipped.overrun,
