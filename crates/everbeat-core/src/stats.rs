@@ -1,6 +1,7 @@
 //! Figures of bounded size: a summary of durations, and a histogram of them on request.
 
 use alloc::boxed::Box;
+use core::fmt;
 use core::time::Duration;
 
 /// How often, how long, how long at most; with a histogram if one was asked for.
@@ -16,7 +17,7 @@ use core::time::Duration;
 /// assert_eq!(lateness.max(), Duration::from_micros(900));
 /// assert!(lateness.quantile(0.5).unwrap() >= Duration::from_micros(30));
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Summary {
     count: u64,
     total_nanos: u64,
@@ -91,7 +92,7 @@ const FIRST_OCTAVE: u32 = 10;
 /// Counts of durations in sixty buckets, two to the octave, from 1 µs to 9 minutes and beyond.
 ///
 /// Its size is fixed (240 bytes). A bucket that is full halves all of them, which keeps the shape.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Histogram {
     counts: [u32; BUCKETS],
 }
@@ -125,6 +126,26 @@ impl Histogram {
             seen += u64::from(count);
             (seen >= rank).then_some(edge)
         })
+    }
+}
+
+impl fmt::Debug for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Summary");
+        debug.field("count", &self.count).field("last", &self.last());
+        debug.field("mean", &self.mean()).field("max", &self.max());
+        for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
+            if let Some(quantile) = self.quantile(q) {
+                debug.field(name, &quantile);
+            }
+        }
+        debug.finish()
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.buckets()).finish()
     }
 }
 
@@ -196,6 +217,15 @@ mod tests {
         assert_eq!((summary.last(), summary.max()), (Duration::from_secs(3), Duration::from_secs(3)));
         assert_eq!(summary.quantile(0.5), None);
         assert_eq!(Summary::with_histogram().quantile(0.5), None);
+    }
+
+    #[test]
+    fn o3_a_summary_prints_what_matters() {
+        let mut summary = Summary::with_histogram();
+        summary.record(Duration::from_micros(3));
+        let text = alloc::format!("{summary:?}");
+        assert_eq!(text, "Summary { count: 1, last: 3µs, mean: 3µs, max: 3µs, p50: 3µs, p99: 3µs }");
+        assert_eq!(alloc::format!("{:?}", summary.histogram().unwrap()), "{3.072µs: 1}");
     }
 
     #[test]
