@@ -9,6 +9,9 @@ use crate::scenario::Scenario;
 use crate::span::Span;
 use crate::trace::{Given, Run, RunEnd, Trace};
 
+/// How many wrong runs a report shows.
+const MOST_LINES: usize = 12;
+
 /// Everything in which the trace is not what the scenario expects, ready to be printed. Empty if it is.
 #[must_use]
 pub fn check(scenario: &Scenario, trace: &Trace) -> Vec<String> {
@@ -50,25 +53,28 @@ impl Report {
     }
 
     fn ticks(&mut self, wanted: &[TickSpec], seen: &[Run]) {
-        let mut table = String::new();
-        let mut known = String::new();
+        let (mut table, mut known, mut wrong) = (String::new(), String::new(), 0);
         let mut before = Span::ZERO;
         for number in 0..wanted.len().max(seen.len()) {
             let (spec, run) = (wanted.get(number), seen.get(number));
-            if let (Some(spec), Some(run)) = (spec, run) {
-                if fits(spec, run, before) {
-                    known = format!("\n      {}", describe(run));
-                    before = ended_at(run);
-                    continue;
-                }
-            }
-            table += &std::mem::take(&mut known);
-            // Writing to a string cannot fail.
-            let _ = spec.map(|spec| write!(table, "\n    - {}", describe_spec(number + 1, spec)));
-            let _ = run.map(|run| write!(table, "\n    + {}", describe(run)));
+            let right = spec.zip(run).is_some_and(|(spec, run)| fits(spec, run, before));
             before = run.map_or(before, ended_at);
+            if right {
+                known = run.map_or(String::new(), |run| format!("\n      {}", describe(run)));
+                continue;
+            }
+            wrong += 1;
+            if wrong <= MOST_LINES {
+                table += &std::mem::take(&mut known);
+                // Writing to a string cannot fail.
+                let _ = spec.map(|spec| write!(table, "\n    - {}", describe_spec(number + 1, spec)));
+                let _ = run.map(|run| write!(table, "\n    + {}", describe(run)));
+            }
         }
-        if !table.is_empty() {
+        if wrong > MOST_LINES {
+            let _ = write!(table, "\n      and {} more", wrong - MOST_LINES);
+        }
+        if wrong > 0 {
             self.note(format!("ticks{table}"));
         }
     }

@@ -26,36 +26,37 @@ fn stories() -> Vec<Story> {
     load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Plays what a subject can play; returns how many that were, and what went wrong.
-fn play_all(subject: &dyn Subject, stories: &[Story]) -> (usize, Vec<String>) {
-    let playable =
-        |story: &&Story| story.scenario.is_for(subject.driver()) && subject.can_play(&story.scenario);
-    let mut failures = Vec::new();
-    let mut played = 0;
-    for Story { file, scenario } in stories.iter().filter(playable) {
-        played += 1;
-        let trace = subject.play(scenario);
-        let mut differences = check(scenario, &trace);
-        if subject.play(scenario) != trace {
-            differences.push("played again, it went another way".to_owned());
-        }
-        if !differences.is_empty() {
-            let (name, clauses) = (&scenario.name, scenario.clauses.join(" "));
-            let header = format!("{file}: {name} [{}] ({clauses})\n  {}", subject.name(), scenario.why);
-            failures.push(format!("{header}\n  {}\n", differences.join("\n  ")));
-        }
+/// Plays a scenario; returns what went wrong, ready to be printed.
+fn play(subject: &dyn Subject, story: &Story) -> Option<String> {
+    let Story { file, scenario } = story;
+    let trace = subject.play(scenario);
+    let mut differences = check(scenario, &trace);
+    if subject.play(scenario) != trace {
+        differences.push("played again, it went another way".to_owned());
     }
-    (played, failures)
+    let (name, clauses) = (&scenario.name, scenario.clauses.join(" "));
+    let header = format!("{file}: {name} [{}] ({clauses})\n  {}", subject.name(), scenario.why);
+    (!differences.is_empty()).then(|| format!("{header}\n  {}\n", differences.join("\n  ")))
 }
 
 #[test]
 fn every_driver_plays_every_scenario_as_expected() {
-    let stories = stories();
+    let mut stories = stories();
     let mut failures = Vec::new();
     for subject in SUBJECTS {
-        let (played, mut failed) = play_all(subject, &stories);
-        println!("{}: {played} scenarios, {} failed", subject.name(), failed.len());
-        failures.append(&mut failed);
+        let (mut played, mut failed) = (0, 0);
+        // A scenario that fails is not played by further drivers: they move the same machine.
+        stories.retain(|story| {
+            if !story.scenario.is_for(subject.driver()) || !subject.can_play(&story.scenario) {
+                return true;
+            }
+            let failure = play(subject, story);
+            let passed = failure.is_none();
+            (played, failed) = (played + 1, failed + usize::from(!passed));
+            failures.extend(failure);
+            passed
+        });
+        println!("{}: {played} scenarios, {failed} failed", subject.name());
     }
     let legend = "lines with - were expected, lines with + were seen";
     assert!(failures.is_empty(), "{legend}\n\n{}\n{} failed", failures.join("\n"), failures.len());

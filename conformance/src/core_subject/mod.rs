@@ -1,16 +1,20 @@
 //! The core alone, moved by the plainest driver there can be: a loop with a number for a clock.
 
+mod commands;
 pub(crate) mod config;
 mod desk;
 
-use everbeat_core::{AbortCause, AlreadyRunning, Instant, Outcome, Output, StopReason, Tick, Timer};
+use everbeat_core::{AbortCause, Instant, Outcome, Output, StopReason, Tick, Timer};
 
 use crate::Subject;
-use crate::expect::{Counters, Ended, FailureKind, Got, Look, Reason};
-use crate::scenario::{Command, Do, Driver, Returns, RunPlan, Scenario, TargetSpec};
+use crate::expect::{Counters, Ended, FailureKind, Reason};
+use crate::scenario::{Command, Driver, Returns, RunPlan, Scenario, TargetSpec};
 use crate::span::Span;
 use crate::trace::{RunEnd, Trace};
-use desk::{Desk, Want};
+use desk::Desk;
+
+/// More turns than any scenario takes. A machine that takes them asks to be woken for nothing.
+const MOST_TURNS: u32 = 100_000;
 
 /// The core alone.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,7 @@ impl Subject for CoreSubject {
 struct Play<'a> {
     scenario: &'a Scenario,
     restless: bool,
+    turns: u32,
     timer: Timer,
     now: Instant,
     commands: std::slice::Iter<'a, Command>,
@@ -68,6 +73,7 @@ impl<'a> Play<'a> {
         Self {
             scenario,
             restless,
+            turns: 0,
             timer,
             now: Instant::ORIGIN,
             commands: scenario.commands.iter(),
@@ -86,6 +92,9 @@ impl<'a> Play<'a> {
         }
         let end = self.scenario.watch.to_instant();
         while let Some(next) = self.next_event().filter(|next| *next < end) {
+            if !self.may_go_on() {
+                return;
+            }
             if self.restless {
                 self.wake_needlessly(next);
             }
@@ -94,6 +103,15 @@ impl<'a> Play<'a> {
             self.settle();
             self.desk.expire();
         }
+    }
+
+    /// Counts a turn. Too many, and the play is given up.
+    fn may_go_on(&mut self) -> bool {
+        self.turns += 1;
+        if self.turns == MOST_TURNS {
+            self.trace.faults.push(format!("at {} there was always more to do", Span::from(self.now)));
+        }
+        self.turns < MOST_TURNS
     }
 
     fn into_trace(mut self) -> Trace {
@@ -158,7 +176,7 @@ impl<'a> Play<'a> {
     }
 
     fn poll_outputs(&mut self) {
-        while let Some(output) = self.timer.poll_output(self.now) {
+        while let Some(output) = self.timer.poll_output(self.now).filter(|_| self.may_go_on()) {
             match output {
                 Output::Run(tick) => self.begin(tick),
                 Output::Abort(cause) => self.abort(cause),
@@ -225,6 +243,12 @@ impl<'a> Play<'a> {
 
     fn abort(&mut self, cause: AbortCause) {
         let Some(flight) = self.flight.take() else { return };
+        if flight.ends <= self.now {
+            let number = flight.tick.run;
+            self.trace
+                .faults
+                .push(format!("run {number} ends when it is given up: the order is left to the driver"));
+        }
         if cause != AbortCause::TimedOut {
             return self.end_run(&flight, RunEnd::GivenUp);
         }
@@ -236,143 +260,5 @@ impl<'a> Play<'a> {
         self.trace.ended.push(Ended { at: self.now.into(), reason });
         self.timer.handle_closed();
         self.desk.end(reason);
-    }
-}
-
-/// Commands.
-impl Play<'_> {
-    fn give(&mut self, command: &Command) {
-        let name = command.name.as_deref();
-        match &command.action {
-            Do::Start => {
-                let got = self.start();
-                self.answer(name, got);
-            }
-            Do::Stall(span) => self.move_to(self.now + span.to_duration()),
-            Do::Look => {
-                let look = self.look();
-                self.answer(name, Got::Look(look));
-            }
-            Do::Subscribe(_) | Do::Read(_) | Do::Next(_) | Do::DropOldest(_) => self.give_to_feed(command),
-            Do::CloseFeed(feed) => self.desk.close_feed(feed),
-            Do::DropFeed(feed) => self.desk.drop_feed(feed),
-            Do::Forget(name) => self.desk.forget(name),
-            Do::Detach => self.detached = true,
-            Do::DropHandle if self.detached => {}
-            Do::DropHandle => self.timer.drain(self.now, StopReason::Dropped, std::time::Duration::MAX),
-            action => {
-                let wanted = self.request(action);
-                self.act(action);
-                self.wait_for(command, wanted);
-            }
-        }
-    }
-
-    fn answer(&mut self, name: Option<&str>, got: Got) {
-        if let Some(name) = name {
-            self.desk.answer(name, got);
-        }
-    }
-
-    fn give_to_feed(&mut self, command: &Command) {
-        let got = match &command.action {
-            Do::Subscribe(spec) => {
-                let ended = self.timer.was_started() && !self.timer.is_running();
-                self.desk.subscribe(spec, ended)
-            }
-            Do::Read(feed) => self.desk.read(feed),
-            Do::DropOldest(spec) => return self.desk.drop_oldest(&spec.feed, spec.count),
-            Do::Next(feed) => {
-                let name = command.name.as_deref().unwrap_or_default();
-                return self.desk.next(name, feed, command.timeout);
-            }
-            _ => return,
-        };
-        self.answer(command.name.as_deref(), got);
-    }
-
-    fn start(&mut self) -> Got {
-        let single_use = self.scenario.timer.stop_when.is_some();
-        if single_use && self.timer.was_started() && !self.timer.is_running() {
-            return Got::Restart;
-        }
-        if let Err(AlreadyRunning) = self.timer.start(self.now) {
-            return Got::AlreadyRunning;
-        }
-        self.desk.failure = None;
-        self.items = match self.scenario.timer.target {
-            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
-            TargetSpec::Call => 0,
-        };
-        Got::Ok
-    }
-
-    /// What can also be done from inside a run.
-    fn act(&mut self, action: &Do) {
-        let (timer, now) = (&mut self.timer, self.now);
-        match action {
-            Do::Trigger => _ = timer.trigger(now),
-            Do::Pause => timer.pause(now),
-            Do::Resume => timer.resume(now),
-            Do::SetPeriod(period) => timer.set_period(now, period.to_duration(), false),
-            Do::Rearm(period) => timer.set_period(now, period.to_duration(), true),
-            Do::Cancel => timer.cancel(now),
-            Do::Shutdown(grace) => timer.drain(now, StopReason::Drained, grace.to_duration()),
-            _ => {}
-        }
-    }
-
-    /// What a command waits for, if it waits for anything.
-    fn request(&self, action: &Do) -> Option<Want> {
-        let (begun, busy) = (self.timer.runs(), self.timer.is_busy());
-        match action {
-            Do::Trigger => Some(Want::Run(begun + 1)),
-            Do::Join => Some(Want::Run(begun + u64::from(!busy))),
-            Do::WaitHits(count) => Some(Want::Hits(*count)),
-            Do::WaitMore(count) => Some(Want::Hits(self.desk.hits + count)),
-            Do::Wait => Some(Want::End),
-            Do::Cancel => Some(Want::Cancelled),
-            Do::Shutdown(_) => Some(Want::ShutDown),
-            _ => None,
-        }
-    }
-
-    fn wait_for(&mut self, command: &Command, wanted: Option<Want>) {
-        let (Some(name), Some(want)) = (&command.name, wanted) else { return };
-        let refused = match want {
-            Want::Hits(count) if count <= self.desk.hits => Some(Got::Ok),
-            // A trigger on a timer that is about to end is refused as well.
-            Want::Run(_) if command.action == Do::Trigger => {
-                (!self.timer.accepts_triggers()).then(|| self.not_running())
-            }
-            _ if self.timer.is_running() => None,
-            Want::Run(_) => Some(self.not_running()),
-            _ => Some(self.after_the_end(&want)),
-        };
-        match refused {
-            Some(got) => self.desk.answer(name, got),
-            None => self.desk.wait(name, want, command.timeout),
-        }
-    }
-
-    fn after_the_end(&self, want: &Want) -> Got {
-        let reason = self.timer.stop_reason().map(Reason::from);
-        reason.and_then(|reason| self.desk.ended_before(want, reason)).unwrap_or(Got::NotRunning)
-    }
-
-    fn not_running(&self) -> Got {
-        self.desk.failure.map_or(Got::NotRunning, Got::Failed)
-    }
-
-    fn look(&self) -> Look {
-        let due = self.timer.next_due().filter(|_| !self.timer.is_paused());
-        Look {
-            running: Some(self.timer.is_running()),
-            busy: Some(self.timer.is_busy()),
-            paused: Some(self.timer.is_paused()),
-            hits: Some(self.desk.hits),
-            latest: Some(self.desk.latest),
-            next_due: Some(due.map(Span::from)),
-        }
     }
 }
