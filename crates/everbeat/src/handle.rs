@@ -74,7 +74,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
 
     /// Stops it now: no further run starts, the current one is given up at the await where it is. The
     /// answer comes when nothing of the run is left and the callback for the end has been called.
-    /// Idempotent; on a timer that has ended, the answer is why.
+    /// Idempotent; on a timer that has ended, the answer is why, and `Drained` on one that was never
+    /// started.
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
@@ -115,7 +116,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     }
 
     /// Gives it another period, for the wait in progress too: the next tick is due a new period after
-    /// the last one, or now if that has passed.
+    /// the last one. If that has passed, a fixed-delay timer ticks now and a fixed-rate timer at the next
+    /// slot of its new grid. The wait before the first tick stays as it is.
     pub fn rearm(&self, period: Duration) {
         self.shared.command(|machine, now| machine.set_period(now, period, true));
     }

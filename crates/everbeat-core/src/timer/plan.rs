@@ -108,9 +108,18 @@ impl Timer {
         }
     }
 
-    /// Drops a slot that is too late, with all others that passed, and waits for the next.
+    /// Drops a slot that is too late, with all others that passed, and waits for the next. A burst may
+    /// still run those that are not too late yet.
     pub(super) fn skip_late(&mut self, now: Instant) {
-        self.skip(now, Reason::Late);
+        if self.schedule.is_grid() && matches!(self.schedule.missed, Missed::Burst { .. }) {
+            let patience = self.schedule.max_lateness_nanos.max(self.reach_nanos());
+            let next = self.grid().next_slot(self.next_slot, now, patience, Missed::Skip);
+            self.drop_slots(now, next, Reason::Late);
+            self.state = State::Waiting(Wait { due: self.grid_due(now), ..Wait::for_slot() });
+            self.handle_timeout(now);
+        } else {
+            self.skip(now, Reason::Late);
+        }
     }
 
     fn skip(&mut self, now: Instant, reason: Reason) {

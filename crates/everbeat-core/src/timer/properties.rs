@@ -63,8 +63,18 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     ];
     let jitter = (0..=4_u32, any::<u64>());
     let limits = (prop::option::of(1..30_u64), prop::option::of(1..5_000_u64), prop::option::of(1..80_u64));
-    (any::<bool>(), span(), span(), policy, on_error, jitter, limits, any::<bool>()).prop_map(
-        |(grid, period, initial, missed, on_error, (quarters, seed), (runs, until, limit), keep)| {
+    let keep = (any::<bool>(), prop::option::of(0..200_u64));
+    (any::<bool>(), span(), span(), policy, on_error, jitter, limits, keep).prop_map(
+        |(
+            grid,
+            period,
+            initial,
+            missed,
+            on_error,
+            (quarters, seed),
+            (runs, until, limit),
+            (keep, lateness),
+        )| {
             let mode = if grid { crate::Mode::FixedRate } else { crate::Mode::FixedDelay };
             let jitter = Jitter { fraction: Ratio::new(quarters, 4).unwrap(), seed };
             let mut schedule = Schedule::fixed_delay(Duration::from_nanos(period))
@@ -75,6 +85,9 @@ fn schedule() -> impl Strategy<Value = Schedule> {
                 .with_keep_phase(keep)
                 .with_jitter(jitter)
                 .unwrap();
+            if let Some(lateness) = lateness {
+                schedule = schedule.with_max_lateness(Duration::from_nanos(lateness));
+            }
             if let Some(runs) = runs {
                 schedule = schedule.with_max_runs(runs).unwrap();
             }

@@ -659,3 +659,14 @@ fn e1_refusals_have_words() {
     assert_eq!(NotRunning.to_string(), "the timer is not running");
     assert_eq!(StopReason::MaxRuns.to_string(), "it made all its runs");
 }
+
+#[test]
+fn s4_a_burst_runs_what_is_not_too_late_yet() {
+    let schedule = rate(10).with_missed(Missed::Burst { max: 9 }).with_max_lateness(ms(12));
+    let mut bench = Bench::started(schedule);
+    bench.work(0, 35);
+    // Slots 1 and 2 are 25 and 15 ms late, which is too much; slot 3 is not.
+    let tick = bench.work(35, 35);
+    assert_eq!((tick.slot, tick.lateness, tick.missed), (3, ms(5), 2));
+    assert_eq!((bench.timeout(), bench.timer.skipped().late), (Some(ms(40)), 2));
+}
