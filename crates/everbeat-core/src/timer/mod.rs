@@ -290,7 +290,11 @@ impl Timer {
     pub fn set_period(&mut self, now: Instant, period: Duration, rearm: bool) {
         let now = self.advance(now);
         let period_nanos = saturating_nanos(period);
-        self.change_period(now, period_nanos, rearm);
+        if self.accepts_triggers() {
+            self.change_period(now, period_nanos, rearm);
+        } else {
+            Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
+        }
     }
 
     /// Ends it normally at `end`, unless it ends earlier: from then on no run starts, a current one may
@@ -474,7 +478,7 @@ impl Timer {
     }
 
     fn close(&mut self, reason: StopReason) {
-        self.follow_up = false;
+        (self.follow_up, self.paused) = (false, false);
         self.state = State::Closing(reason);
     }
 

@@ -670,3 +670,21 @@ fn s4_a_burst_runs_what_is_not_too_late_yet() {
     assert_eq!((tick.slot, tick.lateness, tick.missed), (3, ms(5), 2));
     assert_eq!((bench.timeout(), bench.timer.skipped().late), (Some(ms(40)), 2));
 }
+
+#[test]
+fn l4_commands_on_a_timer_that_has_ended_book_nothing() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 0);
+    bench.timer.pause(at(1));
+    bench.timer.cancel(at(2));
+    bench.timer.handle_closed();
+    assert!(!bench.timer.is_paused());
+    bench.timer.resume(at(500));
+    bench.timer.pause(at(600));
+    bench.timer.set_period(at(700), ms(20), true);
+    assert_eq!((bench.poll_at(800), bench.timeout()), (None, None));
+    assert_eq!((bench.timer.skipped(), bench.timer.schedule().period()), (Skipped::default(), ms(20)));
+    bench.timer.start(at(900)).unwrap();
+    bench.work(900, 900);
+    assert_eq!(bench.timeout(), Some(ms(920)));
+}

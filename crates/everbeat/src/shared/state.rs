@@ -172,9 +172,10 @@ impl<V> State<V> {
     /// Nobody but the consumer drives a schedule without a target, and the consumer may be the one who
     /// waits: what a command has ended is over at once, the tick in the consumer's hands included.
     pub(super) fn end_without_driver(&mut self, now: Instant, left: &mut Leftovers<V>) {
-        if self.machine.stop_reason().is_some() {
-            self.machine.handle_finished(now, Outcome::Aborted);
+        if self.machine.stop_reason().is_none() {
+            return; // what is due is for the consumer to ask for
         }
+        self.machine.handle_finished(now, Outcome::Aborted);
         while let Some(output) = self.machine.poll_output(now) {
             if let Output::Stopped(reason) = output {
                 self.announce_end(reason, left);

@@ -257,3 +257,22 @@ async fn d10_a_stopped_schedule_answers_at_once() -> Result<(), Error> {
     assert_eq!(busy.next().await, None);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn d10_a_trigger_from_elsewhere_reaches_a_waiting_consumer() -> Result<(), Error> {
+    let mut ticks = every(3_600_000).fixed_rate().ticks()?;
+    assert_eq!(ticks.next().await.unwrap().run, 1);
+    let timer = ticks.timer().clone();
+    let clock = Stopwatch::start();
+    let elsewhere = tokio::spawn(async move {
+        sleep(ms(10)).await;
+        drop(timer.trigger());
+        sleep(ms(10)).await;
+        timer.rearm(ms(30));
+    });
+    let tick = ticks.next().await.unwrap();
+    assert_eq!((tick.cause, clock.millis()), (Cause::Trigger, 10));
+    assert_eq!((ticks.next().await.unwrap().run, clock.millis()), (3, 40));
+    elsewhere.await.unwrap();
+    Ok(())
+}
