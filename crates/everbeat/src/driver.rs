@@ -374,14 +374,14 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>) -> Result
     let me: Arc<dyn Control> = shared.clone();
     let (me, beat) = (Some(me), Some(beat));
     let task = BeatTask { shared: shared.clone(), me, clock, beat, thread: None, alarm };
-    #[cfg(tokio_unstable)]
+    #[cfg(all(tokio_unstable, feature = "task-names"))]
     {
         let name = format!("timer:{}", shared.name());
         if tokio::task::Builder::new().name(&name).spawn_on(task, &runtime).is_err() {
             tracing::error!(timer = %shared.name(), "tokio did not take the task");
         }
     }
-    #[cfg(not(tokio_unstable))]
+    #[cfg(not(all(tokio_unstable, feature = "task-names")))]
     drop(runtime.spawn(task));
     Ok(())
 }

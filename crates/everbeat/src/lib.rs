@@ -50,6 +50,7 @@
 //!
 //! - `tokio` (default): timers on a tokio runtime.
 //! - `macros` (default): the attribute [`every`](macro@every).
+//! - `task-names`: names the tasks `timer:<name>` for tokio-console, with `--cfg tokio_unstable`.
 //! - `testing`: the clocks for tests; turns on tokio's `test-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
