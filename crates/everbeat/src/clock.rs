@@ -73,12 +73,12 @@ impl Clock {
         }
     }
 
-    /// A timer did something, or made way for others because it has more to do.
+    /// A timer did something, or makes way for others because its period is zero.
     #[cfg_attr(not(feature = "testing"), allow(unused_variables, clippy::unused_self))]
-    pub(crate) fn note_activity(&self, has_more: bool) {
+    pub(crate) fn note_activity(&self, restless: impl FnOnce() -> bool) {
         #[cfg(feature = "testing")]
         if let Source::Test(test) = &self.source {
-            test.note_activity(has_more);
+            test.note_activity(restless());
         }
     }
 

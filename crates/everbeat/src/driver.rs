@@ -399,7 +399,8 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
             let Some(beat) = this.beat else { return Poll::Ready(()) };
             let mut host = Host { shared: this.shared, clock: this.clock, me: this.me };
             let progress = beat.as_mut().poll(&mut host, cx);
-            this.clock.note_activity(matches!(progress, Progress::Yield));
+            let restless = matches!(progress, Progress::Yield);
+            this.clock.note_activity(|| restless && this.shared.has_period_zero());
             match progress {
                 Progress::Sleep { until: None, .. } => {
                     this.alarm.as_mut().clear();

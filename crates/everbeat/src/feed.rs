@@ -19,7 +19,7 @@ use futures_core::Stream;
 
 use crate::block;
 use crate::error::{Error, Failure};
-use crate::guard::drop_all_quietly;
+use crate::guard::{drop_all_quietly, drop_quietly};
 use crate::name::Name;
 use crate::shared::Shared;
 
@@ -92,9 +92,15 @@ impl<V> Line<V> {
         }
     }
 
-    /// Takes out what is left, the end excepted.
-    fn take_values(&self) -> Vec<Arc<V>> {
-        self.lock().buffer.drop_oldest(usize::MAX).collect()
+    /// Takes out what is left and drops it, a failure at the end included.
+    fn drop_rest(&self) {
+        loop {
+            let head = self.lock().buffer.pop();
+            if let Head::Empty | Head::End = head {
+                return;
+            }
+            drop_quietly(head);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<V>> {
@@ -276,7 +282,7 @@ impl<V: Send + Sync + 'static> Stream for Feed<V> {
 impl<V: Send + Sync + 'static> Drop for Feed<V> {
     fn drop(&mut self) {
         self.close();
-        drop_all_quietly(self.line().take_values());
+        self.line().drop_rest();
     }
 }
 

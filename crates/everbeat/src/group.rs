@@ -131,7 +131,7 @@ impl Group {
         for (started, member) in members.iter().enumerate() {
             if let Err(error) = member.start() {
                 members[..started].iter().for_each(|member| drop(member.cancel()));
-                self.lock().active = was_active;
+                self.restore(was_active, stops);
                 return Err(error);
             }
         }
@@ -216,6 +216,16 @@ impl Group {
         let members = self.members().into_iter();
         let seats = members.map(|timer| Seat { answer: Answer::Pending(question(&timer)), timer });
         Together { seats: seats.collect() }
+    }
+
+    /// After a start that failed: the group is as it was, unless it was stopped meanwhile. Who was added
+    /// to a group that has not come up is stopped like by a stop.
+    fn restore(&self, was_active: bool, stops: u64) {
+        let mut inner = self.lock();
+        if inner.stops == stops && !was_active {
+            inner.active = false;
+            inner.stops += 1;
+        }
     }
 
     fn note_stop(&self) {

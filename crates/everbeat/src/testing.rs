@@ -146,7 +146,8 @@ impl TestClock {
         loop {
             let next = self.appointments().queue.next_due().filter(|due| *due <= end);
             if !self.travel_to(next.unwrap_or(end)).await {
-                continue; // on the way somebody made an earlier appointment
+                self.settle().await; // on the way somebody made an earlier appointment
+                continue;
             }
             let appointment = self.appointments().queue.pop_due(end);
             let over = appointment.is_none();
@@ -168,8 +169,9 @@ impl TestClock {
         if almost > Duration::from_millis(1) && !self.appointments().restless {
             let mut sleep = std::pin::pin!(tokio::time::sleep(almost));
             let arrived = poll_fn(|cx| {
+                let waker = cx.waker().clone();
                 let mut appointments = self.appointments();
-                let before = appointments.traveller.replace(cx.waker().clone());
+                let before = appointments.traveller.replace(waker);
                 let earlier = appointments.queue.next_due().is_some_and(|due| due < time);
                 let interrupted = earlier || appointments.restless;
                 drop((appointments, before));
@@ -190,13 +192,13 @@ impl TestClock {
         Instant::from_elapsed(self.origin.elapsed())
     }
 
-    /// A timer did something, or made way for others because it has more to do.
-    pub(crate) fn note_activity(&self, has_more: bool) {
+    /// A timer did something, or makes way for others because its period is zero.
+    pub(crate) fn note_activity(&self, restless: bool) {
         let traveller = {
             let mut appointments = self.appointments();
-            appointments.activity += u64::from(!has_more);
-            appointments.restless |= has_more;
-            if has_more { appointments.traveller.take() } else { None }
+            appointments.activity += u64::from(!restless);
+            appointments.restless |= restless;
+            if restless { appointments.traveller.take() } else { None }
         };
         if let Some(traveller) = traveller {
             traveller.wake();
@@ -265,12 +267,11 @@ impl Appointment {
 
     /// Whether the appointment still stands; its waker is `waker` from now on.
     fn refresh(&self, waker: &Waker) -> bool {
+        let fresh = waker.clone(); // outside of the lock: it may run code of the user's
         let mut appointments = self.clock.appointments();
-        let Some(kept) = appointments.queue.get_mut(self.key) else { return false };
-        let old = (!kept.will_wake(waker)).then(|| std::mem::replace(kept, waker.clone()));
+        let old = appointments.queue.get_mut(self.key).map(|kept| std::mem::replace(kept, fresh));
         drop(appointments);
-        drop(old);
-        true
+        old.is_some()
     }
 }
 

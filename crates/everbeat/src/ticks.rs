@@ -73,6 +73,7 @@ impl Ticks {
     fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Option<Tick>> {
         let shared = self.timer.shared();
         let mut now = self.clock.now();
+        self.clock.note_activity(|| shared.has_period_zero());
         if let Some(tick) = self.current.take() {
             shared.finish(now, &tick, RunEnd::Delivered(tick));
             if shared.next_is_due(now) {
@@ -82,8 +83,14 @@ impl Ticks {
             }
         }
         loop {
+            if !self.timer.is_running() {
+                self.missed_log.tell(shared.name());
+                self.alarm.as_mut().clear();
+                return Poll::Ready(None);
+            }
             match shared.next_action(now, cx.waker(), true) {
                 Action::Run(tick) => {
+                    self.alarm.as_mut().clear();
                     self.current = Some(tick);
                     return Poll::Ready(Some(tick));
                 }
@@ -96,8 +103,10 @@ impl Ticks {
                     ready!(self.alarm.as_mut().poll_until(&self.clock, until, busy, cx));
                     now = self.clock.now();
                 }
-                Action::Wait { until: None, .. } if self.timer.is_running() => return Poll::Pending,
-                Action::Wait { until: None, .. } => return Poll::Ready(None),
+                Action::Wait { until: None, .. } => {
+                    self.alarm.as_mut().clear();
+                    return Poll::Pending;
+                }
                 Action::Abort(_) | Action::Yield => {}
             }
         }
@@ -119,6 +128,7 @@ impl Drop for Ticks {
             let now = self.clock.now_anywhere().unwrap_or(tick.started());
             shared.finish(now, &tick, RunEnd::Delivered(tick));
         }
+        self.missed_log.tell(shared.name());
         if shared.abandon().is_some() {
             shared.close(None);
         }

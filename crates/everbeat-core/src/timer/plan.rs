@@ -212,8 +212,11 @@ impl Timer {
             matches!(self.state, State::Due(Wait { cause: Cause::Schedule, .. })) || waiting.is_some();
         let first_wait = self.next_slot == 0;
         let rearm = rearm && waiting.is_some() && !first_wait;
+        if self.paused {
+            self.drop_passed(now, Reason::Paused);
+        }
         if first_wait || (pending && !rearm) {
-            self.anchor_at_next_slot(period_nanos);
+            self.anchor_at_next_slot(now, period_nanos);
             return;
         }
         if !pending {
@@ -229,10 +232,14 @@ impl Timer {
     }
 
     /// The slot that is waited for keeps its time; the new period counts from there.
-    fn anchor_at_next_slot(&mut self, period_nanos: u64) {
+    fn anchor_at_next_slot(&mut self, now: Instant, period_nanos: u64) {
         let nominal = self.grid().time_of(self.next_slot);
         let without_grid = self.schedule.period_nanos == 0;
         let anchor = self.next_due().filter(|_| without_grid).unwrap_or(nominal);
+        // A slot that is late already is followed by what is to come: slots of the new grid that lie
+        // before `now` never were slots.
+        let whole_periods = now.nanos_since(anchor).checked_div(period_nanos).unwrap_or(0);
+        let anchor = anchor.add_nanos(whole_periods.saturating_mul(period_nanos));
         (self.anchor, self.anchor_slot) = (anchor, self.next_slot);
         Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
     }

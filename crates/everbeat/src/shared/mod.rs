@@ -126,8 +126,9 @@ impl<V> Drop for Shared<V> {
     /// The last value and the target are the user's, and their drops may panic wherever this happens.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (latest, parked) = state.take_users_own();
+        let (latest, failure, parked) = state.take_users_own();
         drop_quietly(latest);
+        drop_quietly(failure);
         drop_quietly(parked);
     }
 }
@@ -296,6 +297,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 None => fresh = Some(waker.clone()),
             }
         }
+    }
+
+    pub(crate) fn has_period_zero(&self) -> bool {
+        self.read(|state| state.machine.schedule().period().is_zero())
     }
 
     /// Whether a run is due at `now`.

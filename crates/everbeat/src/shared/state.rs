@@ -88,8 +88,8 @@ impl<V> State<V> {
         (setup.name, state)
     }
 
-    pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<BoxDrive<V>>) {
-        (self.latest.take(), self.parked.take())
+    pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<Failure>, Option<BoxDrive<V>>) {
+        (self.latest.take(), self.failure.take(), self.parked.take())
     }
 
     pub(super) fn start_machine(
