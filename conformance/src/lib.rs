@@ -7,10 +7,10 @@
 mod check;
 mod core_subject;
 mod expect;
+mod face_subject;
 mod load;
 mod scenario;
 mod span;
-mod tokio_subject;
 mod trace;
 
 pub use check::check;
@@ -19,13 +19,13 @@ pub use expect::{
     AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, FeedThen, Got, Look,
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
+pub use face_subject::{ThreadSubject, TokioSubject};
 pub use load::{Story, load, parse};
 pub use scenario::{
     BackoffSpec, Command, Do, Driver, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,
     OnErrorSpec, Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,
 };
 pub use span::Span;
-pub use tokio_subject::TokioSubject;
 pub use trace::{Given, Run, RunEnd, Trace};
 
 /// Something that can play a scenario.

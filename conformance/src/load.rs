@@ -77,7 +77,8 @@ fn check_sense(scenario: &Scenario) -> Result<(), String> {
     check_feeds(scenario)?;
     check_runs(scenario)?;
     check_ticks(scenario)?;
-    if scenario.is_for(Driver::Tokio) && !times(scenario).all(Span::is_coarse) {
+    let faced = scenario.is_for(Driver::Tokio) || scenario.is_for(Driver::Thread);
+    if faced && !times(scenario).all(Span::is_coarse) {
         return Err("tokio's clock has milliseconds: finer times need `\"drivers\": [\"core\"]`".into());
     }
     Ok(())

@@ -59,6 +59,8 @@ pub enum Driver {
     Core,
     /// The tokio face under paused time, with a clock of milliseconds.
     Tokio,
+    /// The thread face.
+    Thread,
 }
 
 /// How the timer is configured.

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use everbeat_conformance::{CoreSubject, Driver, Story, Subject, TokioSubject, check, load};
+use everbeat_conformance::{CoreSubject, Driver, Story, Subject, ThreadSubject, TokioSubject, check, load};
 
-const SUBJECTS: [&dyn Subject; 4] = [
+const SUBJECTS: [&dyn Subject; 6] = [
     &CoreSubject { restless: false },
     &CoreSubject { restless: true },
     &TokioSubject { sync: false },
     &TokioSubject { sync: true },
+    &ThreadSubject { sync: false },
+    &ThreadSubject { sync: true },
 ];
 
 /// What the life of one timer can show: the clauses that some scenario must name.
@@ -65,7 +67,7 @@ fn every_driver_plays_every_scenario_as_expected() {
 #[test]
 fn there_are_enough_scenarios_for_each_driver() {
     let stories = stories();
-    for (driver, least) in [(Driver::Core, 70), (Driver::Tokio, 60)] {
+    for (driver, least) in [(Driver::Core, 70), (Driver::Tokio, 60), (Driver::Thread, 60)] {
         let count = stories.iter().filter(|story| story.scenario.is_for(driver)).count();
         assert!(count >= least, "{driver:?} has only {count} scenarios");
     }

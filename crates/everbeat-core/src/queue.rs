@@ -138,6 +138,11 @@ impl<V> Queue<V> {
         self.get_mut(key).map(|value| (key, value))
     }
 
+    /// The keys of all entries, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.heap.iter().map(|node| node.key)
+    }
+
     /// The value of an entry.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         match self.slots.get_mut(key.index as usize)? {

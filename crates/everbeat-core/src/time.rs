@@ -62,15 +62,21 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    pub(crate) const fn add_nanos(self, nanos: u64) -> Self {
+    /// So many nanoseconds later; saturates at [`Instant::NEVER`].
+    #[must_use]
+    pub const fn add_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
 
-    pub(crate) const fn sub_nanos(self, nanos: u64) -> Self {
+    /// So many nanoseconds earlier; the origin if that lies before it.
+    #[must_use]
+    pub const fn sub_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_sub(nanos))
     }
 
-    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+    /// Nanoseconds since `earlier`; zero if that is later.
+    #[must_use]
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use everbeat_core::{StopReason, Timer as Machine};
 
-use crate::driver;
 use crate::error::Error;
 use crate::handle::Timer;
 use crate::name::Name;
@@ -138,6 +137,11 @@ impl AnyTimer {
         self.0.needs_this_thread()
     }
 
+    /// Whether it was started and does not run any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.has_ended()
+    }
+
     /// Whether both are handles of the same timer.
     #[must_use]
     pub fn same_timer(&self, other: &Self) -> bool {
@@ -219,6 +223,7 @@ pub(crate) trait Control: Send + Sync {
     fn latest(&self) -> Option<AnyValue>;
     fn stats(&self) -> Stats;
     fn needs_this_thread(&self) -> bool;
+    fn has_ended(&self) -> bool;
 }
 
 impl<V: Send + Sync + 'static> Control for Shared<V> {
@@ -235,7 +240,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn start(self: Arc<Self>) -> Result<(), Error> {
-        driver::spawn(&self)
+        self.home().start(&self)
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
@@ -297,5 +302,9 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn needs_this_thread(&self) -> bool {
         self.needs_this_thread()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.read(|state| state.machine.was_started() && !state.machine.is_running())
     }
 }

@@ -10,6 +10,14 @@ use std::time::{Duration, Instant};
 /// What to do where blocking is refused.
 pub(crate) const ADVICE: &str = "await it, or block on another thread";
 
+/// Whether this thread is running a tokio runtime.
+pub(crate) fn is_in_runtime() -> bool {
+    #[cfg(feature = "tokio")]
+    return tokio::runtime::Handle::try_current().is_ok();
+    #[cfg(not(feature = "tokio"))]
+    return false;
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -22,10 +30,15 @@ impl Wake for Unpark {
     }
 }
 
+/// Unparks this thread.
+pub(crate) fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
 /// Blocks the thread until the future is ready; `None` after `timeout`.
 pub(crate) fn on<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = waker();
     let mut cx = Context::from_waker(&waker);
     let start = Instant::now();
     loop {
@@ -34,5 +47,15 @@ pub(crate) fn on<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
         }
         let rest = timeout.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero())?;
         thread::park_timeout(rest);
+    }
+}
+
+/// Blocks the thread until the future is ready.
+pub(crate) fn forever<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        if let Some(output) = on(future.as_mut(), Duration::MAX) {
+            return output;
+        }
     }
 }

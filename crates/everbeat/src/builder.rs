@@ -11,13 +11,17 @@ use everbeat_core::{
     Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Timer as Machine, Until,
 };
 
-use crate::clock::Source;
-use crate::driver::{Attachments, Beat, BoxDrive};
+use crate::beat::{Attachments, Beat, BoxDrive};
 use crate::error::{Error, Failure};
 use crate::handle::Timer;
+use crate::home::Home;
 use crate::name::Name;
+#[cfg(feature = "tokio")]
+use crate::runtime::clock::Source;
+use crate::scope::Scope;
 use crate::shared::{Setup, Shared};
 use crate::target::{IntoTarget, Target};
+use crate::thread::{Engine, Precision};
 use crate::ticks::Ticks;
 
 /// How long a run may hold its thread before it is reported.
@@ -35,8 +39,20 @@ pub struct Builder {
     until: Option<Instant>,
     attachments: Attachments,
     name: Name,
-    source: Source,
+    place: Place,
+    inline: bool,
+    precision: Option<Precision>,
     histograms: bool,
+    scope: Option<Scope>,
+}
+
+/// Where the timer is to live.
+#[derive(Clone, Debug)]
+enum Place {
+    #[cfg(feature = "tokio")]
+    Runtime(Source),
+    DefaultEngine,
+    Engine(Engine),
 }
 
 /// Schedule.
@@ -50,8 +66,11 @@ impl Builder {
             until: None,
             attachments: Attachments { run_timeout: None, blocked_after: BLOCKED_AFTER, extras: None },
             name: Name::built_at(Location::caller()),
-            source: Source::default(),
+            place: Place::default(),
+            inline: false,
+            precision: None,
             histograms: true,
+            scope: None,
         }
     }
 
@@ -191,11 +210,74 @@ impl Builder {
         self
     }
 
+    /// Ties it to a scope, which ends it when it is closed or dropped.
+    pub fn tied_to(mut self, scope: &Scope) -> Self {
+        self.scope = Some(scope.clone());
+        self
+    }
+
     /// Uses a clock for tests.
     #[cfg(feature = "testing")]
     pub fn clock(mut self, clock: impl Into<crate::testing::Clock>) -> Self {
-        self.source = clock.into().0;
+        self.place = Place::Runtime(clock.into().0);
         self
+    }
+}
+
+/// Where it lives.
+impl Builder {
+    /// Lives on this engine; see [`thread`](crate::thread).
+    pub fn on(mut self, engine: impl Into<Engine>) -> Self {
+        self.place = Place::Engine(engine.into());
+        self
+    }
+
+    /// Lives on the default engine.
+    pub(crate) fn on_threads(mut self) -> Self {
+        self.place = Place::DefaultEngine;
+        self
+    }
+
+    /// Makes its runs on the thread that keeps the time: the cheapest way for a target that returns at
+    /// once. One that does not holds all other timers of the engine up, and is reported by name after
+    /// [`blocked_after`](Self::blocked_after). On tokio sync targets are run like that anyway.
+    pub fn inline(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// How precisely it is woken. Without effect on a timer with an engine of your own, which has its
+    /// precision already.
+    ///
+    /// - For a timer made by [`thread::every`](crate::thread::every) it chooses among the default engines;
+    ///   [`Precision::Coarse`] if it is not given.
+    /// - A timer on tokio lives where it always does, but such an engine ends its waits, in real time: tokio's
+    ///   own sleep has a grain of a millisecond. Not by default, since it costs a thread, and since paused
+    ///   time means nothing to it. With a clock for tests it has no effect.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = Some(precision);
+        self
+    }
+
+    fn home(&self) -> Home {
+        let on = |engine| Home::Engine { engine, inline: self.inline };
+        match &self.place {
+            #[cfg(feature = "tokio")]
+            Place::Runtime(source) => {
+                Home::Runtime { source: source.clone(), alarm: self.precision.map(Engine::shared) }
+            }
+            Place::DefaultEngine => on(Engine::shared(self.precision.unwrap_or_default())),
+            Place::Engine(engine) => on(engine.clone()),
+        }
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        #[cfg(feature = "tokio")]
+        return Self::Runtime(Source::default());
+        #[cfg(not(feature = "tokio"))]
+        return Self::DefaultEngine;
     }
 }
 
@@ -239,18 +321,23 @@ impl Builder {
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
         let schedule = self.checked_schedule()?;
+        let home = self.home();
         let single_use = self.attachments.has_conditions();
         let beat = Beat::new(target.into_target(), self.attachments);
         let parked: Option<BoxDrive<Value<M, X>>> = Some(Box::pin(beat));
-        Ok(Timer::new(Shared::new(Setup {
+        let timer = Timer::new(Shared::new(Setup {
             name: self.name,
             machine: Machine::new(schedule),
-            source: self.source,
+            home,
             histograms: self.histograms,
             until: self.until,
             single_use,
             parked,
-        })))
+        }));
+        if let Some(scope) = self.scope {
+            scope.tie(&timer);
+        }
+        Ok(timer)
     }
 
     /// The schedule without a target: a stream of ticks, started now. What a loop around
@@ -263,13 +350,14 @@ impl Builder {
     /// As [`start`](Self::start).
     pub fn ticks(self) -> Result<Ticks, Error> {
         let schedule = self.checked_schedule()?;
+        let home = self.home();
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
         Ticks::start(Shared::new(Setup {
             name: self.name,
             machine: Machine::new(schedule),
-            source: self.source,
+            home,
             histograms: self.histograms,
             until: self.until,
             single_use: true,
@@ -278,7 +366,10 @@ impl Builder {
     }
 
     fn checked_schedule(&self) -> Result<Schedule, Error> {
-        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        // Without jitter the seed means nothing, and timers that are alike shall be equal.
+        let random =
+            || if self.jitter == Ratio::ZERO { 0 } else { RandomState::new().build_hasher().finish() };
+        let seed = self.seed.unwrap_or_else(random);
         let jitter = Jitter { fraction: self.jitter, seed };
         Ok(self.schedule.clone()?.with_jitter(jitter)?)
     }

@@ -1,169 +1,88 @@
-//! Where a timer takes its time from, and how it sleeps.
+//! Where a timer takes its time from.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant as StdInstant;
 
 use everbeat_core::Instant;
-use pin_project_lite::pin_project;
-use tokio::runtime::Handle;
-use tokio::time::Sleep;
 
-#[cfg(feature = "testing")]
-use crate::testing::{MockClock, TestClock};
+#[cfg(feature = "tokio")]
+use crate::runtime::clock::RuntimeClock;
+use crate::thread::time::Time;
 
-/// The longest single sleep. Longer waits are made of several: a wake-up with nothing due is harmless, and
-/// no runtime is asked to plan for centuries.
-const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// The clock of one timer. Its origin is fixed at the first start and outlives restarts.
+/// The clock of one timer, from its first start on.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
-    origin: tokio::time::Instant,
-    /// Makes up for a runtime whose clock is behind what the timer has already seen.
-    skew: Duration,
-    runtime: Handle,
-    source: Source,
-}
-
-/// Whose time counts.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Source {
-    /// The runtime's own, paused or not.
-    #[default]
-    Runtime,
-    /// The same, but it is a test that ends the waits.
-    #[cfg(feature = "testing")]
-    Test(TestClock),
-    /// None: every wait is over at once.
-    #[cfg(feature = "testing")]
-    Mock(MockClock),
+pub(crate) enum Clock {
+    /// That of a tokio runtime.
+    #[cfg(feature = "tokio")]
+    Runtime(Arc<RuntimeClock>),
+    /// That of an engine, which all its timers share.
+    Engine(Arc<Time>),
 }
 
 impl Clock {
-    /// A clock on the runtime that this is called in; `None` outside of one. It goes on from `seen`, the
-    /// latest time of the clock before it.
-    pub(crate) fn current(source: Source, before: Option<&Self>, seen: Instant) -> Option<Self> {
-        let runtime = Handle::try_current().ok()?;
-        let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
-        let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
-        Some(Self { origin, skew, runtime, source })
-    }
-
-    /// The time, on a thread of the runtime.
+    /// The time, on a thread that drives the timer.
     pub(crate) fn now(&self) -> Instant {
-        #[cfg(feature = "testing")]
-        if let Source::Mock(mock) = &self.source {
-            return mock.now();
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.now(),
+            Self::Engine(time) => time.now(),
         }
-        Instant::from_elapsed(self.origin.elapsed()) + self.skew
     }
 
-    /// The time, on any thread. Entering the runtime makes a paused clock count there as well. `None` on
-    /// a thread that is being torn down, where no runtime can be entered.
+    /// The time, on any thread; `None` where it cannot be read.
     pub(crate) fn now_anywhere(&self) -> Option<Instant> {
-        match Handle::try_current() {
-            Ok(current) if current.id() == self.runtime.id() => Some(self.now()),
-            Err(error) if error.is_thread_local_destroyed() => None,
-            _ => {
-                let _context = self.runtime.enter();
-                Some(self.now())
-            }
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.now_anywhere(),
+            Self::Engine(time) => Some(time.now()),
+        }
+    }
+
+    /// The point in time on the machine's clock; `None` if that cannot represent it.
+    pub(crate) fn to_std(&self, instant: Instant) -> Option<StdInstant> {
+        if instant.is_never() {
+            return None;
+        }
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.to_std(instant),
+            Self::Engine(time) => time.to_std(instant),
+        }
+    }
+
+    /// A point in time on the machine's clock, as this clock counts it; its origin if it lies before.
+    pub(crate) fn at_std(&self, instant: StdInstant) -> Instant {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.at_std(instant),
+            Self::Engine(time) => time.at_std(instant),
+        }
+    }
+
+    /// The clock of the tokio runtime, if it is one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn runtime(&self) -> Option<&Arc<RuntimeClock>> {
+        match self {
+            Self::Runtime(clock) => Some(clock),
+            Self::Engine(_) => None,
+        }
+    }
+
+    /// Whether only one thread at a time drives the timer, and which one is not known before.
+    pub(crate) fn is_single_threaded(&self) -> bool {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.is_single_threaded(),
+            Self::Engine(_) => false,
         }
     }
 
     /// A timer did something, or makes way for others because its period is zero.
-    #[cfg_attr(not(feature = "testing"), allow(unused_variables, clippy::unused_self))]
-    pub(crate) fn note_activity(&self, restless: impl FnOnce() -> bool) {
-        #[cfg(feature = "testing")]
-        if let Source::Test(test) = &self.source {
-            test.note_activity(restless());
+    pub(crate) fn note_activity(&self, restless: bool) {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(clock) => clock.note_activity(restless),
+            Self::Engine(_) => _ = restless,
         }
-    }
-
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.runtime
-    }
-
-    /// The point in time on the machine's clock; `None` if that cannot represent it.
-    pub(crate) fn to_std(&self, instant: Instant) -> Option<std::time::Instant> {
-        if instant.is_never() {
-            return None;
-        }
-        self.origin.into_std().checked_add(instant.saturating_since(Instant::ORIGIN + self.skew))
-    }
-
-    /// A point in time on the machine's clock, as this clock counts it; its origin if it lies before.
-    pub(crate) fn at_std(&self, instant: std::time::Instant) -> Instant {
-        let elapsed = instant.saturating_duration_since(self.origin.into_std());
-        Instant::from_elapsed(elapsed) + self.skew
-    }
-}
-
-/// A wait that a test ends.
-#[cfg(feature = "testing")]
-type Appointment = Option<crate::testing::Appointment>;
-#[cfg(not(feature = "testing"))]
-type Appointment = ();
-
-pin_project! {
-    /// The one sleep of a driver, set anew for every wait.
-    #[derive(Debug)]
-    pub(crate) struct Alarm {
-        set_for: Option<Instant>,
-        #[pin]
-        sleep: Sleep,
-        appointment: Appointment,
-    }
-}
-
-impl Alarm {
-    /// An alarm that is not set. `None` outside of a runtime, and where it has no time driver.
-    pub(crate) fn new() -> Option<Self> {
-        Handle::try_current().ok()?;
-        // Without a time driver tokio panics here, and offers no way to ask before.
-        let sleep = std::panic::catch_unwind(|| tokio::time::sleep(Duration::ZERO)).ok()?;
-        Some(Self { set_for: None, sleep, appointment: Appointment::default() })
-    }
-
-    /// Ready once it is worth looking at the clock again: at `due`, or earlier for a wait that is too
-    /// long for one sleep. `busy` tells that a run is in flight.
-    #[cfg_attr(not(feature = "testing"), allow(unused_variables))]
-    pub(crate) fn poll_until(
-        self: Pin<&mut Self>,
-        clock: &Clock,
-        due: Instant,
-        busy: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        match &clock.source {
-            Source::Runtime => self.poll_sleep(clock, due, cx),
-            #[cfg(feature = "testing")]
-            Source::Test(test) => {
-                let wait = due.saturating_since(clock.now());
-                test.poll_appointment(self.project().appointment, wait, cx)
-            }
-            #[cfg(feature = "testing")]
-            Source::Mock(mock) => mock.poll_sleep(due, busy, cx),
-        }
-    }
-
-    /// Nothing is waited for: no clock for tests shall see an appointment.
-    pub(crate) fn clear(self: Pin<&mut Self>) {
-        *self.project().appointment = Appointment::default();
-    }
-
-    fn poll_sleep(self: Pin<&mut Self>, clock: &Clock, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if *this.set_for != Some(due) {
-            let wait = due.saturating_since(clock.now()).min(LONGEST_SLEEP);
-            this.sleep.as_mut().reset(tokio::time::Instant::now() + wait);
-            *this.set_for = Some(due);
-        }
-        std::task::ready!(this.sleep.poll(cx));
-        // An alarm that rang has to be set again, even for the same time.
-        *this.set_for = None;
-        Poll::Ready(())
     }
 }

@@ -36,6 +36,7 @@ pub fn current() -> Option<AnyTimer> {
 }
 
 /// The current timer, to be made current on another thread that works for it.
+#[cfg(feature = "tokio")]
 pub(crate) fn share() -> Option<Arc<dyn Control>> {
     with_current(Arc::clone)
 }

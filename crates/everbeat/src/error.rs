@@ -71,6 +71,18 @@ pub enum Error {
         /// The timer.
         name: Name,
     },
+    /// A thread that the timer needs could not be started.
+    NoThread {
+        /// The timer.
+        name: Name,
+        /// What the operating system says.
+        reason: Arc<std::io::Error>,
+    },
+    /// The engine that the timer belongs to is closed.
+    EngineClosed {
+        /// The timer.
+        name: Name,
+    },
     /// A configuration was refused.
     Schedule(ScheduleError),
 }
@@ -98,6 +110,10 @@ impl fmt::Display for Error {
                 f,
                 "timer `{name}` needs a tokio runtime with its time driver enabled: start it inside one"
             ),
+            Self::NoThread { name, reason } => {
+                write!(f, "timer `{name}` needs a thread that could not be started: {reason}")
+            }
+            Self::EngineClosed { name } => write!(f, "timer `{name}` belongs to an engine that is closed"),
             Self::Schedule(error) => error.fmt(f),
         }
     }

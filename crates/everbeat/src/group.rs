@@ -315,6 +315,7 @@ impl<O: Unpin> Together<O> {
     ///
     /// # Panics
     /// Outside of a tokio runtime with its time driver enabled.
+    #[cfg(feature = "tokio")]
     pub async fn timeout(mut self, limit: Duration) -> Answers<Result<O::Value, Error>>
     where
         O: crate::pending::Answer,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use everbeat_core::{StopReason, Timer as Machine};
 
 use crate::any::Count;
+#[cfg(any(doc, feature = "tokio"))]
 use crate::builder::Builder;
-use crate::driver;
 use crate::error::Error;
 use crate::feed::FeedBuilder;
 use crate::name::Name;
@@ -51,8 +51,9 @@ pub struct Timer<V: Send + Sync + 'static> {
     shared: Arc<Shared<V>>,
 }
 
+#[cfg(feature = "tokio")]
 impl Timer<()> {
-    /// A timer with this period. It runs at a fixed delay, without jitter or limits, unless the builder
+    /// A timer with this period, on tokio. [`thread::every`](crate::thread::every) needs no runtime. It runs at a fixed delay, without jitter or limits, unless the builder
     /// is told otherwise. A period of zero means "as often as possible".
     #[track_caller]
     pub fn every(period: Duration) -> Builder {
@@ -69,7 +70,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions and
     /// has been started before; [`Error::NoRuntime`].
     pub fn start(&self) -> Result<(), Error> {
-        driver::spawn(&self.shared)
+        self.shared.home().start(&self.shared)
     }
 
     /// Stops it now: no further run starts, the current one is given up at the await where it is. The
@@ -88,6 +89,11 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
         self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        pending::for_stop(&self.shared)
+    }
+
+    /// What waits for an end that has been asked for.
+    pub(crate) fn request_end(&self) -> Pending<V, StopReason> {
         pending::for_stop(&self.shared)
     }
 
@@ -187,11 +193,17 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
+    #[cfg(feature = "tokio")]
     pub async fn wait_at_most(&self, limit: Duration) -> Result<Option<StopReason>, Error> {
-        match self.wait().timeout(limit).await {
-            Err(Error::Timeout { .. }) => Ok(None),
-            ended => ended.map(Some),
-        }
+        still_runs(self.wait().timeout(limit).await)
+    }
+
+    /// As [`wait_at_most`](Self::wait_at_most), blocking the thread.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), and [`Error::ThreadsafeDispatch`] as [`Pending::block`].
+    pub fn wait_at_most_blocking(&self, limit: Duration) -> Result<Option<StopReason>, Error> {
+        still_runs(self.wait().block(limit))
     }
 
     /// Every tick from now on, in order, in a buffer of its own. See [`Feed`](crate::Feed).
@@ -322,5 +334,13 @@ impl<V: Send + Sync + 'static> Clone for WeakTimer<V> {
 impl<V: Send + Sync + 'static> fmt::Debug for WeakTimer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeakTimer").field("name", &self.name).finish()
+    }
+}
+
+/// That a timer still runs at the end of an idle wait is no error.
+fn still_runs(ended: Result<StopReason, Error>) -> Result<Option<StopReason>, Error> {
+    match ended {
+        Err(Error::Timeout { .. }) => Ok(None),
+        ended => ended.map(Some),
     }
 }

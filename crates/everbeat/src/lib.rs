@@ -61,55 +61,38 @@ pub use everbeat_core::{
     StopReason, Summary, Tick,
 };
 
-#[cfg(feature = "tokio")]
 mod any;
-#[cfg(feature = "tokio")]
+mod beat;
 mod block;
-#[cfg(feature = "tokio")]
 mod builder;
-#[cfg(feature = "tokio")]
 mod clock;
-#[cfg(feature = "tokio")]
 mod current;
-#[cfg(feature = "tokio")]
-mod driver;
-#[cfg(feature = "tokio")]
 mod error;
-#[cfg(feature = "tokio")]
 mod feed;
-#[cfg(feature = "tokio")]
 mod group;
-#[cfg(feature = "tokio")]
 mod guard;
-#[cfg(feature = "tokio")]
 mod handle;
-#[cfg(feature = "tokio")]
+mod home;
 mod log;
-#[cfg(feature = "tokio")]
 mod name;
-#[cfg(feature = "tokio")]
 mod outcome;
-#[cfg(feature = "tokio")]
 mod pending;
-#[cfg(feature = "tokio")]
 pub mod recipes;
 #[cfg(feature = "tokio")]
+mod runtime;
+mod scope;
 mod shared;
-#[cfg(feature = "tokio")]
 mod stats;
-#[cfg(feature = "tokio")]
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(feature = "tokio")]
+pub mod thread;
 mod ticks;
-#[cfg(feature = "tokio")]
 mod waiters;
 
 #[cfg(feature = "macros")]
 pub use everbeat_macros::every;
 
-#[cfg(feature = "tokio")]
 pub use crate::{
     any::{AnyTimer, AnyValue, BoxFuture},
     builder::{Builder, IntoPolicy, Value as TargetValue},
@@ -121,10 +104,14 @@ pub use crate::{
     name::Name,
     outcome::{Outcome, Plain, Value},
     pending::{Answer, Pending, Shutdown},
+    scope::{Closed, Scope},
     stats::Stats,
-    target::{IntoTarget, Offload, Step, Target, offload},
+    target::{IntoTarget, Step, Target},
     ticks::Ticks,
 };
+
+#[cfg(feature = "tokio")]
+pub use crate::target::{Offload, offload};
 
 #[cfg(all(doctest, feature = "macros"))]
 #[doc = include_str!("../../../README.md")]

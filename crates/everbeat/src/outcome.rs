@@ -102,12 +102,14 @@ values!(
     Duration,
     Instant,
     SystemTime,
-    tokio::time::Instant,
     everbeat_core::Cause,
     everbeat_core::Instant,
     everbeat_core::StopReason,
     everbeat_core::Tick,
 );
+
+#[cfg(feature = "tokio")]
+values!(tokio::time::Instant);
 
 macro_rules! generic_values {
     ($($type:ident<$($param:ident),*>),* $(,)?) => { $(impl<$($param),*> Value for $type<$($param),*> {})* };

@@ -113,6 +113,11 @@ impl From<StopReason> for Shutdown {
 }
 
 impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
+    /// Whether it is a run of the timer that asks, on an engine: polling answers that at once.
+    fn answers_here(&self) -> bool {
+        self.shared.is_inside() && self.shared.home().is_engine()
+    }
+
     /// Waits at most this long.
     ///
     /// # Errors
@@ -120,6 +125,7 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     ///
     /// # Panics
     /// Outside of a tokio runtime with its time driver enabled.
+    #[cfg(feature = "tokio")]
     pub async fn timeout(self, limit: Duration) -> Result<O::Value, Error> {
         let name = self.shared.name().clone();
         match tokio::time::timeout(limit, self).await {
@@ -129,15 +135,17 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     }
 
     /// Blocks the thread until the answer is there, at most this long. For threads that run no async
-    /// code: a signal handler's thread, a sync request handler, `spawn_blocking`.
+    /// code: a signal handler's thread, a sync request handler, `spawn_blocking`, and every thread of a
+    /// program without a runtime.
     ///
     /// # Errors
     /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs: that of its single-threaded
-    /// runtime, or one on which a run of the timer is calling. [`Error::Timeout`] when the time is over;
+    /// runtime, the one that keeps the time of its engine, or on tokio one on which a run of the timer is
+    /// calling. On an engine a run that asks its own timer is answered at once, as if it awaited. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
         let name = self.shared.name().clone();
-        if self.answer.is_none() && self.shared.needs_this_thread() {
+        if self.answer.is_none() && !self.answers_here() && self.shared.needs_this_thread() {
             return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
         }
         match block::on(self, timeout) {
@@ -194,11 +202,38 @@ pub(crate) fn for_run<V>(
 where
     V: Send + Sync + 'static,
 {
+    Pending::seated(shared, place, run_meaning())
+}
+
+fn run_meaning<V: Send + Sync + 'static>() -> Meaning<V, Result<Arc<V>, Error>> {
     let reply = |name: &Name, reply| match reply {
         Reply::Value(value) => Ok(value),
         other => Err(without_value(name, other)),
     };
-    Pending::seated(shared, place, Meaning { reply, inside: inside_run })
+    Meaning { reply, inside: inside_run }
+}
+
+/// The result of the only run that there ever is, in the past or to come.
+pub(crate) fn for_only_run<V>(shared: &Arc<Shared<V>>) -> Pending<V, Result<Arc<V>, Error>>
+where
+    V: Send + Sync + 'static,
+{
+    let made = shared.read(|state| state.latest.clone());
+    match made {
+        // A run that was made between the two looks has ended the timer, and its value is found then.
+        None => match shared.queue_join() {
+            Err(Error::NotRunning { .. }) => {
+                let (latest, reason) =
+                    shared.read(|state| (state.latest.clone(), state.machine.stop_reason()));
+                let name = shared.name().clone();
+                let reason = reason.unwrap_or(StopReason::Cancelled);
+                let answer = latest.ok_or(Error::Stopped { name, reason });
+                Pending::answered(shared, answer, run_meaning())
+            }
+            place => for_run(shared, place),
+        },
+        Some(value) => Pending::answered(shared, Ok(value), run_meaning()),
+    }
 }
 
 /// A hit count.

@@ -30,6 +30,8 @@ pub struct Stats {
     pub failures: u64,
     /// Runs that held their thread for longer than the threshold.
     pub blocked: u64,
+    /// Turns that had to wait because all workers of the engine were busy.
+    pub queued: u64,
     /// Open feeds.
     pub feeds: usize,
     /// Slots that never ran, by reason, and those that were missed.
@@ -60,6 +62,7 @@ impl Stats {
                 hits: state.hits,
                 failures: state.failures,
                 blocked: state.blocked,
+                queued: state.queued,
                 feeds: state.feeds.len(),
                 skipped: machine.skipped(),
                 last_tick: state.last_tick.and_then(to_std),

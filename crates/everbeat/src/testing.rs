@@ -1,6 +1,6 @@
 //! Clocks for tests, so that none of them has to sleep.
 //!
-//! There are three ways to test code that uses timers; none of them waits, and none is flaky:
+//! There are several ways to test code that uses timers; none of them waits, and none is flaky:
 //!
 //! - **tokio's paused time** works as it is: under `#[tokio::test(start_paused = true)]` time jumps to
 //!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond.
@@ -8,6 +8,7 @@
 //!   deadlines, to the nanosecond.
 //! - A [`MockClock`] does not wait at all: the timer ticks as fast as the runtime runs, and the waits
 //!   that it skipped are recorded.
+//! - A [`TestEngine`] is to timers on threads what a `TestClock` is to those on tokio.
 //!
 //! ```
 //! use everbeat::{Timer, testing::TestClock};
@@ -39,7 +40,8 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Queue};
 
-use crate::clock::Source;
+use crate::runtime::clock::Source;
+pub use crate::thread::test_engine::TestEngine;
 
 /// Everything has settled once this many yields to the runtime in a row saw no timer do anything. On
 /// tokio's single-threaded runtime each yield comes back only after up to 61 other tasks had their turn.

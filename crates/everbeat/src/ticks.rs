@@ -2,18 +2,25 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
-use everbeat_core::Tick;
+use everbeat_core::{Instant, Tick};
 use futures_core::Stream;
 
-use crate::clock::{Alarm, Clock};
+use crate::block;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::handle::Timer;
+use crate::home::Home;
 use crate::log::MissedLog;
+#[cfg(feature = "tokio")]
+use crate::runtime::clock::Alarm as RuntimeAlarm;
 use crate::shared::{Action, RunEnd, Shared};
+use crate::thread::alarm::EngineAlarm;
 
 /// A schedule as a stream of ticks, for a loop of your own. Made by [`Builder::ticks`].
 ///
@@ -35,11 +42,26 @@ use crate::shared::{Action, RunEnd, Shared};
 /// # }
 /// ```
 ///
+/// On threads [`next_blocking`](Self::next_blocking) sleeps for itself, until the tick is due:
+///
+/// ```
+/// use everbeat::thread;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let mut ticks = thread::every(Duration::from_millis(2)).fixed_rate().max_runs(3).ticks()?;
+/// while let Some(tick) = ticks.next_blocking(Duration::from_secs(10))? {
+///     println!("slot {} is {:?} late", tick.slot, tick.lateness);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// [`Builder::ticks`]: crate::Builder::ticks
 pub struct Ticks {
     timer: Timer<Tick>,
-    clock: Arc<Clock>,
-    alarm: Pin<Box<Alarm>>,
+    clock: Clock,
+    alarm: Alarm,
     /// The tick that the consumer is busy with.
     current: Option<Tick>,
     missed_log: MissedLog,
@@ -48,8 +70,8 @@ pub struct Ticks {
 impl Ticks {
     pub(crate) fn start(shared: Arc<Shared<Tick>>) -> Result<Self, Error> {
         let timer = Timer::new(shared);
-        let no_runtime = || Error::NoRuntime { name: timer.name().clone() };
-        let alarm = Box::pin(Alarm::new().ok_or_else(no_runtime)?);
+        let alarm = Alarm::new(timer.shared().home());
+        let alarm = alarm.ok_or_else(|| Error::NoRuntime { name: timer.name().clone() })?;
         let clock = timer.shared().launch_driven()?;
         Ok(Self { timer, clock, alarm, current: None, missed_log: MissedLog::default() })
     }
@@ -70,45 +92,163 @@ impl Ticks {
         &self.timer
     }
 
+    /// Blocks the thread until the next tick; `Ok(None)` once the schedule has ended. A schedule on
+    /// threads is waited for here, as precisely as this thread sleeps, and needs no engine; one on tokio is
+    /// waited for by the runtime.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if it is not due within `timeout`; [`Error::ThreadsafeDispatch`] on a thread of
+    /// a single-threaded runtime that the schedule needs.
+    pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
+        let name = self.timer.name().clone();
+        if !self.timer.shared().home().is_engine() {
+            if block::is_in_runtime() {
+                return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+            }
+            return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
+        }
+        let end = self.clock.now() + timeout;
+        let waker = block::waker();
+        loop {
+            let until = match self.advance(&waker) {
+                Step::Tick(tick) => return Ok(Some(tick)),
+                Step::Ended => return Ok(None),
+                Step::Yield => continue,
+                Step::Wait { until, .. } => until.unwrap_or(Instant::NEVER).min(end),
+            };
+            let now = self.clock.now();
+            if now >= end {
+                return Err(Error::Timeout { name, after: timeout });
+            }
+            std::thread::park_timeout(until.saturating_since(now));
+        }
+    }
+
     fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Option<Tick>> {
+        loop {
+            match self.advance(cx.waker()) {
+                Step::Tick(tick) => {
+                    self.alarm.clear();
+                    return Poll::Ready(Some(tick));
+                }
+                Step::Ended => {
+                    self.alarm.clear();
+                    return Poll::Ready(None);
+                }
+                Step::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Step::Wait { until: None, .. } => {
+                    self.alarm.clear();
+                    return Poll::Pending;
+                }
+                Step::Wait { until: Some(until), busy } => {
+                    if let Err(error) = ready!(self.alarm.poll_until(&self.clock, until, busy, cx)) {
+                        tracing::error!(timer = %self.timer.name(), %error, "nobody keeps the time of the ticks");
+                        self.abandon();
+                    }
+                }
+            }
+        }
+    }
+
+    fn abandon(&self) {
         let shared = self.timer.shared();
-        let mut now = self.clock.now();
-        self.clock.note_activity(|| shared.has_period_zero());
+        if shared.abandon().is_some() {
+            shared.close(None);
+        }
+    }
+
+    /// Everything that can be done now.
+    fn advance(&mut self, waker: &Waker) -> Step {
+        let shared = self.timer.shared();
+        let now = self.clock.now();
+        self.clock.note_activity(shared.has_period_zero());
         if let Some(tick) = self.current.take() {
             shared.finish(now, &tick, RunEnd::Delivered(tick));
             if shared.next_is_due(now) {
                 // The consumer has had its turn; the others get theirs before the next tick.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return Step::Yield;
             }
         }
         loop {
             if !self.timer.is_running() {
                 self.missed_log.tell(shared.name());
-                self.alarm.as_mut().clear();
-                return Poll::Ready(None);
+                return Step::Ended;
             }
-            match shared.next_action(now, cx.waker(), true) {
+            match shared.next_action(now, waker, true) {
                 Action::Run(tick) => {
-                    self.alarm.as_mut().clear();
                     self.current = Some(tick);
-                    return Poll::Ready(Some(tick));
+                    return Step::Tick(tick);
                 }
                 Action::Missed(batch) => self.missed_log.report(shared.name(), batch, now),
                 Action::Stopped(reason) => {
                     shared.announce_end(reason);
                     shared.close(None);
                 }
-                Action::Wait { until: Some(until), busy } => {
-                    ready!(self.alarm.as_mut().poll_until(&self.clock, until, busy, cx));
-                    now = self.clock.now();
-                }
-                Action::Wait { until: None, .. } => {
-                    self.alarm.as_mut().clear();
-                    return Poll::Pending;
-                }
+                Action::Wait { until, busy } => return Step::Wait { until, busy },
                 Action::Abort(_) | Action::Yield => {}
             }
+        }
+    }
+}
+
+/// How far the schedule got.
+enum Step {
+    Tick(Tick),
+    Ended,
+    /// More at once, after others had their turn.
+    Yield,
+    Wait {
+        until: Option<Instant>,
+        busy: bool,
+    },
+}
+
+/// What wakes the consumer.
+enum Alarm {
+    #[cfg(feature = "tokio")]
+    Runtime(Pin<Box<RuntimeAlarm>>),
+    Engine(EngineAlarm),
+}
+
+impl Alarm {
+    fn new(home: &Home) -> Option<Self> {
+        match home {
+            #[cfg(feature = "tokio")]
+            Home::Runtime { alarm, .. } => Some(Self::Runtime(Box::pin(RuntimeAlarm::new(alarm.clone())?))),
+            Home::Engine { engine, .. } => Some(Self::Engine(EngineAlarm::new(engine.clone()))),
+        }
+    }
+
+    fn poll_until(
+        &mut self,
+        clock: &Clock,
+        due: Instant,
+        busy: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match (self, clock) {
+            #[cfg(feature = "tokio")]
+            (Self::Runtime(alarm), Clock::Runtime(clock)) => {
+                alarm.as_mut().poll_until(clock, due, busy, cx).map(Ok)
+            }
+            (Self::Engine(alarm), _) => {
+                let _ = busy;
+                alarm.poll_until(due, cx)
+            }
+            #[cfg(feature = "tokio")]
+            (Self::Runtime(_), Clock::Engine(_)) => unreachable!("the alarm is that of the clock's home"),
+        }
+    }
+
+    /// Nothing is waited for: no clock for tests shall see an appointment.
+    fn clear(&mut self) {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime(alarm) => alarm.as_mut().clear(),
+            Self::Engine(alarm) => alarm.clear(),
         }
     }
 }
@@ -129,9 +269,7 @@ impl Drop for Ticks {
             shared.finish(now, &tick, RunEnd::Delivered(tick));
         }
         self.missed_log.tell(shared.name());
-        if shared.abandon().is_some() {
-            shared.close(None);
-        }
+        self.abandon();
     }
 }
 

@@ -22,21 +22,23 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, StopReason, Tick, Timer as Machine};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::state::{Leftovers, State};
-use crate::clock::{Clock, Source};
+use crate::beat::BoxDrive;
+use crate::block;
+use crate::clock::Clock;
 use crate::current::is_inside;
-use crate::driver::BoxDrive;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
 use crate::guard::drop_quietly;
+use crate::home::Home;
 use crate::name::Name;
 use crate::waiters::{Place, Reply, Want};
 
 /// One timer.
 pub(crate) struct Shared<V> {
     name: Name,
+    home: Home,
     handles: AtomicUsize,
     detached: AtomicBool,
     state: Mutex<State<V>>,
@@ -81,7 +83,7 @@ impl<V> RunEnd<V> {
 pub(crate) struct Setup<V> {
     pub(crate) name: Name,
     pub(crate) machine: Machine,
-    pub(crate) source: Source,
+    pub(crate) home: Home,
     pub(crate) histograms: bool,
     pub(crate) single_use: bool,
     pub(crate) until: Option<std::time::Instant>,
@@ -90,9 +92,10 @@ pub(crate) struct Setup<V> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(setup: Setup<V>) -> Arc<Self> {
-        let (name, state) = State::new(setup);
+        let (name, home, state) = State::new(setup);
         Arc::new(Self {
             name,
+            home,
             handles: AtomicUsize::new(1),
             detached: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -101,6 +104,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Looks at the state.
@@ -163,8 +170,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         });
     }
 
-    /// Starts the timer on the runtime that this is called in, and hands out its driver with the clock.
-    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Arc<Clock>), Error> {
+    /// Starts the timer and hands out its driver with the clock.
+    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Clock), Error> {
+        let start = self.clock_for_start()?;
         self.change(|state, left| {
             if state.single_use && state.machine.was_started() && !state.machine.is_running() {
                 return Err(Error::Restart { name: self.name.clone() });
@@ -173,7 +181,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let Some(driver) = state.parked.take() else {
                 return Err(Error::AlreadyRunning { name: self.name.clone() });
             };
-            match state.start_machine(&self.name, left) {
+            match state.start_machine(&self.name, start, left) {
                 Ok(clock) => Ok((driver, clock)),
                 Err(error) => {
                     state.parked = Some(driver);
@@ -184,8 +192,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// As [`Shared::launch`], for a driver that is not kept here.
-    pub(crate) fn launch_driven(&self) -> Result<Arc<Clock>, Error> {
-        self.change(|state, left| state.start_machine(&self.name, left))
+    pub(crate) fn launch_driven(&self) -> Result<Clock, Error> {
+        let start = self.clock_for_start()?;
+        self.change(|state, left| state.start_machine(&self.name, start, left))
+    }
+
+    /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
+    /// done without the lock.
+    fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
+        let (before, seen) = self.read(|state| (state.clock.clone(), state.machine.now()));
+        let clock = self.home.clock(before.as_ref(), seen);
+        let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name.clone() })?;
+        let now = clock.now();
+        Ok((clock, now))
     }
 
     /// Asks for a run and takes a place in the line for its result.
@@ -361,19 +380,39 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// This is the thread that the timer needs, where its runtime has only one.
+    #[cfg(feature = "tokio")]
     pub(crate) fn driven_by_this_thread(&self) {
         let mut state = self.lock();
-        let flavor = state.clock.as_ref().map(|clock| clock.runtime().runtime_flavor());
-        if flavor == Some(RuntimeFlavor::CurrentThread) {
+        if state.clock.as_ref().is_some_and(Clock::is_single_threaded) {
             state.thread = Some(std::thread::current().id());
         }
     }
 
+    /// Whether a run or a callback of the timer is what is calling this.
+    pub(crate) fn is_inside(&self) -> bool {
+        is_inside(std::ptr::from_ref(self).cast())
+    }
+
     /// Whether blocking this thread would keep the timer from getting on.
     pub(crate) fn needs_this_thread(&self) -> bool {
-        is_inside(std::ptr::from_ref(self).cast())
-            || self.read(|state| state.thread == Some(std::thread::current().id()))
-                && Handle::try_current().is_ok()
+        if self.is_inside() || self.home.is_kept_by_this_thread() {
+            return true;
+        }
+        let this = std::thread::current().id();
+        block::is_in_runtime() && self.read(|state| state.thread == Some(this))
+    }
+
+    /// Whom to wake when a command changes the machine. Returns the machine's own deadline.
+    pub(crate) fn arm(&self, waker: Waker) -> Option<Instant> {
+        self.change(|state, left| {
+            left.unneeded = state.driver.replace(waker);
+            state.machine.poll_timeout()
+        })
+    }
+
+    /// Counts a turn that had to wait for a worker.
+    pub(crate) fn count_queued(&self) {
+        self.lock().queued += 1;
     }
 
     /// Counts a run that held its thread for too long.

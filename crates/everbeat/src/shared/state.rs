@@ -6,14 +6,14 @@ use std::task::Waker;
 use std::thread::ThreadId;
 
 use everbeat_core::{Instant, Outcome, Output, StopReason, Summary, Timer as Machine};
-use tokio::runtime::RuntimeFlavor;
 
 use super::{Action, Setup};
-use crate::clock::{Clock, Source};
-use crate::driver::BoxDrive;
+use crate::beat::BoxDrive;
+use crate::clock::Clock;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
+use crate::home::Home;
 use crate::log::RateLimit;
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Want};
@@ -21,8 +21,7 @@ use crate::waiters::{Reply, Waiters, Want};
 /// What the lock guards.
 pub(crate) struct State<V> {
     pub(crate) machine: Machine,
-    pub(crate) clock: Option<Arc<Clock>>,
-    pub(super) source: Source,
+    pub(crate) clock: Option<Clock>,
     /// The driver between its starts.
     pub(super) parked: Option<BoxDrive<V>>,
     /// Whether the driver can only be started once.
@@ -39,6 +38,7 @@ pub(crate) struct State<V> {
     pub(crate) hits: u64,
     pub(crate) failures: u64,
     pub(crate) blocked: u64,
+    pub(crate) queued: u64,
     pub(crate) lateness: Summary,
     pub(crate) duration: Summary,
     /// The failure that ended the timer.
@@ -60,13 +60,13 @@ pub(super) struct Leftovers<V> {
 }
 
 impl<V> State<V> {
-    /// The state of a timer that was built and not started, with its name.
-    pub(super) fn new(setup: Setup<V>) -> (Name, Self) {
+    /// The state of a timer that was built and not started, with its name and
+    /// its home.
+    pub(super) fn new(setup: Setup<V>) -> (Name, Home, Self) {
         let summary = if setup.histograms { Summary::with_histogram } else { Summary::default };
         let state = Self {
             machine: setup.machine,
             clock: None,
-            source: setup.source,
             driverless: setup.parked.is_none(),
             parked: setup.parked,
             single_use: setup.single_use,
@@ -78,6 +78,7 @@ impl<V> State<V> {
             hits: 0,
             failures: 0,
             blocked: 0,
+            queued: 0,
             lateness: summary(),
             duration: summary(),
             failure: None,
@@ -85,7 +86,7 @@ impl<V> State<V> {
             feeds: Vec::new(),
             loss_log: RateLimit::default(),
         };
-        (setup.name, state)
+        (setup.name, setup.home, state)
     }
 
     pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<Failure>, Option<BoxDrive<V>>) {
@@ -95,20 +96,16 @@ impl<V> State<V> {
     pub(super) fn start_machine(
         &mut self,
         name: &Name,
+        (clock, now): (Clock, Instant),
         left: &mut Leftovers<V>,
-    ) -> Result<Arc<Clock>, Error> {
-        let clock = Clock::current(self.source.clone(), self.clock.as_deref(), self.machine.now())
-            .ok_or_else(|| Error::NoRuntime { name: name.clone() })?;
-        let clock = Arc::new(clock);
-        let now = clock.now();
+    ) -> Result<Clock, Error> {
         self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: name.clone() })?;
         if let Some(until) = self.until {
             self.machine.end_by(clock.at_std(until));
         }
         left.failure = self.failure.take();
         self.clock = Some(clock.clone());
-        let single = clock.runtime().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        self.thread = single.then(|| std::thread::current().id());
+        self.thread = clock.is_single_threaded().then(|| std::thread::current().id());
         Ok(clock)
     }
 

@@ -5,10 +5,13 @@ use std::future::Future;
 use everbeat_core::Tick;
 use futures_core::Stream;
 
+#[cfg(feature = "tokio")]
+use super::Offload;
+#[cfg(feature = "tokio")]
 use super::offload::OffloadTarget;
 use super::shapes::{AsyncTarget, IteratorTarget, StreamTarget, SyncTarget, WithoutTick};
 use super::{
-    IntoTarget, IteratorFactoryShape, IteratorShape, Offload, Shape, StreamFactoryShape, StreamShape, Target,
+    IntoTarget, IteratorFactoryShape, IteratorShape, Shape, StreamFactoryShape, StreamShape, Target,
     TargetShape,
 };
 use crate::outcome::Outcome;
@@ -63,6 +66,7 @@ where
     }
 }
 
+#[cfg(feature = "tokio")]
 impl<F, O> IntoTarget<Shape<true, true>> for Offload<F>
 where
     F: FnMut(Tick) -> O + Send + 'static,
@@ -75,6 +79,7 @@ where
     }
 }
 
+#[cfg(feature = "tokio")]
 impl<F, O> IntoTarget<Shape<true, false>> for Offload<F>
 where
     F: FnMut() -> O + Send + 'static,

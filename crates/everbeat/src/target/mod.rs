@@ -1,6 +1,7 @@
 //! What a timer runs: the shapes a target may have, and what a driver needs of each.
 
 mod into;
+#[cfg(feature = "tokio")]
 mod offload;
 mod shapes;
 
@@ -112,13 +113,14 @@ pub struct StreamFactoryShape;
 pub struct TargetShape;
 
 /// A sync target that runs on a thread for blocking work: see [`offload`].
+#[cfg(feature = "tokio")]
 #[derive(Debug)]
 pub struct Offload<F>(F);
 
 /// Moves a sync target to tokio's threads for blocking work, so that it cannot hold up the runtime.
 ///
 /// Such a run cannot be interrupted: a cancel or a time limit waits until it returns, and discards what
-/// it returns.
+/// it returns. On an [`Engine`](crate::thread::Engine) this changes nothing: its workers are such threads.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -132,6 +134,7 @@ pub struct Offload<F>(F);
 /// # Ok(())
 /// # }
 /// ```
+#[cfg(feature = "tokio")]
 pub fn offload<F>(target: F) -> Offload<F> {
     Offload(target)
 }

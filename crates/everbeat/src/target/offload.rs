@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use everbeat_core::Tick;
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::shapes::Call;
@@ -58,6 +59,10 @@ where
             let Some(loan) = Loan::take(this.home) else {
                 return Poll::Ready(Step::Failed("the closure did not come back from its thread".into()));
             };
+            if Handle::try_current().is_err() {
+                // On an engine: its workers are threads for blocking work already.
+                return Poll::Ready(Step::of(loan.call(tick)));
+            }
             let mut timer = current::share();
             *this.job = Some(tokio::task::spawn_blocking(move || {
                 let _scope = Scope::enter(&mut timer);

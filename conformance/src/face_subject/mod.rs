@@ -1,12 +1,15 @@
-//! The tokio face, on a runtime with one thread whose time is paused: it jumps to the next deadline
-//! whenever there is nothing left to do.
+//! The faces of the library, on a stage with one thread whose time is paused: it jumps to the next
+//! deadline whenever there is nothing left to do.
 
+mod hosted;
 mod log;
 mod stage;
 mod target;
 
+use std::future::Future;
 use std::sync::Arc;
 
+use everbeat::thread::Engine;
 use everbeat::{Builder, Error, Timer};
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
@@ -36,28 +39,67 @@ impl Subject for TokioSubject {
     }
 
     fn can_play(&self, scenario: &Scenario) -> bool {
-        !self.sync || (scenario.timer.target == TargetSpec::Call && scenario.is_instant())
+        !self.sync || is_for_sync(scenario)
     }
 
     fn play(&self, scenario: &Scenario) -> Trace {
-        let mut builder = runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
-        runtime.block_on(play(scenario, self.sync))
+        in_paused_time(play(scenario, self.sync, None))
     }
 }
 
-async fn play(scenario: &Scenario, sync: bool) -> Trace {
-    let log = Arc::new(Log::new(Instant::now()));
+/// The thread face: an engine that lives in a task on the same stage, and takes its time from there.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadSubject {
+    /// Whether callables are sync. Such runs take no time.
+    pub sync: bool,
+}
+
+impl Subject for ThreadSubject {
+    fn name(&self) -> &'static str {
+        if self.sync { "threads, sync target" } else { "threads" }
+    }
+
+    fn driver(&self) -> Driver {
+        Driver::Thread
+    }
+
+    fn can_play(&self, scenario: &Scenario) -> bool {
+        !self.sync || is_for_sync(scenario)
+    }
+
+    fn play(&self, scenario: &Scenario) -> Trace {
+        in_paused_time(async {
+            let engine = hosted::spawn();
+            play(scenario, self.sync, Some(&engine)).await
+        })
+    }
+}
+
+fn is_for_sync(scenario: &Scenario) -> bool {
+    scenario.timer.target == TargetSpec::Call && scenario.is_instant()
+}
+
+fn in_paused_time(play: impl Future<Output = Trace>) -> Trace {
+    let mut builder = runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
+    runtime.block_on(play)
+}
+
+async fn play(scenario: &Scenario, sync: bool, engine: Option<&Engine>) -> Trace {
+    let log = Arc::new(Log::new(Instant::now(), engine.is_some()));
     let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
-    match build(&script, sync) {
+    match build(&script, sync, engine) {
         Ok(timer) => Stage::new(&log, timer).play(scenario).await,
         Err(Error::Schedule(error)) => Trace { refused: Some(error.field().to_owned()), ..Trace::default() },
         Err(error) => Trace { faults: vec![error.to_string()], ..Trace::default() },
     }
 }
 
-fn build(script: &Script, sync: bool) -> Result<Timer<u64>, Error> {
-    let builder = configure(&script.scenario.timer, &script.log);
+fn build(script: &Script, sync: bool, engine: Option<&Engine>) -> Result<Timer<u64>, Error> {
+    let mut builder = configure(&script.scenario.timer, &script.log);
+    if let Some(engine) = engine {
+        builder = builder.on(engine);
+    }
     let own = script.clone();
     match script.scenario.timer.target {
         TargetSpec::Call if sync => {

@@ -15,7 +15,7 @@ use crate::trace::{Given, RunEnd, Trace};
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) origin: Instant,
-    /// The time of the first start: the timer counts from there.
+    /// From when on the timer counts: the time of its first start, or that of its engine.
     start: OnceLock<Span>,
     /// The number of the latest run.
     run: AtomicU64,
@@ -23,8 +23,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, start: OnceLock::new(), run: AtomicU64::new(0), trace: Mutex::default() }
+    pub(super) fn new(origin: Instant, counts_from_origin: bool) -> Self {
+        let start = OnceLock::new();
+        if counts_from_origin {
+            start.get_or_init(|| Span::ZERO);
+        }
+        Self { origin, start, run: AtomicU64::new(0), trace: Mutex::default() }
     }
 
     pub(super) fn now(&self) -> Span {

@@ -1,21 +1,19 @@
-//! The tokio driver: one task a timer, with one sleep that is set anew for every wait.
+//! What a driver carries for a timer.
 //!
-//! [`Beat`] holds the target and knows how to make progress; [`BeatTask`] is the future that tokio runs,
-//! with the sleep. Between two starts of the timer the beat is parked with the timer's shared state.
+//! [`Beat`] holds the target and knows how to make progress; [`Duty`] is a timer that a driver has taken
+//! on, from its start to its end. Between two starts the beat is parked with the timer's shared state.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::thread::ThreadId;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, StopReason, Tick};
+use everbeat_core::{AbortCause, Instant, StopReason, Tick, Timer as Machine};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
 use crate::any::{BoxFuture, Control};
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
 use crate::current::Scope;
 use crate::error::{Error, Failure};
 use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
@@ -32,22 +30,37 @@ pub(crate) struct Host<'a, V> {
     pub(crate) me: &'a mut Option<Arc<dyn Control>>,
 }
 
-/// What a task does with a timer.
+/// What a driver does with a timer.
 pub(crate) trait Drive<V>: Send {
     /// Does everything that can be done now.
-    fn poll(self: Pin<&mut Self>, host: &mut Host<'_, V>, cx: &mut Context<'_>) -> Progress;
+    fn poll(self: Pin<&mut Self>, host: &mut Host<'_, V>, cx: &mut Context<'_>) -> Turn;
+
+    /// Whether there are callbacks for its end, or stop conditions to be polled.
+    fn has_extras(&self) -> bool;
 
     /// The timer has ended for this reason: calls back, and lets go of what a restart makes anew.
     fn end(self: Pin<&mut Self>, host: &mut Host<'_, V>, reason: StopReason);
 }
 
-pub(crate) enum Progress {
+pub(crate) enum Turn {
     /// Nothing to do before this.
     Sleep { until: Option<Instant>, busy: bool },
     /// More to do, after others had their turn.
     Yield,
     /// The timer has ended.
     Ended(StopReason),
+}
+
+/// What a driver learns from a turn that it gave to a timer.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Nothing to do before this, unless it is woken. `busy` tells that a run is in flight.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+    Sleep { until: Option<Instant>, busy: bool },
+    /// More to do, after others had their turn. `restless`: there always will be, since the period is zero.
+    Yield { restless: bool },
+    /// The timer has ended, and everybody was told.
+    Ended,
 }
 
 /// A driver between two starts, or in its task.
@@ -111,7 +124,7 @@ impl<X: Target> Beat<X> {
 }
 
 impl<X: Target> Drive<X::Value> for Beat<X> {
-    fn poll(mut self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, cx: &mut Context<'_>) -> Progress {
+    fn poll(mut self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, cx: &mut Context<'_>) -> Turn {
         self.as_mut().poll_conditions(host, cx);
         let mut now = host.clock.now();
         // One run a poll: whoever was woken by it, and everybody else, has a turn before the next.
@@ -125,9 +138,9 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
                     self.as_mut().project().missed_log.report(host.shared.name(), batch, now);
                     continue;
                 }
-                Action::Stopped(reason) => return Progress::Ended(reason),
-                Action::Yield => return Progress::Yield,
-                Action::Wait { until, busy } if polled || !busy => return Progress::Sleep { until, busy },
+                Action::Stopped(reason) => return Turn::Ended(reason),
+                Action::Yield => return Turn::Yield,
+                Action::Wait { until, busy } if polled || !busy => return Turn::Sleep { until, busy },
                 Action::Wait { .. } => {}
             }
             polled = true;
@@ -136,6 +149,10 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
                 may_run = false;
             }
         }
+    }
+
+    fn has_extras(&self) -> bool {
+        self.attachments.extras.is_some()
     }
 
     fn end(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, reason: StopReason) {
@@ -299,7 +316,7 @@ impl<X: Target> Beat<X> {
     }
 
     fn report_blocked(self: Pin<&mut Self>, host: &Host<'_, X::Value>, took: Duration) {
-        if took >= self.project().attachments.blocked_after {
+        if took >= self.project().attachments.blocked_after && host.shared.home().shares_its_thread() {
             host.shared.count_blocked();
             tracing::warn!(timer = %host.shared.name(), ?took, "a run blocked its thread");
         }
@@ -331,109 +348,85 @@ fn new_span(name: &Name) -> Option<Box<Span>> {
     (!span.is_disabled()).then(|| Box::new(span))
 }
 
-pin_project! {
-    /// The future that tokio runs for a timer.
-    pub(crate) struct BeatTask<V>
-    where
-        V: Send,
-        V: Sync,
-        V: 'static,
-    {
-        shared: Arc<Shared<V>>,
-        me: Option<Arc<dyn Control>>,
-        clock: Arc<Clock>,
-        beat: Option<BoxDrive<V>>,
-        thread: Option<ThreadId>,
-        #[pin]
-        alarm: Alarm,
+/// A timer that a driver has taken on.
+///
+/// If it goes away before the timer has ended, the timer ends as abandoned.
+pub(crate) struct Duty<V: Send + Sync + 'static> {
+    shared: Arc<Shared<V>>,
+    me: Option<Arc<dyn Control>>,
+    clock: Clock,
+    beat: Option<BoxDrive<V>>,
+}
+
+impl<V: Send + Sync + 'static> Duty<V> {
+    /// Starts the timer, on the clock that its home has for it.
+    pub(crate) fn begin(shared: &Arc<Shared<V>>) -> Result<Self, Error> {
+        let (beat, clock) = shared.launch()?;
+        let me: Arc<dyn Control> = shared.clone();
+        Ok(Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) })
     }
 
-    impl<V> PinnedDrop for BeatTask<V>
-    where
-        V: Send,
-        V: Sync,
-        V: 'static,
-    {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            // A task that went to its end has left its beat behind, and the timer may be running again.
-            let Some(beat) = this.beat.take() else { return };
-            // Still here: the runtime let go of the task before the timer had ended.
-            if let Some(reason) = this.shared.abandon() {
-                end_and_park(this.shared, this.clock, this.me, beat, reason);
+    pub(crate) fn shared(&self) -> &Arc<Shared<V>> {
+        &self.shared
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Takes note of whom to wake, without giving the timer a turn. Returns when its first one is due:
+    /// at once, if it has stop conditions to be polled.
+    pub(crate) fn arm(&self, waker: Waker) -> Progress {
+        let until = self.shared.arm(waker);
+        match &self.beat {
+            Some(beat) if !beat.has_extras() => Progress::Sleep { until, busy: false },
+            _ => Progress::Yield { restless: false },
+        }
+    }
+
+    /// Whether its end is decided, nothing is in flight, and nobody has to be called back.
+    pub(crate) fn ends_quietly(&self) -> bool {
+        let ends = |machine: &Machine| machine.stop_reason().is_some() && !machine.is_busy();
+        self.beat.as_ref().is_some_and(|beat| !beat.has_extras())
+            && self.shared.read(|state| ends(&state.machine))
+    }
+
+    /// Does everything that can be done now. After [`Progress::Ended`] nothing is left to do.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Progress {
+        let Some(beat) = &mut self.beat else { return Progress::Ended };
+        let mut host = Host { shared: &self.shared, clock: &self.clock, me: &mut self.me };
+        let turn = beat.as_mut().poll(&mut host, cx);
+        let restless = matches!(turn, Turn::Yield) && self.shared.has_period_zero();
+        self.clock.note_activity(restless);
+        match turn {
+            Turn::Sleep { until, busy } => Progress::Sleep { until, busy },
+            Turn::Yield => Progress::Yield { restless },
+            Turn::Ended(reason) => {
+                self.shared.announce_end(reason);
+                self.end_and_park(reason);
+                Progress::Ended
             }
         }
     }
-}
 
-/// Starts a timer on the runtime that this is called in.
-pub(crate) fn spawn<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>) -> Result<(), Error> {
-    let alarm = Alarm::new().ok_or_else(|| Error::NoRuntime { name: shared.name().clone() })?;
-    let (beat, clock) = shared.launch()?;
-    let runtime = clock.runtime().clone();
-    let me: Arc<dyn Control> = shared.clone();
-    let (me, beat) = (Some(me), Some(beat));
-    let task = BeatTask { shared: shared.clone(), me, clock, beat, thread: None, alarm };
-    #[cfg(all(tokio_unstable, feature = "task-names"))]
-    {
-        let name = format!("timer:{}", shared.name());
-        if tokio::task::Builder::new().name(&name).spawn_on(task, &runtime).is_err() {
-            tracing::error!(timer = %shared.name(), "tokio did not take the task");
-        }
-    }
-    #[cfg(not(all(tokio_unstable, feature = "task-names")))]
-    drop(runtime.spawn(task));
-    Ok(())
-}
-
-impl<V: Send + Sync + 'static> Future for BeatTask<V> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let thread = std::thread::current().id();
-        if this.thread.replace(thread) != Some(thread) {
-            this.shared.driven_by_this_thread();
-        }
-        loop {
-            let Some(beat) = this.beat else { return Poll::Ready(()) };
-            let mut host = Host { shared: this.shared, clock: this.clock, me: this.me };
-            let progress = beat.as_mut().poll(&mut host, cx);
-            let restless = matches!(progress, Progress::Yield);
-            this.clock.note_activity(|| restless && this.shared.has_period_zero());
-            match progress {
-                Progress::Sleep { until: None, .. } => {
-                    this.alarm.as_mut().clear();
-                    return Poll::Pending;
-                }
-                Progress::Sleep { until: Some(until), busy } => {
-                    // The clock decides what is due, not the alarm: after it rang, look again.
-                    ready!(this.alarm.as_mut().poll_until(this.clock, until, busy, cx));
-                }
-                Progress::Yield => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Progress::Ended(reason) => {
-                    this.shared.announce_end(reason);
-                    if let Some(beat) = this.beat.take() {
-                        end_and_park(this.shared, this.clock, this.me, beat, reason);
-                    }
-                    return Poll::Ready(());
-                }
-            }
-        }
+    /// Announces the end, then leaves the beat where the next start finds it.
+    fn end_and_park(&mut self, reason: StopReason) {
+        let Some(mut beat) = self.beat.take() else { return };
+        let mut host = Host { shared: &self.shared, clock: &self.clock, me: &mut self.me };
+        beat.as_mut().end(&mut host, reason);
+        self.shared.close(Some(beat));
     }
 }
 
-/// Announces the end, then leaves the beat where the next start finds it.
-fn end_and_park<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
-    clock: &Clock,
-    me: &mut Option<Arc<dyn Control>>,
-    mut beat: BoxDrive<V>,
-    reason: StopReason,
-) {
-    beat.as_mut().end(&mut Host { shared, clock, me }, reason);
-    shared.close(Some(beat));
+impl<V: Send + Sync + 'static> Drop for Duty<V> {
+    fn drop(&mut self) {
+        // One that went to its end has left its beat behind, and the timer may be running again.
+        if self.beat.is_none() {
+            return;
+        }
+        if let Some(reason) = self.shared.abandon() {
+            self.end_and_park(reason);
+        }
+    }
 }

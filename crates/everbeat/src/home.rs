@@ -1,0 +1,89 @@
+//! What gives a timer its time and its turns.
+
+use std::sync::Arc;
+
+use everbeat_core::Instant;
+
+use crate::clock::Clock;
+use crate::error::Error;
+#[cfg(feature = "tokio")]
+use crate::runtime::{
+    clock::{RuntimeClock, Source},
+    driver::spawn,
+};
+use crate::shared::Shared;
+use crate::thread::Engine;
+
+/// Where a timer lives.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// In a task of its own, on the tokio runtime in which it is started.
+    #[cfg(feature = "tokio")]
+    Runtime {
+        /// Whose time counts.
+        source: Source,
+        /// An engine that ends its waits more precisely than the runtime would.
+        alarm: Option<Engine>,
+    },
+    /// With an engine: on the thread that keeps its time, or on one of its workers.
+    Engine {
+        /// The engine.
+        engine: Engine,
+        /// Whether its runs stay on the thread that keeps the time.
+        inline: bool,
+    },
+}
+
+impl Home {
+    /// The clock for a start; `None` where there is no runtime. It goes on from `before`, the clock of the
+    /// last start, and `seen`, the latest time on it.
+    pub(crate) fn clock(&self, before: Option<&Clock>, seen: Instant) -> Option<Clock> {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { source, .. } => {
+                let before = before.and_then(Clock::runtime);
+                let clock = RuntimeClock::current(source.clone(), before, seen)?;
+                Some(Clock::Runtime(Arc::new(clock)))
+            }
+            Self::Engine { engine, .. } => {
+                let _ = (before, seen); // an engine has one clock for all
+                Some(Clock::Engine(engine.time().clone()))
+            }
+        }
+    }
+
+    /// Starts a timer that lives here.
+    pub(crate) fn start<V: Send + Sync + 'static>(&self, shared: &Arc<Shared<V>>) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { alarm, .. } => spawn(shared, alarm.clone()),
+            Self::Engine { engine, inline } => engine.take_on(shared, *inline),
+        }
+    }
+
+    pub(crate) fn is_engine(&self) -> bool {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => false,
+            Self::Engine { .. } => true,
+        }
+    }
+
+    /// Whether a long run holds others up.
+    pub(crate) fn shares_its_thread(&self) -> bool {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => true,
+            Self::Engine { inline, .. } => *inline,
+        }
+    }
+
+    /// Whether this thread keeps the time there, and must not be blocked.
+    pub(crate) fn is_kept_by_this_thread(&self) -> bool {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => false,
+            Self::Engine { engine, .. } => engine.is_kept_by_this_thread(),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The engine: one thread that keeps the time for all its timers.
+//!
+//! # Invariants
+//!
+//! 1. One lock guards the [`Roster`]. It is held for a few instructions; under it no task is run, woken
+//!    or dropped, and no thread is woken.
+//! 2. The lock of a timer and the lock of an engine are never held together.
+//! 3. A task lies in its seat or is with exactly one thread: two turns of a timer never overlap.
+//! 4. A wake-up of a task that is away is remembered, and another turn follows.
+//! 5. Before the keeper sleeps it writes down until when. Who makes something due before that calls it;
+//!    nobody else does.
+//! 6. What is pooled is taken by a worker, or waits while all of them are busy: a worker that is idle
+//!    looks once more before it waits or goes.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::ptr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use everbeat_core::{Instant, Key};
+
+use super::roster::{BoxTask, Calls, Job, Rest, Roster};
+use super::sleep::{Note, Precision, Sleeper};
+use super::time::Time;
+use crate::beat::{Duty, Progress};
+use crate::guard::{drop_all_quietly, drop_quietly, guarded};
+
+/// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
+/// does not pay for new ones.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How long a worker stays idle while there are timers.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What an engine gives turns to.
+pub(super) trait Task: Send {
+    /// Does everything that can be done now.
+    fn turn(&mut self, queued: bool) -> Progress;
+
+    /// Whether all that is left is to end, with nothing of the user's to call.
+    fn ends_quietly(&self) -> bool;
+}
+
+/// A timer on an engine.
+pub(super) struct Shift<V: Send + Sync + 'static> {
+    pub(super) duty: Duty<V>,
+    pub(super) waker: Waker,
+}
+
+impl<V: Send + Sync + 'static> Task for Shift<V> {
+    fn turn(&mut self, queued: bool) -> Progress {
+        if queued {
+            self.duty.shared().count_queued();
+        }
+        self.duty.poll(&mut Context::from_waker(&self.waker))
+    }
+
+    fn ends_quietly(&self) -> bool {
+        self.duty.ends_quietly()
+    }
+}
+
+/// What all handles of an engine share.
+pub(super) struct Core {
+    roster: Mutex<Roster>,
+    /// There is work for workers, or none is to come.
+    work: Condvar,
+    /// A task has come back to an engine that is closed.
+    returned: Condvar,
+    note: Note,
+    pub(super) time: Arc<Time>,
+    pub(super) precision: Precision,
+    pub(super) name: Box<str>,
+}
+
+thread_local! {
+    /// The engine that this thread keeps the time for.
+    static KEPT: Cell<*const Core> = const { Cell::new(ptr::null()) };
+}
+
+impl Core {
+    pub(super) fn new(name: &str, precision: Precision, workers: usize, time: Time) -> Arc<Self> {
+        Arc::new(Self {
+            roster: Mutex::new(Roster::new(workers)),
+            work: Condvar::new(),
+            returned: Condvar::new(),
+            note: Note::default(),
+            time: Arc::new(time),
+            precision,
+            name: name.into(),
+        })
+    }
+
+    /// Looks at the roster.
+    pub(super) fn read<R>(&self, f: impl FnOnce(&Roster) -> R) -> R {
+        f(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roster> {
+        // By invariant 1 nothing can panic under the lock, so a poisoned one is as good as any.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the roster, and calls whom that concerns after the release.
+    pub(super) fn change<R>(self: &Arc<Self>, f: impl FnOnce(&mut Roster) -> R) -> R {
+        let (result, calls) = {
+            let mut roster = self.lock();
+            let result = f(&mut roster);
+            (result, roster.calls())
+        };
+        self.make(&calls);
+        result
+    }
+
+    fn make(self: &Arc<Self>, calls: &Calls) {
+        if calls.worker {
+            self.work.notify_one();
+        }
+        if calls.keeper {
+            self.call_keeper();
+        }
+        if calls.new_worker {
+            self.hire();
+        }
+    }
+
+    fn call_keeper(&self) {
+        if let Some(host) = self.time.host() {
+            if let Err(failure) = guarded(|| host.alert()) {
+                tracing::error!(engine = &*self.name, "the host of an engine {failure}");
+            }
+            return;
+        }
+        self.note.leave();
+        let keeper = self.lock().keeper.clone();
+        if let Some(keeper) = keeper {
+            keeper.unpark();
+        }
+    }
+
+    pub(super) fn is_kept_by_this_thread(&self) -> bool {
+        KEPT.try_with(|kept| ptr::eq(kept.get(), self)).unwrap_or(false)
+    }
+}
+
+/// Tasks come and go.
+impl Core {
+    /// A place for a task that is about to be started. `None` if the engine is closed.
+    ///
+    /// # Errors
+    /// The thread that keeps the time cannot be started.
+    pub(super) fn enter(self: &Arc<Self>, inline: bool) -> io::Result<Option<Key>> {
+        let mut roster = self.staffed()?;
+        Ok((!roster.closed).then(|| roster.enter(inline)))
+    }
+
+    /// Wakes somebody at a time. `None` if the engine is closed.
+    ///
+    /// # Errors
+    /// As [`Core::enter`].
+    pub(super) fn ring_at(self: &Arc<Self>, due: Instant, waker: Waker) -> io::Result<Option<Key>> {
+        let (key, calls) = {
+            let mut roster = self.staffed()?;
+            if roster.closed {
+                drop(roster);
+                return Ok(None);
+            }
+            (roster.ring_at(due, waker), roster.calls())
+        };
+        self.make(&calls);
+        Ok(Some(key))
+    }
+
+    /// The roster, with a keeper, unless the engine is closed or has a host.
+    fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
+        let mut roster = self.lock();
+        if roster.keeper.is_none() && !roster.closed && self.time.host().is_none() {
+            let core = self.clone();
+            // Under the lock: whoever comes second finds the thread or starts one, but never relies on
+            // one that could not be started.
+            let keeper = thread::Builder::new().name(self.thread_name()).spawn(move || core.keep())?;
+            roster.keeper = Some(keeper.thread().clone());
+        }
+        Ok(roster)
+    }
+
+    fn thread_name(&self) -> String {
+        format!("everbeat {}", self.name)
+    }
+
+    /// Gives up a place that was not needed after all.
+    pub(super) fn leave(self: &Arc<Self>, key: Key) {
+        drop_quietly(self.change(|roster| roster.leave(key)));
+        self.work.notify_all();
+    }
+
+    /// A task has had its turn, or begins to wait for its first.
+    pub(super) fn give_back(self: &Arc<Self>, key: Key, task: BoxTask, progress: &Progress) {
+        let (over, last) = self.change(|roster| {
+            let over = roster.give_back(key, task, progress);
+            (over, roster.closed || roster.timers == 0)
+        });
+        drop_quietly(over);
+        if last {
+            // Workers find out whether they are needed any longer, and so does who waits for the end.
+            self.work.notify_all();
+            self.returned.notify_all();
+        }
+    }
+
+    fn wake(self: &Arc<Self>, key: Key) {
+        let Some(task) = self.change(|roster| roster.wake(key)) else { return };
+        if task.ends_quietly() {
+            // Who cancels a timer that only waited ends it without waking anybody.
+            return self.take_turn(key, task, false);
+        }
+        self.give_back(key, task, &Progress::Yield { restless: false });
+    }
+
+    fn take_turn(self: &Arc<Self>, key: Key, mut task: BoxTask, queued: bool) {
+        let progress = task.turn(queued);
+        self.give_back(key, task, &progress);
+    }
+
+    fn perform(self: &Arc<Self>, job: Job) {
+        match job {
+            Job::Turn { key, task, queued } => self.take_turn(key, task, queued),
+            Job::Ring(waker) => {
+                if let Err(failure) = guarded(|| waker.wake()) {
+                    tracing::error!(engine = &*self.name, "a waker {failure}");
+                }
+            }
+        }
+    }
+
+    /// Ends everything that does not have its turn just now, and waits at most this long for what has.
+    /// Returns how many are left.
+    pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
+        let tasks = self.change(Roster::close);
+        drop_all_quietly(tasks);
+        self.work.notify_all();
+        if self.is_kept_by_this_thread() {
+            return self.read(|roster| roster.timers);
+        }
+        let roster = self.lock();
+        let waited = self.returned.wait_timeout_while(roster, timeout, |roster| roster.timers > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.timers
+    }
+}
+
+/// The thread that keeps the time.
+impl Core {
+    fn keep(self: Arc<Self>) {
+        let _kept = Kept::enter(&self);
+        let mut sleeper = Sleeper::new(self.precision);
+        let mut empty_since = None;
+        loop {
+            self.round();
+            match self.change(Roster::rest) {
+                Rest::None => {}
+                Rest::Until(due) => {
+                    empty_since = None;
+                    sleeper.sleep(&self.time, due, &self.note);
+                }
+                Rest::Empty => {
+                    let now = self.time.now();
+                    let until = *empty_since.get_or_insert(now) + LINGER;
+                    if self.goes(now >= until, until) {
+                        return;
+                    }
+                    sleeper.sleep(&self.time, Some(until), &self.note);
+                }
+            }
+        }
+    }
+
+    /// Whether the keeper is done for good; else it lingers.
+    fn goes(&self, lingered: bool, until: Instant) -> bool {
+        let mut roster = self.lock();
+        if roster.rest() != Rest::Empty {
+            return false;
+        }
+        if lingered {
+            roster.keeper = None;
+        } else {
+            roster.linger(until);
+        }
+        lingered
+    }
+
+    /// Everything that is due, and one turn for everybody who is on the list for this thread.
+    fn round(self: &Arc<Self>) {
+        let listed = self.change(Roster::begin_round);
+        let now = self.time.now();
+        while let Some(job) = self.change(|roster| roster.next_due_job(now)) {
+            self.perform(job);
+        }
+        for _ in 0..listed {
+            let Some(job) = self.change(Roster::next_own_job) else { return };
+            self.perform(job);
+        }
+    }
+
+    /// A round on this thread, for an engine without one of its own. Returns when the next is needed.
+    pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
+        let _kept = Kept::enter(self);
+        self.round();
+        match self.change(Roster::rest) {
+            Rest::None => Some(self.time.now()),
+            Rest::Until(due) => due,
+            Rest::Empty => {
+                self.lock().linger(Instant::NEVER);
+                None
+            }
+        }
+    }
+}
+
+/// For tests.
+#[cfg(feature = "testing")]
+impl Core {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.lock().next_due()
+    }
+
+    /// Gives everybody a turn who has something to do. Returns whether it has come to rest.
+    pub(super) fn settle_once(self: &Arc<Self>) -> bool {
+        let stirred = self.read(|roster| roster.stirred);
+        self.host_round();
+        self.read(|roster| roster.is_settled() || roster.stirred == stirred)
+    }
+}
+
+/// While it exists, this thread is known as the keeper of an engine.
+struct Kept(*const Core);
+
+impl Kept {
+    fn enter(core: &Arc<Core>) -> Self {
+        Self(KEPT.with(|kept| kept.replace(Arc::as_ptr(core))))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.with(|kept| kept.set(self.0));
+    }
+}
+
+/// Workers.
+impl Core {
+    /// Starts a worker, which is counted as alive already.
+    fn hire(self: &Arc<Self>) {
+        let core = self.clone();
+        let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.work());
+        if let Err(error) = hired {
+            tracing::error!(engine = &*self.name, %error, "a worker could not be started");
+            self.change(Roster::miss_worker);
+        }
+    }
+
+    fn work(self: Arc<Self>) {
+        while let Some(job) = self.next_pooled_job() {
+            self.perform(job);
+        }
+    }
+
+    /// Waits for work; `None` when there has been none for long enough. The worker is not counted as
+    /// alive any more then.
+    fn next_pooled_job(self: &Arc<Self>) -> Option<Job> {
+        let mut roster = self.lock();
+        let mut patient = true;
+        loop {
+            if let Some(job) = roster.next_pooled_job() {
+                let calls = roster.calls();
+                drop(roster);
+                self.make(&calls);
+                return Some(job);
+            }
+            if !patient {
+                roster.workers.alive -= 1;
+                return None;
+            }
+            let limit = if roster.timers == 0 { LINGER } else { KEEP_ALIVE };
+            roster.workers.idle += 1;
+            let waited = self.work.wait_timeout(roster, limit).unwrap_or_else(PoisonError::into_inner);
+            roster = waited.0;
+            roster.workers.idle -= 1;
+            patient = !waited.1.timed_out();
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("name", &self.name).field("precision", &self.precision).finish()
+    }
+}
+
+/// Wakes a task.
+pub(super) struct Bell {
+    pub(super) core: Arc<Core>,
+    pub(super) key: Key,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.core.wake(self.key);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.core.wake(self.key);
+    }
+}

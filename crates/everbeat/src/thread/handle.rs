@@ -1,0 +1,286 @@
+//! Engines as users see them.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::thread;
+use std::time::{Duration, Instant as StdInstant};
+
+use everbeat_core::{Instant, Key, Summary};
+
+use super::engine::{Bell, Core, Shift};
+use super::host::Host;
+use super::oneshot::OneShot;
+use super::sleep::Precision;
+use super::time::Time;
+use crate::beat::Duty;
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::outcome::Outcome;
+use crate::shared::Shared;
+
+/// Keeps the time of any number of timers with one thread, and runs them on a few workers.
+///
+/// [`thread::every`](super::every) and [`thread::after`](super::after) use a default engine for each
+/// [`Precision`]. Make one of your own to give some timers their own thread, workers and figures, or to end
+/// them all at once.
+///
+/// A handle is cheap to clone. The thread starts with the first timer and ends soon after the last, whether
+/// or not there are handles; timers keep their engine alive.
+///
+/// ```
+/// use everbeat::thread::{Engine, Precision};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let engine = Engine::builder().name("sampler").precision(Precision::Fine).workers(1).build();
+/// let load = engine.every(Duration::from_millis(1)).fixed_rate().inline().start(|| 0.5)?;
+/// load.wait_hits(3).block(Duration::from_secs(10))?;
+/// println!("{:?}", engine.stats());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+/// The default engines, one for each precision.
+static DEFAULTS: [OnceLock<Engine>; 3] = [const { OnceLock::new() }; 3];
+
+impl Engine {
+    /// An engine of your own with the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// An engine of your own.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder { name: "timers".into(), precision: Precision::default(), workers: default_workers() }
+    }
+
+    /// The default engine of this precision. It costs nothing until it has its first timer.
+    #[must_use]
+    pub fn shared(precision: Precision) -> Self {
+        let (place, name) = match precision {
+            Precision::Coarse => (0, "coarse"),
+            Precision::Fine => (1, "fine"),
+            Precision::Spin => (2, "spin"),
+        };
+        let make = || Self::builder().name(name).precision(precision).build();
+        DEFAULTS[place].get_or_init(make).clone()
+    }
+
+    /// An engine without a thread, for a loop of your own: it does something only when you call
+    /// [`turn`](Self::turn), and everything that it does, it does there.
+    #[must_use]
+    pub fn hosted(host: impl Host) -> Self {
+        let time = Time::new(Some(Arc::new(host)));
+        let core = Core::new("hosted", Precision::Fine, 0, time);
+        core.change(|roster| roster.linger(Instant::NEVER));
+        Self { core }
+    }
+
+    /// Runs what is due, on this thread, and returns when to call it again; `None`: when the host is
+    /// alerted. Calling it earlier or more often is harmless. On an engine with a thread of its own this
+    /// does nothing and returns `None`.
+    pub fn turn(&self) -> Option<StdInstant> {
+        self.core.time.host()?;
+        self.core.host_round().and_then(|due| self.core.time.to_std(due))
+    }
+
+    /// A timer on this engine; see [`thread::every`](super::every).
+    #[track_caller]
+    pub fn every(&self, period: Duration) -> Builder {
+        Builder::new(period).on(self)
+    }
+
+    /// Calls `target` once, after `delay`, on this engine; see [`thread::after`](super::after).
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn after<F, O>(&self, delay: Duration, target: F) -> Result<OneShot<O::Value>, Error>
+    where
+        F: FnOnce() -> O + Send + 'static,
+        O: Outcome<Value: Send + Sync + 'static> + 'static,
+    {
+        OneShot::start(Builder::new(Duration::ZERO).on(self), delay, target)
+    }
+
+    /// Ends all its timers, for the reason [`Abandoned`](crate::StopReason::Abandoned), and refuses new
+    /// ones. Runs in flight are not interrupted; they are waited for, at most `timeout`. Returns how many
+    /// are left: zero if everything has ended, as after every call without a run in flight. On a thread
+    /// of the engine itself it does not wait.
+    pub fn close(&self, timeout: Duration) -> usize {
+        self.core.close(timeout)
+    }
+
+    /// How precisely it keeps its times.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.core.precision
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Everything that is counted and measured, for all its timers together.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        self.core.read(|roster| EngineStats {
+            timers: roster.timers,
+            workers: roster.workers.alive,
+            idle_workers: roster.workers.idle,
+            turns: roster.figures.turns,
+            queued: roster.figures.queued,
+            wakeups: roster.figures.wakeups,
+            lateness: roster.figures.lateness.clone(),
+        })
+    }
+
+    pub(crate) fn time(&self) -> &Arc<Time> {
+        &self.core.time
+    }
+
+    pub(crate) fn is_kept_by_this_thread(&self) -> bool {
+        self.core.is_kept_by_this_thread()
+    }
+
+    /// Starts a timer here.
+    pub(crate) fn take_on<V>(&self, shared: &Arc<Shared<V>>, inline: bool) -> Result<(), Error>
+    where
+        V: Send + Sync + 'static,
+    {
+        let core = &self.core;
+        let name = || shared.name().clone();
+        let key = match core.enter(inline) {
+            Ok(Some(key)) => key,
+            Ok(None) => return Err(Error::EngineClosed { name: name() }),
+            Err(error) => return Err(Error::NoThread { name: name(), reason: Arc::new(error) }),
+        };
+        let duty = Duty::begin(shared).inspect_err(|_| core.leave(key))?;
+        let waker = Waker::from(Arc::new(Bell { core: core.clone(), key }));
+        let progress = duty.arm(waker.clone());
+        core.give_back(key, Box::new(Shift { duty, waker }), &progress);
+        Ok(())
+    }
+
+    /// Wakes somebody at a time.
+    pub(super) fn ring_at(&self, due: Instant, waker: Waker) -> io::Result<Key> {
+        let closed = || io::Error::other("the engine is closed");
+        self.core.ring_at(due, waker)?.ok_or_else(closed)
+    }
+
+    /// Wakes somebody else in place of whom it would wake; hands the waker back if nobody is to be woken.
+    pub(super) fn set_bell(&self, key: Key, waker: Waker) -> Result<(), Waker> {
+        self.core.change(|roster| roster.set_bell(key, waker)).map(drop)
+    }
+
+    /// The earliest deadline.
+    #[cfg(feature = "testing")]
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.core.next_due()
+    }
+
+    /// Gives everybody a turn who has something to do. Returns whether it has come to rest.
+    #[cfg(feature = "testing")]
+    pub(super) fn settle_once(&self) -> bool {
+        self.core.settle_once()
+    }
+
+    pub(super) fn cancel_bell(&self, key: Key) {
+        drop(self.core.change(|roster| roster.cancel_bell(key)));
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<&Engine> for Engine {
+    fn from(engine: &Engine) -> Self {
+        engine.clone()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Engine");
+        debug.field("name", &self.name()).field("precision", &self.precision()).finish_non_exhaustive()
+    }
+}
+
+/// As many workers as the machine runs threads at once, but at least two: one slow run does not hold
+/// the others up.
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+}
+
+/// Describes an [`Engine`]; made by [`Engine::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "an engine is made by `build`"]
+pub struct EngineBuilder {
+    name: Box<str>,
+    precision: Precision,
+    workers: usize,
+}
+
+impl EngineBuilder {
+    /// What it is called, in the names of its threads and in logs. Default: `timers`.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How precisely it keeps its times. Default: [`Precision::Coarse`].
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// How many workers there are at most; they are started as needed. Default: as many as the machine
+    /// has cores, but at least two. With none everything is run as if it were
+    /// [`inline`](Builder::inline).
+    ///
+    /// When all are busy, a run that is due waits for one, first come first served. It counts its
+    /// lateness, slots that pass meanwhile are missed as in any delay, and it is counted in
+    /// [`Stats::queued`](crate::Stats::queued) and [`EngineStats::queued`].
+    pub fn workers(mut self, most: usize) -> Self {
+        self.workers = most;
+        self
+    }
+
+    /// Makes the engine. No thread is started yet.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        Engine { core: Core::new(&self.name, self.precision, self.workers, Time::new(None)) }
+    }
+}
+
+/// What an engine has done so far. A snapshot.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Timers that are started and have not ended.
+    pub timers: usize,
+    /// Workers that exist at the moment.
+    pub workers: usize,
+    /// Of those, how many wait for work.
+    pub idle_workers: usize,
+    /// Turns given to timers: a run, or a look at what a command has changed.
+    pub turns: u64,
+    /// Turns that had to wait because all workers were busy.
+    pub queued: u64,
+    /// How often the thread that keeps the time woke up.
+    pub wakeups: u64,
+    /// How late the engine noticed that a timer was due. What a run waits for a worker comes on top.
+    pub lateness: Summary,
+}

@@ -1,0 +1,88 @@
+//! Timers without an async runtime: one thread keeps the time of all of them.
+//!
+//! ```
+//! use everbeat::thread;
+//! use std::time::Duration;
+//!
+//! fn main() -> Result<(), everbeat::Error> {
+//!     let limit = Duration::from_secs(10);
+//!     let beat = thread::every(Duration::from_millis(20)).fixed_rate().name("beat").start(|| "beat")?;
+//!     beat.wait_hits(3).block(limit)?; // three beats, or an error after ten seconds
+//!     let value = beat.trigger().block(limit)?; // a run that started after this call
+//!     assert_eq!(*value, "beat");
+//!
+//!     let reminder = thread::after(Duration::from_secs(3600), || println!("tea"))?;
+//!     assert!(reminder.cancel()); // in time: it will never be called
+//!
+//!     beat.shutdown(Duration::from_secs(1)).block(limit)?; // once this has returned nothing runs
+//!     Ok(())
+//! }
+//! ```
+//!
+//! It is the same [`Timer`](crate::Timer) as on tokio, with the same schedules, policies, waits, feeds and
+//! groups. What differs:
+//!
+//! - [`every`] and [`after`] in place of [`Timer::every`](crate::Timer::every): such timers live on an
+//!   [`Engine`] and need no runtime.
+//! - What can be awaited can be waited for with [`Pending::block`](crate::Pending::block).
+//! - Runs happen on a few workers, so a slow one does not hold the others up; those that are
+//!   [`inline`](crate::Builder::inline) happen on the thread that keeps the time: the cheapest way, for
+//!   callbacks that return at once. Two runs of one timer never overlap, wherever they happen.
+//! - A sync run cannot be interrupted: a cancel waits for it, as long as you let it.
+//! - How precise an engine is can be chosen: [`Precision`].
+//!
+//! [`PeriodicTask`] and [`Scope`](crate::Scope) are for code that used to chain one-shot timers by hand.
+
+pub(crate) mod alarm;
+pub(crate) mod engine;
+mod handle;
+mod host;
+mod oneshot;
+mod periodic;
+mod roster;
+mod sleep;
+#[cfg(feature = "testing")]
+pub(crate) mod test_engine;
+pub(crate) mod time;
+
+use std::time::Duration;
+
+pub use self::handle::{Engine, EngineBuilder, EngineStats};
+pub use self::host::Host;
+pub use self::oneshot::OneShot;
+pub use self::periodic::PeriodicTask;
+pub use self::sleep::Precision;
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::outcome::Outcome;
+
+/// A timer with this period, on the default engine. As [`Timer::every`](crate::Timer::every) in all else.
+#[track_caller]
+pub fn every(period: Duration) -> Builder {
+    Builder::new(period).on_threads()
+}
+
+/// Calls `target` once, after `delay`, on the default engine.
+///
+/// ```
+/// use everbeat::thread;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let answer = thread::after(Duration::from_millis(1), || 42)?;
+/// assert_eq!(*answer.wait().block(Duration::from_secs(10))?, 42);
+/// assert!(!answer.cancel()); // too late
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::NoThread`] if the thread that keeps the time cannot be started.
+#[track_caller]
+pub fn after<F, O>(delay: Duration, target: F) -> Result<OneShot<O::Value>, Error>
+where
+    F: FnOnce() -> O + Send + 'static,
+    O: Outcome<Value: Send + Sync + 'static> + 'static,
+{
+    OneShot::start(Builder::new(Duration::ZERO).on_threads(), delay, target)
+}

@@ -1,0 +1,96 @@
+//! Timers that fire once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everbeat_core::StopReason;
+
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::handle::Timer;
+use crate::name::Name;
+use crate::outcome::Outcome;
+use crate::pending::{self, Pending};
+
+/// A call that is to be made once, later. Made by [`after`](super::after).
+///
+/// Dropping it calls the call off, unless it was [detached](Self::detach).
+#[must_use = "a call is called off when this is dropped; `detach` lets it happen"]
+pub struct OneShot<V: Send + Sync + 'static> {
+    timer: Timer<V>,
+}
+
+impl<V: Send + Sync + 'static> OneShot<V> {
+    pub(crate) fn start<F, O>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
+    where
+        F: FnOnce() -> O + Send + 'static,
+        O: Outcome<Value = V> + 'static,
+    {
+        let mut target = Some(target);
+        let builder = builder.initial_delay(delay).max_runs(1).histograms(false);
+        let timer = builder.start(move |_: everbeat_core::Tick| match target.take() {
+            Some(target) => target().into_result(),
+            None => Err("a call that is made once was made already".into()),
+        })?;
+        Ok(Self { timer })
+    }
+
+    /// Calls the call off. Returns whether that came in time: after `true` it has not begun and never
+    /// will; after `false` it has, or the call was called off before. It does not wait for a call that
+    /// is being made; see [`wait`](Self::wait).
+    pub fn cancel(&self) -> bool {
+        self.timer.shared().command(|machine, now| {
+            let in_time = machine.accepts_triggers() && machine.runs() == 0;
+            machine.drain(now, StopReason::Cancelled, Duration::MAX);
+            in_time
+        })
+    }
+
+    /// Makes the call now, or waits for it if it is being made, and gives its result.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the call fails; [`Error::NotRunning`] if it was made or called off before.
+    pub fn fire_now(&self) -> Pending<V, Result<Arc<V>, Error>> {
+        if self.timer.shared().read(|state| state.machine.runs() > 0) {
+            return self.wait();
+        }
+        self.timer.trigger()
+    }
+
+    /// Waits for the result of the call; at once if it has been made.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it failed, [`Error::Stopped`] if it was called off.
+    pub fn wait(&self) -> Pending<V, Result<Arc<V>, Error>> {
+        pending::for_only_run(self.timer.shared())
+    }
+
+    /// Whether the call is still to come.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.timer.shared().read(|state| state.machine.accepts_triggers() && state.machine.runs() == 0)
+    }
+
+    /// Lets the call happen without this handle.
+    pub fn detach(self) {
+        self.timer.detach();
+    }
+
+    /// What it is called: the place in the source where it was made.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.timer.name()
+    }
+
+    /// The timer behind it, for a [`Group`](crate::Group) and everything else that takes timers.
+    pub fn as_timer(&self) -> &Timer<V> {
+        &self.timer
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for OneShot<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneShot").field("name", self.name()).field("pending", &self.is_pending()).finish()
+    }
+}

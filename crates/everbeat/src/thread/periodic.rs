@@ -1,0 +1,132 @@
+//! A task that repeats itself until it is stopped.
+
+use std::fmt;
+use std::time::Duration;
+
+use everbeat_core::OnError;
+
+use crate::block;
+use crate::builder::{Builder, Value};
+use crate::error::Error;
+use crate::handle::Timer;
+use crate::target::IntoTarget;
+
+/// A function that is called again and again, with a pause in between: the successor of a chain of
+/// `threading.Timer`s.
+///
+/// - The first call comes one interval after the start, each further one an interval after the end of
+///   the last.
+/// - A call that fails or panics is logged, and the task goes on.
+/// - [`start`](Self::start) on a task that runs does nothing.
+/// - Once [`stop`](Self::stop) has returned nothing runs, and nothing will until the next start.
+///
+/// ```
+/// use everbeat::thread::PeriodicTask;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let mut calls = 0;
+/// let task = PeriodicTask::new(Duration::from_millis(5), move || {
+///     calls += 1;
+///     calls
+/// })?;
+/// task.start()?;
+/// task.start()?; // it runs already
+/// task.timer().wait_hits(2).block(Duration::from_secs(10))?;
+/// task.stop();
+/// assert!(!task.is_running());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a task stops when it is dropped"]
+pub struct PeriodicTask<V: Send + Sync + 'static> {
+    timer: Timer<V>,
+}
+
+impl<V: Send + Sync + 'static> PeriodicTask<V> {
+    /// A task with this interval, on the default engine. It does not run yet.
+    ///
+    /// # Errors
+    /// None at present: every interval is allowed.
+    #[track_caller]
+    pub fn new<M, X>(interval: Duration, target: X) -> Result<Self, Error>
+    where
+        X: IntoTarget<M>,
+        X::Target: crate::target::Target<Value = V>,
+    {
+        let builder = super::every(interval).initial_delay(interval).on_error(OnError::Continue);
+        Self::of(builder, target)
+    }
+
+    /// A task of any other kind: with its own schedule, name, engine and error policy.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] for a bad value in the builder.
+    pub fn of<M, X>(builder: Builder, target: X) -> Result<Self, Error>
+    where
+        X: IntoTarget<M>,
+        X::Target: crate::target::Target<Value = V>,
+    {
+        let timer: Timer<Value<M, X>> = builder.build(target)?;
+        Ok(Self { timer })
+    }
+
+    /// Starts it; does nothing if it runs. If it is about to stop, this waits for that first.
+    ///
+    /// # Errors
+    /// As [`Timer::start`], [`Error::AlreadyRunning`] excepted; [`Error::InsideRun`] if the task itself
+    /// calls this after it was stopped.
+    pub fn start(&self) -> Result<(), Error> {
+        loop {
+            match self.timer.start() {
+                Err(Error::AlreadyRunning { .. }) if !self.is_ending() => return Ok(()),
+                Err(Error::AlreadyRunning { name }) => {
+                    if self.timer.shared().is_inside() {
+                        return Err(Error::InsideRun { name });
+                    }
+                    block::forever(self.timer.request_end());
+                }
+                started => return started,
+            }
+        }
+    }
+
+    /// Stops it. Waits for a call in flight, however long that takes; called by the task itself it does
+    /// not wait. Idempotent.
+    pub fn stop(&self) {
+        self.timer.request_stop();
+        if !self.timer.shared().is_inside() {
+            block::forever(self.timer.request_end());
+        }
+    }
+
+    /// As [`stop`](Self::stop), but waits at most this long.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if a call is still in flight then; no other will follow it.
+    pub fn stop_within(&self, timeout: Duration) -> Result<(), Error> {
+        self.timer.request_stop();
+        self.timer.request_end().block(timeout).map(drop)
+    }
+
+    /// Whether it was started and has not stopped.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.timer.is_running()
+    }
+
+    /// The timer behind it: waits, figures, feeds, and all other control.
+    pub fn timer(&self) -> &Timer<V> {
+        &self.timer
+    }
+
+    fn is_ending(&self) -> bool {
+        self.timer.shared().read(|state| state.machine.is_running() && state.machine.stop_reason().is_some())
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for PeriodicTask<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeriodicTask").field("timer", &self.timer).finish()
+    }
+}

@@ -1,0 +1,373 @@
+//! What an engine knows of its timers: when each is due, and whose turn it is.
+//!
+//! Everything here happens under the engine's lock. No task is run, woken or dropped here; what has to be
+//! is handed out.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::task::Waker;
+use std::thread::Thread;
+
+use everbeat_core::{Instant, Key, Queue, Summary};
+
+use super::engine::Task;
+use crate::beat::Progress;
+
+pub(super) type BoxTask = Box<dyn Task>;
+
+/// The timers of an engine.
+pub(super) struct Roster {
+    queue: Queue<Entry>,
+    /// Whose turn it is on the thread that keeps the time.
+    own: VecDeque<Key>,
+    /// Whose turn it is on a worker.
+    pooled: VecDeque<Key>,
+    /// What the keeper sleeps for; the origin while it is awake, since then nobody has to wake it.
+    wakes_at: Instant,
+    /// The keeper has to be woken.
+    alert: bool,
+    pub(super) keeper: Option<Thread>,
+    pub(super) workers: Workers,
+    pub(super) timers: usize,
+    /// How often somebody was given something to do, other than by being restless.
+    pub(super) stirred: u64,
+    pub(super) figures: Figures,
+    pub(super) closed: bool,
+}
+
+/// How many threads there are to run what is pooled.
+#[derive(Debug)]
+pub(super) struct Workers {
+    pub(super) most: usize,
+    pub(super) alive: usize,
+    /// Of those, how many wait for work.
+    pub(super) idle: usize,
+}
+
+/// What is counted for all timers of an engine.
+#[derive(Clone, Debug)]
+pub(super) struct Figures {
+    pub(super) turns: u64,
+    pub(super) queued: u64,
+    pub(super) wakeups: u64,
+    pub(super) lateness: Summary,
+}
+
+enum Entry {
+    Timer {
+        seat: Seat,
+        pooled: bool,
+    },
+    /// Somebody who wants to be woken at a time.
+    Bell(Waker),
+}
+
+enum Seat {
+    /// For its deadline, or for somebody to wake it.
+    Waiting(BoxTask),
+    /// For its turn. `queued`: all workers were busy when it came up.
+    Listed { task: BoxTask, queued: bool },
+    /// It has its turn. `woken`: there is more to do, and so it has another one after it.
+    Away { woken: bool },
+}
+
+impl Seat {
+    /// The task, which is away from here on; `None` if it was already.
+    fn take_up(&mut self) -> Option<(BoxTask, bool)> {
+        if matches!(self, Self::Away { .. }) {
+            return None;
+        }
+        match mem::replace(self, Self::Away { woken: false }) {
+            Self::Waiting(task) => Some((task, false)),
+            Self::Listed { task, queued } => Some((task, queued)),
+            Self::Away { .. } => None,
+        }
+    }
+}
+
+/// Something to be done, outside of the lock.
+pub(super) enum Job {
+    /// A task has its turn. `queued`: it had to wait for a worker.
+    Turn {
+        key: Key,
+        task: BoxTask,
+        queued: bool,
+    },
+    Ring(Waker),
+}
+
+/// Whom to call once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// The keeper: there is something to do before it meant to wake up.
+    pub(super) keeper: bool,
+    /// A worker that waits for work.
+    pub(super) worker: bool,
+    /// A worker that does not exist yet; it is counted as alive already.
+    pub(super) new_worker: bool,
+}
+
+/// What the keeper does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// There is more to do.
+    None,
+    /// Until then.
+    Until(Option<Instant>),
+    /// Nothing is left.
+    Empty,
+}
+
+impl Roster {
+    pub(super) fn new(most_workers: usize) -> Self {
+        Self {
+            queue: Queue::new(),
+            own: VecDeque::new(),
+            pooled: VecDeque::new(),
+            wakes_at: Instant::ORIGIN,
+            alert: false,
+            keeper: None,
+            workers: Workers { most: most_workers, alive: 0, idle: 0 },
+            timers: 0,
+            stirred: 0,
+            figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
+            closed: false,
+        }
+    }
+
+    /// A place for a task, which is away until [`Roster::give_back`].
+    pub(super) fn enter(&mut self, inline: bool) -> Key {
+        self.timers += 1;
+        let pooled = !inline && self.workers.most > 0;
+        self.queue.insert(Instant::NEVER, Entry::Timer { seat: Seat::Away { woken: false }, pooled })
+    }
+
+    /// Gives a place up, and what is left there.
+    pub(super) fn leave(&mut self, key: Key) -> Option<BoxTask> {
+        let Entry::Timer { mut seat, .. } = self.queue.remove(key)? else { return None };
+        self.timers -= 1;
+        if self.queue.is_empty() {
+            self.call_keeper(); // to find out that it is not needed any longer
+        }
+        seat.take_up().map(|(task, _)| task)
+    }
+
+    /// A task has had its turn. Hands it back if nothing is left for it to do here.
+    pub(super) fn give_back(&mut self, key: Key, task: BoxTask, progress: &Progress) -> Option<BoxTask> {
+        if self.closed || matches!(progress, Progress::Ended) {
+            self.leave(key);
+            return Some(task);
+        }
+        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return Some(task) };
+        self.stirred += u64::from(!matches!(progress, Progress::Yield { restless: true }));
+        let woken = matches!(seat, Seat::Away { woken: true });
+        *seat = Seat::Waiting(task);
+        match progress {
+            Progress::Sleep { until, .. } if !woken => {
+                let due = until.unwrap_or(Instant::NEVER);
+                self.queue.set_due(key, due);
+                self.note_due(due);
+            }
+            _ => self.list(key),
+        }
+        None
+    }
+
+    /// Somebody has something for this task to do. Hands it out if it only waited; then it is away.
+    pub(super) fn wake(&mut self, key: Key) -> Option<BoxTask> {
+        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return None };
+        match seat {
+            Seat::Away { woken } => {
+                *woken = true;
+                self.stirred += 1;
+                None
+            }
+            Seat::Listed { .. } => None,
+            Seat::Waiting(_) => {
+                let task = seat.take_up().map(|(task, _)| task);
+                self.queue.set_due(key, Instant::NEVER);
+                task
+            }
+        }
+    }
+
+    /// Makes it the turn of a task that waits.
+    fn list(&mut self, key: Key) {
+        let workers = &self.workers;
+        let busy = workers.alive == workers.most && self.pooled.len() >= workers.idle;
+        let Some(Entry::Timer { seat, pooled }) = self.queue.get_mut(key) else { return };
+        let pooled = *pooled && workers.most > 0;
+        let queued = pooled && busy;
+        if let Some((task, _)) = seat.take_up() {
+            *seat = Seat::Listed { task, queued };
+            self.figures.queued += u64::from(queued);
+            if pooled {
+                self.pooled.push_back(key);
+            } else {
+                self.own.push_back(key);
+                self.call_keeper();
+            }
+        }
+    }
+
+    /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them.
+    pub(super) fn next_due_job(&mut self, now: Instant) -> Option<Job> {
+        loop {
+            let due = self.queue.next_due()?;
+            let (key, entry) = self.queue.peek_due(now)?;
+            let Entry::Timer { seat, pooled } = entry else {
+                let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
+                return Some(Job::Ring(waker));
+            };
+            let task = if *pooled { None } else { seat.take_up() };
+            self.queue.set_due(key, Instant::NEVER);
+            self.figures.lateness.record(now.saturating_since(due));
+            if let Some((task, queued)) = task {
+                self.figures.turns += 1;
+                return Some(Job::Turn { key, task, queued });
+            }
+            self.list(key);
+        }
+    }
+
+    /// The next turn on the keeper's own thread.
+    pub(super) fn next_own_job(&mut self) -> Option<Job> {
+        loop {
+            let key = self.own.pop_front()?;
+            if let Some(job) = self.take_turn(key) {
+                return Some(job);
+            }
+        }
+    }
+
+    /// The next turn on a worker.
+    pub(super) fn next_pooled_job(&mut self) -> Option<Job> {
+        loop {
+            let key = self.pooled.pop_front()?;
+            if let Some(job) = self.take_turn(key) {
+                return Some(job);
+            }
+        }
+    }
+
+    /// `None` if the timer is gone.
+    fn take_turn(&mut self, key: Key) -> Option<Job> {
+        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return None };
+        let (task, queued) = seat.take_up()?;
+        self.figures.turns += 1;
+        Some(Job::Turn { key, task, queued })
+    }
+
+    /// Keeps an appointment for somebody.
+    pub(super) fn ring_at(&mut self, due: Instant, waker: Waker) -> Key {
+        self.note_due(due);
+        self.queue.insert(due, Entry::Bell(waker))
+    }
+
+    /// Replaces the waker of an appointment; hands back the one that is not needed.
+    pub(super) fn set_bell(&mut self, key: Key, waker: Waker) -> Result<Waker, Waker> {
+        match self.queue.get_mut(key) {
+            Some(Entry::Bell(known)) => Ok(mem::replace(known, waker)),
+            _ => Err(waker),
+        }
+    }
+
+    /// Gives an appointment up.
+    pub(super) fn cancel_bell(&mut self, key: Key) -> Option<Waker> {
+        let Some(Entry::Bell(_)) = self.queue.get_mut(key) else { return None };
+        let Some(Entry::Bell(waker)) = self.queue.remove(key) else { return None };
+        if self.queue.is_empty() {
+            self.call_keeper();
+        }
+        Some(waker)
+    }
+}
+
+/// The keeper.
+impl Roster {
+    /// The keeper is awake. Returns how many turns are listed for its own thread.
+    pub(super) fn begin_round(&mut self) -> usize {
+        self.wakes_at = Instant::ORIGIN;
+        self.figures.wakeups += 1;
+        self.own.len()
+    }
+
+    /// What the keeper does next; if it sleeps, whoever has something earlier for it wakes it.
+    pub(super) fn rest(&mut self) -> Rest {
+        if !self.own.is_empty() {
+            return Rest::None;
+        }
+        if self.queue.is_empty() {
+            return Rest::Empty;
+        }
+        let due = self.queue.next_due().filter(|due| !due.is_never());
+        self.wakes_at = due.unwrap_or(Instant::NEVER);
+        Rest::Until(due)
+    }
+
+    /// The keeper sleeps until then although nothing is due.
+    pub(super) fn linger(&mut self, until: Instant) {
+        self.wakes_at = until;
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        self.queue.next_due().filter(|due| !due.is_never())
+    }
+
+    /// Whether nobody has a turn to take.
+    #[cfg(feature = "testing")]
+    pub(super) fn is_settled(&self) -> bool {
+        self.own.is_empty() && self.pooled.is_empty()
+    }
+
+    fn note_due(&mut self, due: Instant) {
+        if due < self.wakes_at {
+            self.call_keeper();
+        }
+    }
+
+    fn call_keeper(&mut self) {
+        if self.wakes_at != Instant::ORIGIN {
+            self.wakes_at = Instant::ORIGIN;
+            self.alert = true;
+        }
+    }
+
+    /// Whom to call after the release of the lock.
+    pub(super) fn calls(&mut self) -> Calls {
+        let keeper = mem::take(&mut self.alert);
+        let workers = &mut self.workers;
+        let worker = !self.pooled.is_empty() && workers.idle > 0;
+        let new_worker = self.pooled.len() > workers.idle && workers.alive < workers.most;
+        workers.alive += usize::from(new_worker);
+        Calls { keeper, worker, new_worker }
+    }
+
+    /// A worker that was counted on cannot be had. If it would have been the only one, the keeper does
+    /// its work.
+    pub(super) fn miss_worker(&mut self) {
+        self.workers.alive -= 1;
+        if self.workers.alive == 0 && !self.pooled.is_empty() {
+            self.own.append(&mut self.pooled);
+            self.call_keeper();
+        }
+    }
+
+    /// Takes everything out: nothing has another turn.
+    pub(super) fn close(&mut self) -> Vec<BoxTask> {
+        self.closed = true;
+        self.own.clear();
+        self.pooled.clear();
+        let mut tasks = Vec::new();
+        let keys: Vec<_> = self.queue.keys().collect();
+        for key in keys {
+            match self.queue.get_mut(key) {
+                Some(Entry::Timer { seat: Seat::Away { .. }, .. }) => {}
+                Some(Entry::Timer { .. }) => tasks.extend(self.leave(key)),
+                Some(Entry::Bell(_)) | None => {}
+            }
+        }
+        tasks
+    }
+}

@@ -1,0 +1,143 @@
+//! How the thread of an engine sleeps.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use everbeat_core::Instant;
+
+use super::time::Time;
+
+/// How precisely an engine keeps its times, and what it pays for it.
+///
+/// | | wakes up | lateness p50 / p99 | CPU at 1,000 ticks a second |
+/// |---|---|---|---|
+/// | `Coarse` | at most once a millisecond, for everything that is due | as `Fine` without the slack when idle, up to 1 ms under load | the least |
+/// | `Fine` | for each deadline | tens of microseconds | one sleep and wake-up a tick |
+/// | `Spin` | shortly before each deadline | about a microsecond | up to a tenth of a core more |
+///
+/// The measured figures are in ARCHITECTURE.md. A tick is never early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Precision {
+    /// Wakes up at most once a millisecond and fires everything that is due: the cheapest for many
+    /// timers. A single timer is as precise as the machine's ordinary sleep.
+    #[default]
+    Coarse,
+    /// Wakes up for every deadline. On Linux the thread asks the kernel for a slack of one nanosecond, where
+    /// 50 µs are usual.
+    Fine,
+    /// Wakes up shortly before a deadline and spins for the rest, within a budget of a tenth of one core.
+    Spin,
+}
+
+/// The shortest time from one wake-up of a coarse engine to the next.
+const COARSE_GRAIN: Duration = Duration::from_millis(1);
+
+/// The longest single sleep. A wake-up with nothing due is harmless.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// A note for a thread that may be asleep.
+#[derive(Debug, Default)]
+pub(super) struct Note(AtomicBool);
+
+impl Note {
+    pub(super) fn leave(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody has left one since this was last asked.
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Acquire)
+    }
+}
+
+/// Sleeps for the thread that owns it.
+#[derive(Debug)]
+pub(super) struct Sleeper {
+    precision: Precision,
+    /// When the last sleep ended.
+    woke: Instant,
+    /// How late sleeps end here, estimated on the high side.
+    overshoot_nanos: u64,
+    /// How long it may spin.
+    budget_nanos: u64,
+}
+
+impl Sleeper {
+    /// The most that can be saved up for spinning.
+    const LARGEST_BUDGET_NANOS: u64 = 1_000_000;
+    /// Of the time that passes, this part may be spent spinning: a tenth.
+    const BUDGET_DIVISOR: u64 = 10;
+    /// For the thread that this is called on.
+    pub(super) fn new(precision: Precision) -> Self {
+        if precision != Precision::Coarse {
+            ask_for_least_slack();
+        }
+        Self { precision, woke: Instant::ORIGIN, overshoot_nanos: 100_000, budget_nanos: 0 }
+    }
+
+    /// Sleeps until `due`, or until the thread is unparked with a note left before.
+    pub(super) fn sleep(&mut self, time: &Time, due: Option<Instant>, note: &Note) {
+        let due = due.unwrap_or(Instant::NEVER);
+        match self.precision {
+            Precision::Coarse => park_until(time, due.max(self.woke + COARSE_GRAIN), note),
+            Precision::Fine => park_until(time, due, note),
+            Precision::Spin => self.spin_until(time, due, note),
+        }
+        self.woke = time.now();
+    }
+
+    fn spin_until(&mut self, time: &Time, due: Instant, note: &Note) {
+        let asleep = time.now();
+        let earned = asleep.nanos_since(self.woke) / Self::BUDGET_DIVISOR;
+        self.budget_nanos = self.budget_nanos.saturating_add(earned).min(Self::LARGEST_BUDGET_NANOS);
+        let margin = self.overshoot_nanos + self.overshoot_nanos / 4;
+        let start = due.sub_nanos(margin.min(self.budget_nanos));
+        park_until(time, start, note);
+        let awake = time.now();
+        if awake < start || due.is_never() {
+            return; // woken for something else
+        }
+        if asleep < start {
+            self.learn(awake.nanos_since(start));
+        }
+        let mut now = awake;
+        while now < due && !note.take() {
+            std::hint::spin_loop();
+            now = time.now();
+        }
+        self.budget_nanos = self.budget_nanos.saturating_sub(now.nanos_since(awake));
+    }
+
+    /// Follows the worst case at once and forgets it slowly.
+    fn learn(&mut self, overshoot_nanos: u64) {
+        let known = self.overshoot_nanos;
+        self.overshoot_nanos = if overshoot_nanos > known {
+            overshoot_nanos.min(Self::LARGEST_BUDGET_NANOS)
+        } else {
+            known - (known - overshoot_nanos) / 64
+        };
+    }
+}
+
+fn park_until(time: &Time, end: Instant, note: &Note) {
+    loop {
+        if note.take() {
+            return;
+        }
+        let rest = end.saturating_since(time.now());
+        if rest.is_zero() {
+            return;
+        }
+        thread::park_timeout(rest.min(LONGEST_SLEEP));
+    }
+}
+
+/// Brings the slack of this thread's timers down to the least there is.
+fn ask_for_least_slack() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
+        tracing::warn!(%error, "the kernel keeps its timer slack: ticks are up to 50 µs later");
+    }
+}

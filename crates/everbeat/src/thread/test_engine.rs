@@ -1,0 +1,171 @@
+//! An engine whose time a test moves by hand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant as StdInstant};
+
+use everbeat_core::Instant;
+
+use super::handle::Engine;
+use super::host::Host;
+
+/// A test that has not come to rest after this many rounds never will.
+const MOST_ROUNDS: usize = 1_000_000;
+
+/// An engine whose time a test moves by hand, on the test's own thread.
+///
+/// Timers that are given it by [`Builder::on`](crate::Builder::on) run only during
+/// [`advance`](Self::advance), [`advance_to_next`](Self::advance_to_next) and [`settle`](Self::settle), in
+/// the order of their deadlines, each at exactly its time, and everything that one of them brings about
+/// happens before the next. Nothing sleeps, and no other thread is involved.
+///
+/// Time stands still during a run; one that is to take time says so by [`pass`](Self::pass).
+///
+/// ```
+/// use everbeat::{testing::TestEngine, thread};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let hour = Duration::from_secs(3600);
+/// let clock = TestEngine::new();
+/// let beat = thread::every(hour).fixed_rate().on(&clock).start(|| ())?;
+/// clock.settle();
+/// assert_eq!(beat.hits(), 1);
+/// clock.advance(hour * 2);
+/// assert_eq!(beat.hits(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TestEngine {
+    engine: Engine,
+    hands: Arc<Hands>,
+}
+
+/// The hands of the clock.
+#[derive(Debug)]
+struct Hands {
+    origin: StdInstant,
+    passed_nanos: AtomicU64,
+}
+
+struct ByHand(Arc<Hands>);
+
+impl Host for ByHand {
+    fn now(&self) -> StdInstant {
+        let passed = Duration::from_nanos(self.0.passed_nanos.load(Ordering::Acquire));
+        // Times that the machine cannot represent are its last ones, for ever.
+        self.0.origin.checked_add(passed).unwrap_or(self.0.origin)
+    }
+
+    /// Whoever moves the time looks by itself.
+    fn alert(&self) {}
+}
+
+impl TestEngine {
+    /// An engine at the time zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let hands = Hands { origin: StdInstant::now(), passed_nanos: AtomicU64::new(0) };
+        let hands = Arc::new(hands);
+        Self { engine: Engine::hosted(ByHand(hands.clone())), hands }
+    }
+
+    /// The engine itself.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The time since this was made.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.now().elapsed_since_origin()
+    }
+
+    /// When the next timer is due, counted from when this was made.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.engine.next_due().map(Instant::elapsed_since_origin)
+    }
+
+    /// Moves time by `span`. Every timer that comes due runs at its own time; returns once all that
+    /// followed from it has happened.
+    ///
+    /// # Panics
+    /// As [`settle`](Self::settle).
+    pub fn advance(&self, span: Duration) {
+        self.advance_to(self.now() + span);
+    }
+
+    /// Moves time to the next deadline, runs every timer that is due there, and returns how far it was.
+    /// `None`, at once, if no timer waits for anything.
+    ///
+    /// # Panics
+    /// As [`settle`](Self::settle).
+    pub fn advance_to_next(&self) -> Option<Duration> {
+        self.settle();
+        let start = self.now();
+        let next = self.engine.next_due()?;
+        self.advance_to(next);
+        Some(self.now().saturating_since(start))
+    }
+
+    /// Lets everything run that can, without moving time. Beside a timer of period zero, which always can,
+    /// it lets the others come to rest and gives that one a turn each time.
+    ///
+    /// # Panics
+    /// If a target never comes to rest: one that wakes itself for ever.
+    pub fn settle(&self) {
+        for _ in 0..MOST_ROUNDS {
+            if self.engine.settle_once() {
+                return;
+            }
+        }
+        panic!("after {MOST_ROUNDS} rounds a timer of this engine is still busy: its target never waits");
+    }
+
+    /// Lets time pass without running anything: for a run that takes this long, or a process that is
+    /// suspended.
+    pub fn pass(&self, span: Duration) {
+        self.move_to(self.now() + span);
+    }
+
+    fn advance_to(&self, end: Instant) {
+        self.settle();
+        while let Some(next) = self.engine.next_due().filter(|due| *due <= end) {
+            self.move_to(next);
+            self.settle();
+        }
+        self.move_to(end);
+        self.settle();
+    }
+
+    /// Time never runs backwards: a run may have moved it already.
+    fn move_to(&self, time: Instant) {
+        self.hands.passed_nanos.fetch_max(time.as_nanos(), Ordering::AcqRel);
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.hands.passed_nanos.load(Ordering::Acquire))
+    }
+}
+
+impl Default for TestEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<&TestEngine> for Engine {
+    fn from(test: &TestEngine) -> Self {
+        test.engine.clone()
+    }
+}
+
+impl fmt::Debug for TestEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestEngine").field("elapsed", &self.elapsed()).finish_non_exhaustive()
+    }
+}
