@@ -84,5 +84,5 @@ pub use stats::{Histogram, Summary};
 pub use tick::{Cause, Tick};
 pub use time::Instant;
 pub use timer::{
-    AbortCause, AlreadyRunning, MissedBatch, NotRunning, Outcome, Output, Skipped, StopReason, Timer,
+    AbortCause, AlreadyRunning, MissedBatch, NotRunning, Outcome, Output, Rested, Skipped, StopReason, Timer,
 };

@@ -166,7 +166,7 @@ impl Timer {
         Instant::from_nanos(due)
     }
 
-    fn grid(&self) -> Grid {
+    pub(super) fn grid(&self) -> Grid {
         let period_nanos = self.schedule.period_nanos;
         Grid { anchor: self.anchor, anchor_slot: self.anchor_slot, period_nanos }
     }

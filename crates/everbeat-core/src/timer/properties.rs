@@ -1,5 +1,6 @@
 //! The machine under random operations: what must hold whatever happens.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use proptest::prelude::*;
@@ -265,6 +266,116 @@ proptest! {
             prop_assert_eq!(tick.scheduled.as_nanos(), 7 + initial + tick.slot * period);
             now = now.add_nanos(takes);
             timer.handle_finished(now, Outcome::Success);
+        }
+    }
+}
+
+/// A timer that is put to rest whenever it can be, and takes the short cuts there are.
+struct Resting {
+    timer: Timer,
+    /// What it comes down to, during a run too.
+    rested: Option<Rested>,
+    now: Instant,
+}
+
+impl Resting {
+    fn apply(&mut self, operation: &Operation) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let schedule = self.timer.schedule.clone();
+        match *operation {
+            Operation::Wait(span) => self.now = self.now.add_nanos(span),
+            Operation::Timeout => {
+                self.now = self.timer.poll_timeout().map_or(self.now, |due| due.max(self.now));
+            }
+            Operation::Finish(span, _) => self.now = self.now.add_nanos(span),
+            _ => {}
+        }
+        match (operation, self.rested) {
+            (Operation::Wait(_) | Operation::Timeout, Some(mut rested)) if !self.timer.is_busy() => {
+                if let Some(tick) = rested.begin(&schedule, self.now) {
+                    outputs.push(Output::Run(tick));
+                    self.timer = Timer::from_rest(schedule, rested, true);
+                    self.rested = Some(rested);
+                    return outputs;
+                }
+                self.timer.handle_timeout(self.now);
+            }
+            (Operation::Finish(_, Outcome::Success), Some(mut rested)) if self.timer.is_busy() => {
+                if rested.finish(&schedule, self.now) {
+                    self.timer = Timer::from_rest(schedule, rested, false);
+                    self.rested = Some(rested);
+                    return outputs;
+                }
+                self.timer.handle_finished(self.now, Outcome::Success);
+            }
+            _ => operate(&mut self.timer, self.now, operation),
+        }
+        drain(&mut self.timer, self.now, &mut outputs);
+        self.rested = self.timer.rest();
+        if let Some(rested) = self.rested {
+            self.timer = Timer::from_rest(schedule_of(&self.timer), rested, false);
+        }
+        outputs
+    }
+}
+
+fn schedule_of(timer: &Timer) -> Arc<Schedule> {
+    timer.schedule.clone()
+}
+
+fn operate(timer: &mut Timer, now: Instant, operation: &Operation) {
+    match *operation {
+        Operation::Wait(_) | Operation::Timeout => timer.handle_timeout(now),
+        Operation::Finish(_, outcome) => timer.handle_finished(now, outcome),
+        Operation::Start => _ = timer.start(now),
+        Operation::Trigger => _ = timer.trigger(now),
+        Operation::SetPeriod(nanos, rearm) => timer.set_period(now, Duration::from_nanos(nanos), rearm),
+        Operation::Pause => timer.pause(now),
+        Operation::Resume => timer.resume(now),
+        Operation::Drain(grace) => timer.drain(now, StopReason::Drained, Duration::from_nanos(grace)),
+        Operation::Cancel => timer.cancel(now),
+    }
+}
+
+fn drain(timer: &mut Timer, now: Instant, outputs: &mut Vec<Output>) {
+    while let Some(output) = timer.poll_output(now) {
+        outputs.push(output);
+        if let Output::Stopped(_) = output {
+            timer.handle_closed();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_timer_at_rest_does_as_the_machine(
+        schedule in schedule(),
+        plain in prop::bool::weighted(0.8),
+        operations in prop::collection::vec(operation(), 1..80),
+    ) {
+        let forever = |schedule: Schedule| Schedule {
+            jitter: Jitter { fraction: Ratio::ZERO, seed: 0 },
+            until: Until::Forever,
+            run_timeout_nanos: u64::MAX,
+            ..schedule
+        };
+        let schedule = Arc::new(if plain { forever(schedule) } else { schedule });
+        let mut timer = Timer::new(schedule.clone());
+        let mut resting = Resting { timer: timer.clone(), rested: None, now: Instant::ORIGIN };
+        let start = Operation::Start;
+        for operation in [&start].into_iter().chain(&operations) {
+            let seen = resting.apply(operation);
+            let mut expected = Vec::new();
+            operate(&mut timer, resting.now, operation);
+            drain(&mut timer, resting.now, &mut expected);
+            prop_assert_eq!(&seen, &expected, "after {:?}", operation);
+            let other = &resting.timer;
+            prop_assert_eq!(other.poll_timeout(), timer.poll_timeout(), "after {:?}", operation);
+            prop_assert_eq!(other.next_due(), timer.next_due());
+            prop_assert_eq!(other.stop_reason(), timer.stop_reason());
+            prop_assert_eq!((other.runs(), other.skipped()), (timer.runs(), timer.skipped()));
         }
     }
 }
