@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::{StopReason, Timer as Machine};
+use everbeat_core::{Instant, StopReason, Timer as Machine};
 
+use crate::beat::Progress;
 use crate::error::Error;
 use crate::handle::Timer;
 use crate::name::Name;
@@ -224,6 +225,15 @@ pub(crate) trait Control: Send + Sync {
     fn stats(&self) -> Stats;
     fn needs_this_thread(&self) -> bool;
     fn has_ended(&self) -> bool;
+
+    // What an engine does with it.
+
+    /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
+    fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
+    fn full_turn(self: Arc<Self>) -> Progress;
+    fn abandon_at_engine(self: Arc<Self>);
+    fn count_queued(&self);
+    fn ends_quietly(&self) -> bool;
 }
 
 impl<V: Send + Sync + 'static> Control for Shared<V> {
@@ -244,12 +254,12 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
-        self.command(Machine::cancel);
+        Shared::cancel(&self);
         Box::pin(pending::for_stop(&self))
     }
 
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown> {
-        self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        self.shut_down(grace);
         Box::pin(pending::for_stop(&self))
     }
 
@@ -289,7 +299,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn is_running(&self) -> bool {
-        self.read(|state| state.machine.is_running())
+        Shared::is_running(self)
     }
 
     fn latest(&self) -> Option<AnyValue> {
@@ -306,5 +316,27 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn has_ended(&self) -> bool {
         self.read(|state| state.machine.was_started() && !state.machine.is_running())
+    }
+
+    fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+        self.lean_turn(me, now)
+    }
+
+    fn full_turn(self: Arc<Self>) -> Progress {
+        let me = self.clone();
+        Self::full_turn(&self, me)
+    }
+
+    fn abandon_at_engine(self: Arc<Self>) {
+        let me = self.clone();
+        Self::abandon_at_engine(&self, me);
+    }
+
+    fn count_queued(&self) {
+        self.count_queued();
+    }
+
+    fn ends_quietly(&self) -> bool {
+        self.ends_quietly()
     }
 }

@@ -5,10 +5,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, StopReason, Tick, Timer as Machine};
+use everbeat_core::{AbortCause, Instant, StopReason, Tick};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
@@ -20,7 +20,7 @@ use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
 use crate::log::MissedLog;
 use crate::name::Name;
 use crate::shared::{Action, RunEnd, Shared};
-use crate::target::{Step, Target};
+use crate::target::{Call, Step, Target};
 
 /// The timer that a driver works for.
 pub(crate) struct Host<'a, V> {
@@ -37,6 +37,9 @@ pub(crate) trait Drive<V>: Send {
 
     /// Whether there are callbacks for its end, or stop conditions to be polled.
     fn has_extras(&self) -> bool;
+
+    /// The plain call that is left of it, if there is nothing else to remember.
+    fn into_call(self: Pin<Box<Self>>) -> Result<Call<V>, BoxDrive<V>>;
 
     /// The timer has ended for this reason: calls back, and lets go of what a restart makes anew.
     fn end(self: Pin<&mut Self>, host: &mut Host<'_, V>, reason: StopReason);
@@ -153,6 +156,16 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
 
     fn has_extras(&self) -> bool {
         self.attachments.extras.is_some()
+    }
+
+    fn into_call(mut self: Pin<Box<Self>>) -> Result<Call<X::Value>, BoxDrive<X::Value>> {
+        let plain = self.run.is_none()
+            && !self.has_extras()
+            && self.attachments.run_timeout.is_none()
+            && self.missed_log.is_empty()
+            && self.span.is_none();
+        let call = if plain { self.as_mut().project().target.take_call() } else { None };
+        call.ok_or(self as BoxDrive<X::Value>)
     }
 
     fn end(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, reason: StopReason) {
@@ -317,8 +330,7 @@ impl<X: Target> Beat<X> {
 
     fn report_blocked(self: Pin<&mut Self>, host: &Host<'_, X::Value>, took: Duration) {
         if took >= self.project().attachments.blocked_after && host.shared.home().shares_its_thread() {
-            host.shared.count_blocked();
-            tracing::warn!(timer = %host.shared.name(), ?took, "a run blocked its thread");
+            report_blocked(host.shared, took);
         }
     }
 
@@ -327,11 +339,7 @@ impl<X: Target> Beat<X> {
         let Some(run) = this.run.take() else { return };
         if let RunEnd::Failed(failure) = &end {
             let name = host.shared.name();
-            // The words of the failure are the user's too.
-            let told = guarded(|| tracing::error!(timer = %name, run = run.tick.run, %failure, "run failed"));
-            if told.is_err() {
-                tracing::error!(timer = %name, run = run.tick.run, "run failed, and so did printing why");
-            }
+            log_failure(name, &run.tick, failure);
             let extras = this.attachments.extras.as_mut();
             if let Some(on_failure) = extras.and_then(|extras| extras.on_failure.as_mut()) {
                 let _scope = Scope::enter(host.me);
@@ -339,6 +347,20 @@ impl<X: Target> Beat<X> {
             }
         }
         host.shared.finish(now, &run.tick, end);
+    }
+}
+
+/// A run held its thread for too long.
+pub(crate) fn report_blocked<V: Send + Sync + 'static>(shared: &Shared<V>, took: Duration) {
+    shared.count_blocked();
+    tracing::warn!(timer = %shared.name(), ?took, "a run blocked its thread");
+}
+
+pub(crate) fn log_failure(name: &Name, tick: &Tick, failure: &Failure) {
+    // The words of the failure are the user's too.
+    let told = guarded(|| tracing::error!(timer = %name, run = tick.run, %failure, "run failed"));
+    if told.is_err() {
+        tracing::error!(timer = %name, run = tick.run, "run failed, and so did printing why");
     }
 }
 
@@ -360,12 +382,29 @@ pub(crate) struct Duty<V: Send + Sync + 'static> {
 
 impl<V: Send + Sync + 'static> Duty<V> {
     /// Starts the timer, on the clock that its home has for it.
+    #[cfg(feature = "tokio")]
     pub(crate) fn begin(shared: &Arc<Shared<V>>) -> Result<Self, Error> {
         let (beat, clock) = shared.launch()?;
         let me: Arc<dyn Control> = shared.clone();
         Ok(Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) })
     }
 
+    /// Takes a timer up again that was laid down by [`Duty::pause`].
+    pub(crate) fn resume(
+        shared: Arc<Shared<V>>,
+        me: Arc<dyn Control>,
+        clock: Clock,
+        beat: BoxDrive<V>,
+    ) -> Self {
+        Self { shared, me: Some(me), clock, beat: Some(beat) }
+    }
+
+    /// Lays the timer down; `None` if it has ended.
+    pub(crate) fn pause(mut self) -> Option<BoxDrive<V>> {
+        self.beat.take()
+    }
+
+    #[cfg(feature = "tokio")]
     pub(crate) fn shared(&self) -> &Arc<Shared<V>> {
         &self.shared
     }
@@ -373,23 +412,6 @@ impl<V: Send + Sync + 'static> Duty<V> {
     #[cfg(feature = "tokio")]
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
-    }
-
-    /// Takes note of whom to wake, without giving the timer a turn. Returns when its first one is due:
-    /// at once, if it has stop conditions to be polled.
-    pub(crate) fn arm(&self, waker: Waker) -> Progress {
-        let until = self.shared.arm(waker);
-        match &self.beat {
-            Some(beat) if !beat.has_extras() => Progress::Sleep { until, busy: false },
-            _ => Progress::Yield { restless: false },
-        }
-    }
-
-    /// Whether its end is decided, nothing is in flight, and nobody has to be called back.
-    pub(crate) fn ends_quietly(&self) -> bool {
-        let ends = |machine: &Machine| machine.stop_reason().is_some() && !machine.is_busy();
-        self.beat.as_ref().is_some_and(|beat| !beat.has_extras())
-            && self.shared.read(|state| ends(&state.machine))
     }
 
     /// Does everything that can be done now. After [`Progress::Ended`] nothing is left to do.

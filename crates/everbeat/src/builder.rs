@@ -5,13 +5,12 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everbeat_core::{
-    Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Timer as Machine, Until,
-};
+use everbeat_core::{Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Until};
 
-use crate::beat::{Attachments, Beat, BoxDrive};
+use crate::beat::{Attachments, Beat};
 use crate::error::{Error, Failure};
 use crate::handle::Timer;
 use crate::home::Home;
@@ -19,7 +18,7 @@ use crate::name::Name;
 #[cfg(feature = "tokio")]
 use crate::runtime::clock::Source;
 use crate::scope::Scope;
-use crate::shared::{Setup, Shared};
+use crate::shared::{Plan, Shared, Work};
 use crate::target::{IntoTarget, Target};
 use crate::thread::{Engine, Precision};
 use crate::ticks::Ticks;
@@ -42,7 +41,7 @@ pub struct Builder {
     place: Place,
     inline: bool,
     precision: Option<Precision>,
-    histograms: bool,
+    figures: Option<bool>,
     scope: Option<Scope>,
 }
 
@@ -69,7 +68,7 @@ impl Builder {
             place: Place::default(),
             inline: false,
             precision: None,
-            histograms: true,
+            figures: None,
             scope: None,
         }
     }
@@ -204,9 +203,11 @@ impl Builder {
         self
     }
 
-    /// Whether histograms of lateness and duration are kept, half a kilobyte a timer. Default: yes.
+    /// Whether the lateness and the duration of its runs are recorded, half a kilobyte a timer, with
+    /// histograms. Default: yes on tokio; no on an engine, which records the lateness of all its timers
+    /// together.
     pub fn histograms(mut self, keep: bool) -> Self {
-        self.histograms = keep;
+        self.figures = Some(keep);
         self
     }
 
@@ -320,20 +321,14 @@ impl Builder {
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
-        let schedule = self.checked_schedule()?;
-        let home = self.home();
-        let single_use = self.attachments.has_conditions();
-        let beat = Beat::new(target.into_target(), self.attachments);
-        let parked: Option<BoxDrive<Value<M, X>>> = Some(Box::pin(beat));
-        let timer = Timer::new(Shared::new(Setup {
-            name: self.name,
-            machine: Machine::new(schedule),
-            home,
-            histograms: self.histograms,
-            until: self.until,
-            single_use,
-            parked,
-        }));
+        let plan = self.plan(self.attachments.has_conditions())?;
+        let plain = self.attachments.extras.is_none() && plan.can_be_lean();
+        let target = target.into_target();
+        let work = match if plain { target.into_call() } else { Err(target) } {
+            Ok(call) => Work::Call(call),
+            Err(target) => Work::Beat(Box::pin(Beat::new(target, self.attachments))),
+        };
+        let timer = Timer::new(Shared::new(plan, work));
         if let Some(scope) = self.scope {
             scope.tie(&timer);
         }
@@ -349,20 +344,25 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn ticks(self) -> Result<Ticks, Error> {
-        let schedule = self.checked_schedule()?;
-        let home = self.home();
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
-        Ticks::start(Shared::new(Setup {
-            name: self.name,
-            machine: Machine::new(schedule),
-            home,
-            histograms: self.histograms,
+        Ticks::start(Shared::new(self.plan(true)?, Work::Nothing))
+    }
+
+    fn plan(&self, single_use: bool) -> Result<Arc<Plan>, Error> {
+        let home = self.home();
+        let figures = self.figures.unwrap_or(!home.is_engine());
+        let plan = Plan {
+            name: self.name.clone(),
+            schedule: Arc::new(self.checked_schedule()?),
+            figures,
             until: self.until,
-            single_use: true,
-            parked: None,
-        }))
+            single_use,
+            blocked_after: self.attachments.blocked_after,
+            home,
+        };
+        Ok(Arc::new(plan))
     }
 
     fn checked_schedule(&self) -> Result<Schedule, Error> {

@@ -80,7 +80,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
-        self.shared.command(Machine::cancel);
+        self.shared.cancel();
         pending::for_stop(&self.shared)
     }
 
@@ -88,7 +88,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// up after that. The answer tells which of the two it was. An offloaded run cannot be given up: there
     /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
-        self.shared.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        self.shared.shut_down(grace);
         pending::for_stop(&self.shared)
     }
 
@@ -251,7 +251,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// Whether it was started and has not ended.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.shared.read(|state| state.machine.is_running())
+        self.shared.is_running()
     }
 
     /// Whether it is paused.

@@ -1,8 +1,9 @@
 //! What gives a timer its time and its turns.
 
 use std::sync::Arc;
+use std::task::Waker;
 
-use everbeat_core::Instant;
+use everbeat_core::{Instant, Key};
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -52,12 +53,41 @@ impl Home {
         }
     }
 
+    /// What wakes the timer at this place with its engine.
+    pub(crate) fn bell(&self, key: Key) -> Option<Waker> {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => None,
+            Self::Engine { engine, .. } => Some(engine.bell(key)),
+        }
+    }
+
     /// Starts a timer that lives here.
     pub(crate) fn start<V: Send + Sync + 'static>(&self, shared: &Arc<Shared<V>>) -> Result<(), Error> {
         match self {
             #[cfg(feature = "tokio")]
             Self::Runtime { alarm, .. } => spawn(shared, alarm.clone()),
-            Self::Engine { engine, inline } => engine.take_on(shared, *inline),
+            Self::Engine { engine, inline } => {
+                engine.take_on(shared.clone(), *inline, |key| shared.start_at(key))
+            }
+        }
+    }
+
+    /// The time there; `before` if it cannot be told.
+    pub(crate) fn now(&self, before: Instant) -> Instant {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => before,
+            Self::Engine { engine, .. } => engine.time().now().max(before),
+        }
+    }
+
+    /// Gives up a place with its engine.
+    pub(crate) fn leave(&self, key: Key) {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => {}
+            Self::Engine { engine, .. } => engine.leave(key),
         }
     }
 
@@ -84,6 +114,20 @@ impl Home {
             #[cfg(feature = "tokio")]
             Self::Runtime { .. } => false,
             Self::Engine { engine, .. } => engine.is_kept_by_this_thread(),
+        }
+    }
+}
+
+/// The same engine, in the same way. Two homes on runtimes are never the same: the runtime is known only at
+/// the start.
+impl PartialEq for Home {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Engine { engine, inline }, Self::Engine { engine: other, inline: also }) => {
+                engine.is_same(other) && inline == also
+            }
+            #[cfg(feature = "tokio")]
+            _ => false,
         }
     }
 }

@@ -44,6 +44,11 @@ impl MissedLog {
         }
     }
 
+    /// Whether it has never had anything to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.limit.quiet_until.is_none() && self.missed == 0
+    }
+
     /// Tells what the quiet time has kept back, at the end of the timer at the latest.
     pub(crate) fn tell(&mut self, timer: &Name) {
         let (missed, late) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.late));

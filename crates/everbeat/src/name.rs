@@ -62,3 +62,14 @@ impl PartialEq<&str> for Name {
         *self == **other
     }
 }
+
+/// The same text, or the same place.
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Given(name), Kind::Given(other)) => name == other,
+            (Kind::BuiltAt(place), Kind::BuiltAt(other)) => place == other,
+            _ => false,
+        }
+    }
+}

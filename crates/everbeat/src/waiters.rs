@@ -60,6 +60,11 @@ impl<V> Default for Waiters<V> {
 }
 
 impl<V> Waiters<V> {
+    /// Whether nobody has a place.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Takes a place in the line.
     pub(crate) fn wait_for(&mut self, want: Want) -> Place {
         self.waiting += 1;

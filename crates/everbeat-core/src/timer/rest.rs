@@ -13,7 +13,7 @@ use crate::{Cause, Instant, Mode, Ratio, Schedule, Tick};
 /// triggered, paused or limited.
 ///
 /// Made by [`Timer::rest`]; [`Timer::from_rest`] makes it a machine again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rested {
     /// When the next run is due; during a run, when that one was.
     due: Instant,

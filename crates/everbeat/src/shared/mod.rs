@@ -14,15 +14,20 @@
 //! 6. The count of a tick is raised in the same critical section that settles its waiters: whoever is
 //!    woken by a tick sees it counted.
 
+mod cell;
+mod plan;
 mod state;
+mod turn;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, StopReason, Tick, Timer as Machine};
 
+use self::cell::{Cell, Lean, Phase};
+pub(crate) use self::plan::Plan;
 use self::state::{Leftovers, State};
 use crate::beat::BoxDrive;
 use crate::block;
@@ -33,16 +38,19 @@ use crate::feed::Line;
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
+use crate::target::Call;
 use crate::waiters::{Place, Reply, Want};
 
 /// One timer.
 pub(crate) struct Shared<V> {
-    name: Name,
-    home: Home,
+    plan: Arc<Plan>,
+    /// How many there are, and the flag [`DETACHED`].
     handles: AtomicUsize,
-    detached: AtomicBool,
-    state: Mutex<State<V>>,
+    cell: Mutex<Cell<V>>,
 }
+
+/// Set among the handles once the timer does not need any.
+const DETACHED: usize = 1 << (usize::BITS - 1);
 
 /// What a driver does next.
 #[derive(Debug)]
@@ -79,52 +87,65 @@ impl<V> RunEnd<V> {
     }
 }
 
-/// Made once, when a timer is built.
-pub(crate) struct Setup<V> {
-    pub(crate) name: Name,
-    pub(crate) machine: Machine,
-    pub(crate) home: Home,
-    pub(crate) histograms: bool,
-    pub(crate) single_use: bool,
-    pub(crate) until: Option<std::time::Instant>,
-    pub(crate) parked: Option<BoxDrive<V>>,
+/// What a timer runs, as it was built.
+pub(crate) enum Work<V> {
+    /// A target with everything that belongs to its runs.
+    Beat(BoxDrive<V>),
+    /// A target that is a plain call, with nothing else.
+    Call(Call<V>),
+    /// Nothing: it is a schedule without a target.
+    Nothing,
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
-    pub(crate) fn new(setup: Setup<V>) -> Arc<Self> {
-        let (name, home, state) = State::new(setup);
-        Arc::new(Self {
-            name,
-            home,
-            handles: AtomicUsize::new(1),
-            detached: AtomicBool::new(false),
-            state: Mutex::new(state),
-        })
+    pub(crate) fn new(plan: Arc<Plan>, work: Work<V>) -> Arc<Self> {
+        let cell = match work {
+            Work::Call(call) if plan.can_be_lean() => Cell::Lean(Lean::idle(call)),
+            work => {
+                let machine = Machine::new(plan.schedule.clone());
+                let mut state = State::new(&plan, machine, matches!(work, Work::Nothing));
+                state.parked = match work {
+                    Work::Beat(beat) => Some(beat),
+                    Work::Call(call) => Some(cell::beat_of(call, &plan)),
+                    Work::Nothing => None,
+                };
+                Cell::Full(Box::new(state))
+            }
+        };
+        Arc::new(Self { plan, handles: AtomicUsize::new(1), cell: Mutex::new(cell) })
     }
 
     pub(crate) fn name(&self) -> &Name {
-        &self.name
+        &self.plan.name
     }
 
     pub(crate) fn home(&self) -> &Home {
-        &self.home
+        &self.plan.home
+    }
+
+    /// Whether it was started and has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        match &*self.lock() {
+            Cell::Lean(lean) => lean.is_running(),
+            Cell::Full(state) => state.machine.is_running(),
+        }
     }
 
     /// Looks at the state.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&State<V>) -> R) -> R {
-        f(&self.lock())
+        self.lock().read(&self.plan, f)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<V>> {
+    fn lock(&self) -> MutexGuard<'_, Cell<V>> {
         // By invariant 2 nothing can panic under the lock, so a poisoned one is as good as any.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and deals with the leftovers after the release.
     fn change<R>(&self, f: impl FnOnce(&mut State<V>, &mut Leftovers<V>) -> R) -> R {
         let mut leftovers = Leftovers::none();
-        let result = f(&mut self.lock(), &mut leftovers);
-        leftovers.settle(&self.name);
+        let result = f(self.lock().thaw(&self.plan), &mut leftovers);
+        leftovers.settle(self.name());
         result
     }
 }
@@ -132,11 +153,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
 impl<V> Drop for Shared<V> {
     /// The last value and the target are the user's, and their drops may panic wherever this happens.
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (latest, failure, parked) = state.take_users_own();
-        drop_quietly(latest);
-        drop_quietly(failure);
-        drop_quietly(parked);
+        match self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            Cell::Lean(lean) => {
+                drop_quietly(lean.latest.take());
+                drop_quietly(lean.call.take());
+            }
+            Cell::Full(state) => {
+                drop_quietly(state.latest.take());
+                drop_quietly(state.failure.take());
+                drop_quietly(state.parked.take());
+                drop_quietly(state.beat.take());
+            }
+        }
     }
 }
 
@@ -160,9 +188,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
         clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
     }
 
+    /// Stops it now.
+    pub(crate) fn cancel(&self) {
+        if !self.stop_lean(StopReason::Cancelled) {
+            self.command(Machine::cancel);
+        }
+    }
+
+    /// Stops it gently.
+    pub(crate) fn shut_down(&self, grace: Duration) {
+        if !self.stop_lean(StopReason::Drained) {
+            self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+        }
+    }
+
     /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
     /// called wherever a handle can be dropped: on a thread that is being torn down, too.
     pub(crate) fn request_stop(&self, reason: StopReason) {
+        if self.stop_lean(reason) || !self.is_running() {
+            return;
+        }
         self.change(|state, left| {
             let now = state.machine.now();
             state.machine.drain(now, reason, Duration::MAX);
@@ -171,17 +216,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Starts the timer and hands out its driver with the clock.
+    #[cfg(feature = "tokio")]
     pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Clock), Error> {
-        let start = self.clock_for_start()?;
+        self.launch_with(self.clock_for_start()?)
+    }
+
+    fn launch_with(&self, start: (Clock, Instant)) -> Result<(BoxDrive<V>, Clock), Error> {
         self.change(|state, left| {
-            if state.single_use && state.machine.was_started() && !state.machine.is_running() {
-                return Err(Error::Restart { name: self.name.clone() });
+            if self.plan.single_use && state.machine.was_started() && !state.machine.is_running() {
+                return Err(Error::Restart { name: self.name().clone() });
             }
             // The driver comes back with the announcement of the end: without it that is still going on.
             let Some(driver) = state.parked.take() else {
-                return Err(Error::AlreadyRunning { name: self.name.clone() });
+                return Err(Error::AlreadyRunning { name: self.name().clone() });
             };
-            match state.start_machine(&self.name, start, left) {
+            match state.start_machine(&self.plan, start, left) {
                 Ok(clock) => Ok((driver, clock)),
                 Err(error) => {
                     state.parked = Some(driver);
@@ -194,15 +243,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// As [`Shared::launch`], for a driver that is not kept here.
     pub(crate) fn launch_driven(&self) -> Result<Clock, Error> {
         let start = self.clock_for_start()?;
-        self.change(|state, left| state.start_machine(&self.name, start, left))
+        self.change(|state, left| state.start_machine(&self.plan, start, left))
     }
 
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
     /// done without the lock.
     fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
         let (before, seen) = self.read(|state| (state.clock.clone(), state.machine.now()));
-        let clock = self.home.clock(before.as_ref(), seen);
-        let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name.clone() })?;
+        let clock = self.plan.home.clock(before.as_ref(), seen);
+        let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name().clone() })?;
         let now = clock.now();
         Ok((clock, now))
     }
@@ -211,7 +260,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn queue_trigger(&self) -> Result<Place, Error> {
         let now = self.present();
         self.change(|state, left| {
-            let run = state.machine.trigger(now).map_err(|_| state.not_running(&self.name))?;
+            let run = state.machine.trigger(now).map_err(|_| state.not_running(self.name()))?;
             left.woken.extend(state.driver.take());
             Ok(state.waiters.wait_for(Want::Run(run)))
         })
@@ -221,7 +270,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn queue_join(&self) -> Result<Place, Error> {
         self.change(|state, _| {
             if !state.machine.is_running() {
-                return Err(state.not_running(&self.name));
+                return Err(state.not_running(self.name()));
             }
             let in_flight = u64::from(state.machine.is_busy());
             let next = state.machine.runs().saturating_add(1) - in_flight;
@@ -240,8 +289,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Ok(Some(state.waiters.wait_for(Want::Hits(target))));
             }
             Err(match state.machine.stop_reason() {
-                Some(reason) if state.failure.is_none() => Error::Stopped { name: self.name.clone(), reason },
-                _ => state.not_running(&self.name),
+                Some(reason) if state.failure.is_none() => {
+                    Error::Stopped { name: self.name().clone(), reason }
+                }
+                _ => state.not_running(self.name()),
             })
         })
     }
@@ -249,6 +300,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Takes a place in the line for the end. An error tells that the timer does not run, and how it
     /// ended if it ever did.
     pub(crate) fn queue_end(&self) -> Result<Place, Option<Reply<V>>> {
+        if let Cell::Lean(Lean { phase: Phase::Over(reason), .. }) = &*self.lock() {
+            return Err(Some(Reply::Ended(*reason)));
+        }
         self.change(|state, _| {
             if state.machine.is_running() {
                 return Ok(state.waiters.wait_for(Want::End));
@@ -259,7 +313,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The reply for a place, or the waker of `cx` is remembered.
     pub(crate) fn poll_reply(&self, place: Place, cx: &Context<'_>) -> Poll<Reply<V>> {
-        if let Some(polled) = self.lock().waiters.poll(place, cx.waker()) {
+        if let Some(polled) = self.lock().thaw(&self.plan).waiters.poll(place, cx.waker()) {
             return polled;
         }
         // Cloning a waker may run code of the user's, so it is done without the lock.
@@ -272,7 +326,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Gives a place back.
     pub(crate) fn forget(&self, place: Place) {
-        let (waker, reply) = self.lock().waiters.forget(place);
+        let (waker, reply) = self.lock().thaw(&self.plan).waiters.forget(place);
         drop(waker);
         drop_quietly(reply);
     }
@@ -290,7 +344,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(crate) fn unsubscribe(&self, line: &Arc<Line<V>>) {
         let removed = {
-            let mut state = self.lock();
+            let mut cell = self.lock();
+            let Cell::Full(state) = &mut *cell else { return };
             let place = state.feeds.iter().position(|other| Arc::ptr_eq(other, line));
             place.map(|place| state.feeds.swap_remove(place))
         };
@@ -361,6 +416,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             state.machine.handle_closed();
             state.parked = parked;
             left.unneeded = state.driver.take();
+            left.bell = state.bell.take();
+            state.key = None;
             state.settle_all(left);
         });
     }
@@ -382,10 +439,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// This is the thread that the timer needs, where its runtime has only one.
     #[cfg(feature = "tokio")]
     pub(crate) fn driven_by_this_thread(&self) {
-        let mut state = self.lock();
-        if state.clock.as_ref().is_some_and(Clock::is_single_threaded) {
-            state.thread = Some(std::thread::current().id());
-        }
+        self.change(|state, _| {
+            if state.clock.as_ref().is_some_and(Clock::is_single_threaded) {
+                state.thread = Some(std::thread::current().id());
+            }
+        });
     }
 
     /// Whether a run or a callback of the timer is what is calling this.
@@ -395,29 +453,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Whether blocking this thread would keep the timer from getting on.
     pub(crate) fn needs_this_thread(&self) -> bool {
-        if self.is_inside() || self.home.is_kept_by_this_thread() {
+        if self.is_inside() || self.plan.home.is_kept_by_this_thread() {
             return true;
         }
         let this = std::thread::current().id();
         block::is_in_runtime() && self.read(|state| state.thread == Some(this))
     }
 
-    /// Whom to wake when a command changes the machine. Returns the machine's own deadline.
-    pub(crate) fn arm(&self, waker: Waker) -> Option<Instant> {
-        self.change(|state, left| {
-            left.unneeded = state.driver.replace(waker);
-            state.machine.poll_timeout()
-        })
-    }
-
     /// Counts a turn that had to wait for a worker.
     pub(crate) fn count_queued(&self) {
-        self.lock().queued += 1;
+        self.change(|state, _| state.queued += 1);
     }
 
     /// Counts a run that held its thread for too long.
     pub(crate) fn count_blocked(&self) {
-        self.lock().blocked += 1;
+        self.change(|state, _| state.blocked += 1);
     }
 }
 
@@ -430,23 +480,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// One handle fewer; the last one asks the timer to stop after the current run.
     pub(crate) fn release_handle(&self) {
         // AcqRel: whoever sees zero sees everything that was done through the other handles.
-        let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && !self.is_detached() {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.request_stop(StopReason::Dropped);
         }
     }
 
     /// One handle more, if there is still one or the timer does not need any.
     pub(crate) fn revive_handle(&self) -> bool {
-        let alive = |count: usize| (count > 0 || self.is_detached()).then_some(count + 1);
+        let alive = |count: usize| (count > 0).then_some(count + 1);
         self.handles.fetch_update(Ordering::AcqRel, Ordering::Relaxed, alive).is_ok()
     }
 
     pub(crate) fn detach(&self) {
-        self.detached.store(true, Ordering::Release);
-    }
-
-    fn is_detached(&self) -> bool {
-        self.detached.load(Ordering::Acquire)
+        self.handles.fetch_or(DETACHED, Ordering::AcqRel);
     }
 }

@@ -1,19 +1,19 @@
 //! The state that a timer's lock guards, and what is left to do once it is released.
 
-use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 use std::thread::ThreadId;
 
-use everbeat_core::{Instant, Outcome, Output, StopReason, Summary, Timer as Machine};
+use everbeat_core::{Instant, Key, Outcome, Output, StopReason, Summary, Timer as Machine};
 
-use super::{Action, Setup};
+use super::Action;
+use super::plan::Plan;
+use super::turn::Replaced;
 use crate::beat::BoxDrive;
 use crate::clock::Clock;
 use crate::error::{Error, Failure};
 use crate::feed::Line;
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
-use crate::home::Home;
 use crate::log::RateLimit;
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Want};
@@ -24,12 +24,13 @@ pub(crate) struct State<V> {
     pub(crate) clock: Option<Clock>,
     /// The driver between its starts.
     pub(super) parked: Option<BoxDrive<V>>,
-    /// Whether the driver can only be started once.
-    pub(super) single_use: bool,
-    /// There is no target, and so no task: the consumer of the ticks drives it.
+    /// The driver between two turns that an engine gives it.
+    pub(super) beat: Option<BoxDrive<V>>,
+    /// The timer's place with its engine, and what wakes it there.
+    pub(super) key: Option<Key>,
+    pub(super) bell: Option<Waker>,
+    /// There is no target, and so no driver: the consumer of the ticks drives it.
     pub(super) driverless: bool,
-    /// When the clock ends it, as the user gave it.
-    pub(super) until: Option<std::time::Instant>,
     pub(super) driver: Option<Waker>,
     /// The thread that drives it, where its runtime has only one.
     pub(super) thread: Option<ThreadId>,
@@ -51,8 +52,9 @@ pub(crate) struct State<V> {
 /// What is done once the lock is released.
 pub(super) struct Leftovers<V> {
     pub(super) woken: Vec<Waker>,
-    /// A waker that nobody is to wake.
+    /// Wakers that nobody is to wake.
     pub(super) unneeded: Option<Waker>,
+    pub(super) bell: Option<Waker>,
     pub(super) values: Vec<Arc<V>>,
     pub(super) value: Option<V>,
     pub(super) lossy: Vec<Arc<Line<V>>>,
@@ -60,17 +62,17 @@ pub(super) struct Leftovers<V> {
 }
 
 impl<V> State<V> {
-    /// The state of a timer that was built and not started, with its name and
-    /// its home.
-    pub(super) fn new(setup: Setup<V>) -> (Name, Home, Self) {
-        let summary = if setup.histograms { Summary::with_histogram } else { Summary::default };
-        let state = Self {
-            machine: setup.machine,
+    /// The state of a timer with this machine, and nothing else to remember.
+    pub(super) fn new(plan: &Plan, machine: Machine, driverless: bool) -> Self {
+        let summary = if plan.figures { Summary::with_histogram } else { Summary::default };
+        Self {
+            machine,
             clock: None,
-            driverless: setup.parked.is_none(),
-            parked: setup.parked,
-            single_use: setup.single_use,
-            until: setup.until,
+            parked: None,
+            beat: None,
+            key: None,
+            bell: None,
+            driverless,
             driver: None,
             thread: None,
             latest: None,
@@ -85,22 +87,17 @@ impl<V> State<V> {
             waiters: Waiters::default(),
             feeds: Vec::new(),
             loss_log: RateLimit::default(),
-        };
-        (setup.name, setup.home, state)
-    }
-
-    pub(super) fn take_users_own(&mut self) -> (Option<Arc<V>>, Option<Failure>, Option<BoxDrive<V>>) {
-        (self.latest.take(), self.failure.take(), self.parked.take())
+        }
     }
 
     pub(super) fn start_machine(
         &mut self,
-        name: &Name,
+        plan: &Plan,
         (clock, now): (Clock, Instant),
         left: &mut Leftovers<V>,
     ) -> Result<Clock, Error> {
-        self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: name.clone() })?;
-        if let Some(until) = self.until {
+        self.machine.start(now).map_err(|_| Error::AlreadyRunning { name: plan.name.clone() })?;
+        if let Some(until) = plan.until {
             self.machine.end_by(clock.at_std(until));
         }
         left.failure = self.failure.take();
@@ -156,12 +153,10 @@ impl<V> State<V> {
         drop(latest);
     }
 
-    /// Makes `value` the latest one. If nobody else holds the one before, its place is used again and
-    /// nothing is allocated.
     fn replace_latest(&mut self, value: V, left: &mut Leftovers<V>) -> Arc<V> {
-        match self.latest.as_mut().map(Arc::get_mut) {
-            Some(Some(place)) => left.value = Some(mem::replace(place, value)),
-            _ => left.values.extend(self.latest.replace(Arc::new(value))),
+        match Replaced::by(&mut self.latest, value) {
+            Replaced::Alone(value) => left.value = Some(value),
+            Replaced::Shared(value) => left.values.extend(value),
         }
         self.latest.clone().expect("set above")
     }
@@ -239,6 +234,7 @@ impl<V> Leftovers<V> {
         Self {
             woken: Vec::new(),
             unneeded: None,
+            bell: None,
             values: Vec::new(),
             value: None,
             lossy: Vec::new(),

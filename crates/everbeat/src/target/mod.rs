@@ -55,6 +55,63 @@ pub trait Target: Send + 'static {
 
     /// The timer has ended: lets go of what its next start makes anew.
     fn rest(self: Pin<&mut Self>);
+
+    /// The target as a plain call, if it is nothing else.
+    #[doc(hidden)]
+    fn into_call(self) -> Result<Call<Self::Value>, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
+
+    /// As [`into_call`](Self::into_call), between two runs.
+    #[doc(hidden)]
+    fn take_call(self: Pin<&mut Self>) -> Option<Call<Self::Value>> {
+        None
+    }
+}
+
+/// A sync target in its plainest form.
+#[doc(hidden)]
+#[allow(unreachable_pub)] // it is in a hidden method of a public trait
+pub type Call<V> = Box<dyn FnMut(Tick) -> Step<V> + Send>;
+
+/// A [`Call`] as a target.
+pub(crate) struct CallTarget<V> {
+    call: Option<Call<V>>,
+    tick: Option<Tick>,
+}
+
+impl<V> CallTarget<V> {
+    pub(crate) fn new(call: Call<V>) -> Self {
+        Self { call: Some(call), tick: None }
+    }
+}
+
+impl<V: Send + Sync + 'static> Target for CallTarget<V> {
+    type Value = V;
+
+    fn begin(mut self: Pin<&mut Self>, tick: Tick) {
+        self.tick = Some(tick);
+    }
+
+    fn poll_run(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<V>> {
+        let tick = self.tick.take().expect("begin comes before poll_run");
+        let call = self.call.as_mut().expect("a target whose call was taken is not run");
+        Poll::Ready(call(tick))
+    }
+
+    fn poll_abort(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        self.tick = None;
+        Poll::Ready(())
+    }
+
+    fn rest(self: Pin<&mut Self>) {}
+
+    fn take_call(mut self: Pin<&mut Self>) -> Option<Call<V>> {
+        self.call.take()
+    }
 }
 
 /// Whatever can be turned into a [`Target`]:

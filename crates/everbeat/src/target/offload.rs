@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::shapes::Call;
+use super::shapes::CallOnTick;
 use super::{Step, Target};
 use crate::current::{self, Scope};
 use crate::outcome::Outcome;
@@ -41,7 +41,7 @@ impl<F, O> OffloadTarget<F, O> {
 
 impl<F, O> Target for OffloadTarget<F, O>
 where
-    F: Call<O>,
+    F: CallOnTick<O>,
     O: Outcome<Value: Send + Sync + 'static> + Send + 'static,
 {
     type Value = O::Value;
@@ -113,7 +113,7 @@ impl<F> Loan<F> {
 
     fn call<O>(mut self, tick: Tick) -> O
     where
-        F: Call<O>,
+        F: CallOnTick<O>,
     {
         self.call.as_mut().expect("a loan holds its closure until it is dropped").call(tick)
     }

@@ -9,17 +9,17 @@ use everbeat_core::Tick;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{Step, Target};
+use super::{Call, Step, Target};
 use crate::outcome::Outcome;
 
 /// A call that may or may not want the tick.
 #[doc(hidden)]
-pub trait Call<R>: Send + 'static {
+pub trait CallOnTick<R>: Send + 'static {
     /// Makes the call.
     fn call(&mut self, tick: Tick) -> R;
 }
 
-impl<R, F: FnMut(Tick) -> R + Send + 'static> Call<R> for F {
+impl<R, F: FnMut(Tick) -> R + Send + 'static> CallOnTick<R> for F {
     fn call(&mut self, tick: Tick) -> R {
         self(tick)
     }
@@ -30,7 +30,7 @@ impl<R, F: FnMut(Tick) -> R + Send + 'static> Call<R> for F {
 #[doc(hidden)]
 pub struct WithoutTick<F>(pub(super) F);
 
-impl<R, F: FnMut() -> R + Send + 'static> Call<R> for WithoutTick<F> {
+impl<R, F: FnMut() -> R + Send + 'static> CallOnTick<R> for WithoutTick<F> {
     fn call(&mut self, _: Tick) -> R {
         (self.0)()
     }
@@ -55,7 +55,7 @@ impl<F, Fut> AsyncTarget<F, Fut> {
 
 impl<F, Fut> Target for AsyncTarget<F, Fut>
 where
-    F: Call<Fut>,
+    F: CallOnTick<Fut>,
     Fut: Future + Send + 'static,
     Fut::Output: Outcome<Value: Send + Sync + 'static>,
 {
@@ -105,7 +105,7 @@ impl<F, O> SyncTarget<F, O> {
 
 impl<F, O> Target for SyncTarget<F, O>
 where
-    F: Call<O>,
+    F: CallOnTick<O>,
     O: Outcome<Value: Send + Sync + 'static> + 'static,
 {
     type Value = O::Value;
@@ -126,6 +126,11 @@ where
     }
 
     fn rest(self: Pin<&mut Self>) {}
+
+    fn into_call(self) -> Result<Call<O::Value>, Self> {
+        let mut call = self.call;
+        Ok(Box::new(move |tick| Step::of(call.call(tick))))
+    }
 }
 
 pin_project! {

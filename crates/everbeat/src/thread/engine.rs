@@ -17,17 +17,17 @@ use std::fmt;
 use std::io;
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
 
-use super::roster::{BoxTask, Calls, Job, Rest, Roster};
+use super::roster::{Calls, Job, Rest, Roster, Task};
 use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
-use crate::beat::{Duty, Progress};
-use crate::guard::{drop_all_quietly, drop_quietly, guarded};
+use crate::beat::Progress;
+use crate::guard::guarded;
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.
@@ -35,34 +35,6 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// How long a worker stays idle while there are timers.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// What an engine gives turns to.
-pub(super) trait Task: Send {
-    /// Does everything that can be done now.
-    fn turn(&mut self, queued: bool) -> Progress;
-
-    /// Whether all that is left is to end, with nothing of the user's to call.
-    fn ends_quietly(&self) -> bool;
-}
-
-/// A timer on an engine.
-pub(super) struct Shift<V: Send + Sync + 'static> {
-    pub(super) duty: Duty<V>,
-    pub(super) waker: Waker,
-}
-
-impl<V: Send + Sync + 'static> Task for Shift<V> {
-    fn turn(&mut self, queued: bool) -> Progress {
-        if queued {
-            self.duty.shared().count_queued();
-        }
-        self.duty.poll(&mut Context::from_waker(&self.waker))
-    }
-
-    fn ends_quietly(&self) -> bool {
-        self.duty.ends_quietly()
-    }
-}
 
 /// What all handles of an engine share.
 pub(super) struct Core {
@@ -192,21 +164,32 @@ impl Core {
         format!("everbeat {}", self.name)
     }
 
-    /// Gives up a place that was not needed after all.
+    /// Gives a place up: of a timer that has ended, or was not started after all.
     pub(super) fn leave(self: &Arc<Self>, key: Key) {
-        drop_quietly(self.change(|roster| roster.leave(key)));
-        self.work.notify_all();
+        let (task, last) = self.change(|roster| (roster.leave(key), roster.is_deserted()));
+        drop(task);
+        self.tell_end(last);
     }
 
     /// A task has had its turn, or begins to wait for its first.
-    pub(super) fn give_back(self: &Arc<Self>, key: Key, task: BoxTask, progress: &Progress) {
-        let (over, last) = self.change(|roster| {
-            let over = roster.give_back(key, task, progress);
-            (over, roster.closed || roster.timers == 0)
-        });
-        drop_quietly(over);
+    pub(super) fn give_back(self: &Arc<Self>, key: Key, task: Task, progress: &Progress) {
+        let (over, last) =
+            self.change(|roster| (roster.give_back(key, task, progress), roster.is_deserted()));
+        self.let_go(over);
+        self.tell_end(last);
+    }
+
+    /// Lets go of a task that has no other turn. If it has not ended it is abandoned.
+    fn let_go(&self, task: Option<Task>) {
+        let Some(task) = task else { return };
+        if task.is_running() {
+            task.abandon_at_engine();
+        }
+    }
+
+    /// Workers find out whether they are needed any longer, and so does who waits for the end.
+    fn tell_end(&self, last: bool) {
         if last {
-            // Workers find out whether they are needed any longer, and so does who waits for the end.
             self.work.notify_all();
             self.returned.notify_all();
         }
@@ -216,19 +199,26 @@ impl Core {
         let Some(task) = self.change(|roster| roster.wake(key)) else { return };
         if task.ends_quietly() {
             // Who cancels a timer that only waited ends it without waking anybody.
-            return self.take_turn(key, task, false);
+            let progress = task.clone().full_turn();
+            return self.give_back(key, task, &progress);
         }
         self.give_back(key, task, &Progress::Yield { restless: false });
     }
 
-    fn take_turn(self: &Arc<Self>, key: Key, mut task: BoxTask, queued: bool) {
-        let progress = task.turn(queued);
+    fn take_turn(self: &Arc<Self>, key: Key, task: Task, queued: bool, now: &mut Instant) {
+        if queued {
+            task.count_queued();
+        }
+        let progress = task.lean_turn(&task, now).unwrap_or_else(|| task.clone().full_turn());
         self.give_back(key, task, &progress);
     }
 
     fn perform(self: &Arc<Self>, job: Job) {
         match job {
-            Job::Turn { key, task, queued } => self.take_turn(key, task, queued),
+            Job::Turn { key, task, queued } => {
+                let mut now = self.time.now();
+                self.take_turn(key, task, queued, &mut now);
+            }
             Job::Ring(waker) => {
                 if let Err(failure) = guarded(|| waker.wake()) {
                     tracing::error!(engine = &*self.name, "a waker {failure}");
@@ -240,8 +230,9 @@ impl Core {
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
-        let tasks = self.change(Roster::close);
-        drop_all_quietly(tasks);
+        for task in self.change(Roster::close) {
+            self.let_go(Some(task));
+        }
         self.work.notify_all();
         if self.is_kept_by_this_thread() {
             return self.read(|roster| roster.timers);

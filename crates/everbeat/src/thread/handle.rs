@@ -9,16 +9,16 @@ use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::{Instant, Key, Summary};
 
-use super::engine::{Bell, Core, Shift};
+use super::engine::{Bell, Core};
 use super::host::Host;
 use super::oneshot::OneShot;
 use super::sleep::Precision;
 use super::time::Time;
-use crate::beat::Duty;
+use crate::any::Control;
+use crate::beat::Progress;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::outcome::Outcome;
-use crate::shared::Shared;
 
 /// Keeps the time of any number of timers with one thread, and runs them on a few workers.
 ///
@@ -152,23 +152,38 @@ impl Engine {
         self.core.is_kept_by_this_thread()
     }
 
-    /// Starts a timer here.
-    pub(crate) fn take_on<V>(&self, shared: &Arc<Shared<V>>, inline: bool) -> Result<(), Error>
-    where
-        V: Send + Sync + 'static,
-    {
+    /// Takes a timer on: `start` starts it at the place it is given, and tells when its first turn is.
+    pub(crate) fn take_on(
+        &self,
+        task: Arc<dyn Control>,
+        inline: bool,
+        start: impl FnOnce(Key) -> Result<Progress, Error>,
+    ) -> Result<(), Error> {
         let core = &self.core;
-        let name = || shared.name().clone();
         let key = match core.enter(inline) {
             Ok(Some(key)) => key,
-            Ok(None) => return Err(Error::EngineClosed { name: name() }),
-            Err(error) => return Err(Error::NoThread { name: name(), reason: Arc::new(error) }),
+            Ok(None) => return Err(Error::EngineClosed { name: task.name().clone() }),
+            Err(error) => {
+                return Err(Error::NoThread { name: task.name().clone(), reason: Arc::new(error) });
+            }
         };
-        let duty = Duty::begin(shared).inspect_err(|_| core.leave(key))?;
-        let waker = Waker::from(Arc::new(Bell { core: core.clone(), key }));
-        let progress = duty.arm(waker.clone());
-        core.give_back(key, Box::new(Shift { duty, waker }), &progress);
+        let progress = start(key).inspect_err(|_| core.leave(key))?;
+        core.give_back(key, task, &progress);
         Ok(())
+    }
+
+    /// Gives the place of a timer up.
+    pub(crate) fn leave(&self, key: Key) {
+        self.core.leave(key);
+    }
+
+    /// What wakes the timer at this place.
+    pub(crate) fn bell(&self, key: Key) -> Waker {
+        Waker::from(Arc::new(Bell { core: self.core.clone(), key }))
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
     }
 
     /// Wakes somebody at a time.

@@ -28,7 +28,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
         O: Outcome<Value = V> + 'static,
     {
         let mut target = Some(target);
-        let builder = builder.initial_delay(delay).max_runs(1).histograms(false);
+        let builder = builder.initial_delay(delay).max_runs(1);
         let timer = builder.start(move |_: everbeat_core::Tick| match target.take() {
             Some(target) => target().into_result(),
             None => Err("a call that is made once was made already".into()),

@@ -5,15 +5,17 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 use std::thread::Thread;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
-use super::engine::Task;
+use crate::any::Control;
 use crate::beat::Progress;
 
-pub(super) type BoxTask = Box<dyn Task>;
+/// A timer, as an engine sees it.
+pub(super) type Task = Arc<dyn Control>;
 
 /// The timers of an engine.
 pub(super) struct Roster {
@@ -64,16 +66,16 @@ enum Entry {
 
 enum Seat {
     /// For its deadline, or for somebody to wake it.
-    Waiting(BoxTask),
+    Waiting(Task),
     /// For its turn. `queued`: all workers were busy when it came up.
-    Listed { task: BoxTask, queued: bool },
+    Listed { task: Task, queued: bool },
     /// It has its turn. `woken`: there is more to do, and so it has another one after it.
     Away { woken: bool },
 }
 
 impl Seat {
     /// The task, which is away from here on; `None` if it was already.
-    fn take_up(&mut self) -> Option<(BoxTask, bool)> {
+    fn take_up(&mut self) -> Option<(Task, bool)> {
         if matches!(self, Self::Away { .. }) {
             return None;
         }
@@ -90,7 +92,7 @@ pub(super) enum Job {
     /// A task has its turn. `queued`: it had to wait for a worker.
     Turn {
         key: Key,
-        task: BoxTask,
+        task: Task,
         queued: bool,
     },
     Ring(Waker),
@@ -143,7 +145,7 @@ impl Roster {
     }
 
     /// Gives a place up, and what is left there.
-    pub(super) fn leave(&mut self, key: Key) -> Option<BoxTask> {
+    pub(super) fn leave(&mut self, key: Key) -> Option<Task> {
         let Entry::Timer { mut seat, .. } = self.queue.remove(key)? else { return None };
         self.timers -= 1;
         if self.queue.is_empty() {
@@ -153,7 +155,7 @@ impl Roster {
     }
 
     /// A task has had its turn. Hands it back if nothing is left for it to do here.
-    pub(super) fn give_back(&mut self, key: Key, task: BoxTask, progress: &Progress) -> Option<BoxTask> {
+    pub(super) fn give_back(&mut self, key: Key, task: Task, progress: &Progress) -> Option<Task> {
         if self.closed || matches!(progress, Progress::Ended) {
             self.leave(key);
             return Some(task);
@@ -174,7 +176,7 @@ impl Roster {
     }
 
     /// Somebody has something for this task to do. Hands it out if it only waited; then it is away.
-    pub(super) fn wake(&mut self, key: Key) -> Option<BoxTask> {
+    pub(super) fn wake(&mut self, key: Key) -> Option<Task> {
         let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return None };
         match seat {
             Seat::Away { woken } => {
@@ -315,6 +317,11 @@ impl Roster {
         self.queue.next_due().filter(|due| !due.is_never())
     }
 
+    /// Whether no timer is left, or none is to stay.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.timers == 0 || self.closed
+    }
+
     /// Whether nobody has a turn to take.
     #[cfg(feature = "testing")]
     pub(super) fn is_settled(&self) -> bool {
@@ -355,7 +362,7 @@ impl Roster {
     }
 
     /// Takes everything out: nothing has another turn.
-    pub(super) fn close(&mut self) -> Vec<BoxTask> {
+    pub(super) fn close(&mut self) -> Vec<Task> {
         self.closed = true;
         self.own.clear();
         self.pooled.clear();

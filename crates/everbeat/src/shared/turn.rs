@@ -1,0 +1,223 @@
+//! A timer on an engine: how it takes its place there, and what it does when it has its turn.
+//!
+//! A lean timer makes its run here, with two short visits to its lock: one that begins the run, one that
+//! ends it. If anything came in between, or the run went any other way than well, the whole state takes
+//! over in the middle of the run.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use everbeat_core::{Instant, Key, StopReason, Tick};
+
+use super::cell::{Cell, Lean, Phase, beat_of};
+use super::{RunEnd, Shared};
+use crate::any::Control;
+use crate::beat::{Duty, Progress, log_failure};
+use crate::current::Scope;
+use crate::error::{Error, Failure};
+use crate::guard::{drop_quietly, guarded};
+use crate::target::{Call, Step};
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Starts the timer at this place with its engine. Returns when it has its first turn.
+    pub(crate) fn start_at(&self, key: Key) -> Result<Progress, Error> {
+        let start = self.clock_for_start()?;
+        if let Some(due) = self.start_lean(key, start.1) {
+            return Ok(Progress::Sleep { until: Some(due), busy: false });
+        }
+        let (beat, _) = self.launch_with(start)?;
+        let has_extras = beat.has_extras();
+        Ok(self.change(|state, left| {
+            left.unneeded = state.driver.take();
+            state.settle_at(key, &self.plan);
+            state.beat = Some(beat);
+            if has_extras {
+                return Progress::Yield { restless: false }; // there are stop conditions to be polled
+            }
+            Progress::Sleep { until: state.machine.poll_timeout(), busy: false }
+        }))
+    }
+
+    fn start_lean(&self, key: Key, now: Instant) -> Option<Instant> {
+        let mut cell = self.lock();
+        let Cell::Lean(lean @ Lean { phase: Phase::Idle, .. }) = &mut *cell else { return None };
+        lean.rested = everbeat_core::Rested::start(&self.plan.schedule, now)?;
+        lean.phase = Phase::Waiting(key);
+        Some(lean.rested.due())
+    }
+
+    /// Ends a lean timer that waits. `false`, and nothing has changed, if it takes the whole state.
+    pub(super) fn stop_lean(&self, reason: StopReason) -> bool {
+        let key = {
+            let mut cell = self.lock();
+            let Cell::Lean(lean) = &mut *cell else { return false };
+            let Phase::Waiting(key) = lean.phase else { return false };
+            lean.phase = Phase::Over(reason);
+            key
+        };
+        tracing::debug!(timer = %self.name(), ?reason, "timer ended");
+        self.home().leave(key);
+        true
+    }
+
+    /// A turn of a lean timer; `None` if it takes the whole state. `now` is moved on to the end of the run.
+    pub(crate) fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+        let (mut call, tick) = {
+            let mut cell = self.lock();
+            let Cell::Lean(lean) = &mut *cell else { return None };
+            let Phase::Waiting(key) = lean.phase else { return None };
+            let due = lean.rested.due();
+            if *now < due {
+                return Some(Progress::Sleep { until: Some(due), busy: false });
+            }
+            if tracing::enabled!(tracing::Level::INFO) {
+                return None; // somebody may be interested in the span of the runs
+            }
+            let tick = lean.rested.begin(&self.plan.schedule, *now)?;
+            lean.phase = Phase::Running(key);
+            (lean.call.take()?, tick)
+        };
+        let step = {
+            let mut me = Some(me.clone());
+            let _scope = Scope::enter(&mut me);
+            guarded(|| call(tick))
+        };
+        let began = *now;
+        *now = self.plan.home.now(began);
+        let blocked =
+            now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
+        match step {
+            Ok(Step::Value(value)) if !blocked => self.deliver_lean(&tick, call, value, *now),
+            step => {
+                self.finish_in_full(&tick, call, step, *now, blocked);
+                None
+            }
+        }
+    }
+
+    fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> Option<Progress> {
+        let mut replaced = None;
+        let unused = {
+            let mut cell = self.lock();
+            match &mut *cell {
+                Cell::Lean(lean) => lean.finish(self, call, value, now, &mut replaced),
+                Cell::Full(_) => Err((call, value)),
+            }
+        };
+        drop_quietly(replaced);
+        match unused {
+            Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
+            Err((call, value)) => {
+                self.finish_in_full(tick, call, Ok(Step::Value(value)), now, false);
+                None
+            }
+        }
+    }
+
+    /// The run of a lean timer is over, and takes the whole state.
+    fn finish_in_full(
+        &self,
+        tick: &Tick,
+        call: Call<V>,
+        step: Result<Step<V>, Failure>,
+        now: Instant,
+        blocked: bool,
+    ) {
+        let end = match step {
+            Ok(Step::Value(value)) => RunEnd::Delivered(value),
+            Ok(Step::Exhausted) => RunEnd::Exhausted,
+            Ok(Step::Failed(error)) => RunEnd::Failed(Failure::from_error(error)),
+            Err(failure) => RunEnd::Failed(failure),
+        };
+        if blocked {
+            crate::beat::report_blocked(self, now.saturating_since(tick.started()));
+        }
+        if let RunEnd::Failed(failure) = &end {
+            log_failure(self.name(), tick, failure);
+        }
+        let beat = beat_of(call, &self.plan);
+        self.change(|state, _| state.beat = Some(beat));
+        self.finish(now, tick, end);
+    }
+
+    /// A turn with everything that can come up.
+    pub(crate) fn full_turn(self: &Arc<Self>, me: Arc<dyn Control>) -> Progress {
+        let (beat, clock, bell) =
+            self.change(|state, _| (state.beat.take(), state.clock.clone(), state.bell.clone()));
+        let (Some(beat), Some(clock), Some(bell)) = (beat, clock, bell) else {
+            return Progress::Ended; // the timer has ended meanwhile
+        };
+        let mut duty = Duty::resume(self.clone(), me, clock, beat);
+        let progress = duty.poll(&mut Context::from_waker(&bell));
+        if let Some(beat) = duty.pause() {
+            self.put_back(beat);
+        }
+        progress
+    }
+
+    fn put_back(&self, beat: crate::beat::BoxDrive<V>) {
+        let frozen = {
+            let mut cell = self.lock();
+            cell.thaw(&self.plan).beat = Some(beat);
+            cell.freeze(&self.plan)
+        };
+        drop(frozen);
+    }
+
+    /// The engine goes away before the timer has ended.
+    pub(crate) fn abandon_at_engine(self: &Arc<Self>, me: Arc<dyn Control>) {
+        let (beat, clock) = self.change(|state, _| (state.beat.take(), state.clock.clone()));
+        if let (Some(beat), Some(clock)) = (beat, clock) {
+            drop(Duty::resume(self.clone(), me, clock, beat));
+        }
+    }
+
+    /// Whether its end is decided, nothing is in flight, and nobody has to be called back.
+    pub(crate) fn ends_quietly(&self) -> bool {
+        self.read(|state| {
+            let ends = state.machine.stop_reason().is_some() && !state.machine.is_busy();
+            ends && state.beat.as_ref().is_some_and(|beat| !beat.has_extras())
+        })
+    }
+}
+
+impl<V: Send + Sync + 'static> Lean<V> {
+    /// The run in flight has delivered. Returns when the next one is due, or hands back what the whole
+    /// state has to deal with.
+    fn finish(
+        &mut self,
+        shared: &Shared<V>,
+        call: Call<V>,
+        value: V,
+        now: Instant,
+        replaced: &mut Option<Replaced<V>>,
+    ) -> Result<Instant, (Call<V>, V)> {
+        let Phase::Running(key) = self.phase else { return Err((call, value)) };
+        if !self.rested.finish(&shared.plan.schedule, now) {
+            return Err((call, value));
+        }
+        self.phase = Phase::Waiting(key);
+        self.call = Some(call);
+        self.last_tick = now;
+        *replaced = Some(Replaced::by(&mut self.latest, value));
+        Ok(self.rested.due())
+    }
+}
+
+/// A value that has given way to a newer one.
+#[derive(Debug)]
+pub(super) enum Replaced<V> {
+    Alone(V),
+    Shared(Option<Arc<V>>),
+}
+
+impl<V> Replaced<V> {
+    /// Makes `value` the latest one. If nobody else holds the one before, its place is used again and
+    /// nothing is allocated.
+    pub(super) fn by(latest: &mut Option<Arc<V>>, value: V) -> Self {
+        match latest.as_mut().map(Arc::get_mut) {
+            Some(Some(place)) => Self::Alone(std::mem::replace(place, value)),
+            _ => Self::Shared(latest.replace(Arc::new(value))),
+        }
+    }
+}
