@@ -235,6 +235,17 @@ impl Schedule {
         (self.run_timeout_nanos != u64::MAX).then(|| Duration::from_nanos(self.run_timeout_nanos))
     }
 
+    /// Whether the two differ in nothing but the delay before the first tick.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let Self { initial_delay_nanos: _, mode, period_nanos, jitter, missed, keep_phase, .. } = other;
+        let Self { max_lateness_nanos, max_runs, until, run_timeout_nanos, on_error, .. } = other;
+        (self.mode, self.period_nanos, self.jitter, self.missed) == (*mode, *period_nanos, *jitter, *missed)
+            && (self.keep_phase, self.max_lateness_nanos) == (*keep_phase, *max_lateness_nanos)
+            && (self.max_runs, self.until, self.run_timeout_nanos) == (*max_runs, *until, *run_timeout_nanos)
+            && self.on_error == *on_error
+    }
+
     pub(crate) fn is_grid(&self) -> bool {
         self.mode == Mode::FixedRate
     }

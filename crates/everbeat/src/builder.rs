@@ -321,14 +321,22 @@ impl Builder {
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
-        let plan = self.plan(self.attachments.has_conditions())?;
-        let plain = self.attachments.extras.is_none() && plan.can_be_lean();
+        let single_use = self.attachments.has_conditions();
+        let schedule = self.checked_schedule()?;
+        let home = self.home();
         let target = target.into_target();
-        let work = match if plain { target.into_call() } else { Err(target) } {
-            Ok(call) => Work::Call(call),
-            Err(target) => Work::Beat(Box::pin(Beat::new(target, self.attachments))),
+        let target = if self.can_be_lean(&home, &schedule) { target.into_call() } else { Err(target) };
+        let shared = match target {
+            Ok(call) => {
+                let delay = schedule.initial_delay();
+                Shared::new(self.plan_alike(home, schedule), Work::Lean(call, delay))
+            }
+            Err(target) => {
+                let plan = Arc::new(self.plan(home, schedule, single_use));
+                Shared::new(plan, Work::Beat(Box::pin(Beat::new(target, self.attachments))))
+            }
         };
-        let timer = Timer::new(Shared::new(plan, work));
+        let timer = Timer::new(shared);
         if let Some(scope) = self.scope {
             scope.tie(&timer);
         }
@@ -347,22 +355,50 @@ impl Builder {
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
-        Ticks::start(Shared::new(self.plan(true)?, Work::Nothing))
+        let plan = self.plan(self.home(), self.checked_schedule()?, true);
+        Ticks::start(Shared::new(Arc::new(plan), Work::Nothing))
     }
 
-    fn plan(&self, single_use: bool) -> Result<Arc<Plan>, Error> {
-        let home = self.home();
-        let figures = self.figures.unwrap_or(!home.is_engine());
-        let plan = Plan {
+    fn plan(&self, home: Home, schedule: Schedule, single_use: bool) -> Plan {
+        Plan {
             name: self.name.clone(),
-            schedule: Arc::new(self.checked_schedule()?),
-            figures,
+            schedule: Arc::new(schedule),
+            figures: self.keeps_figures(&home),
             until: self.until,
             single_use,
             blocked_after: self.attachments.blocked_after,
             home,
+        }
+    }
+
+    fn keeps_figures(&self, home: &Home) -> bool {
+        self.figures.unwrap_or(!home.is_engine())
+    }
+
+    /// Whether nothing about it is special, and so it can be stored as a lean timer.
+    fn can_be_lean(&self, home: &Home, schedule: &Schedule) -> bool {
+        home.is_engine()
+            && !self.keeps_figures(home)
+            && self.until.is_none()
+            && self.attachments.extras.is_none()
+            && schedule.can_rest()
+    }
+
+    /// The plan of the last timer that was built alike, or a new one. The delay before the first tick is
+    /// not a part of it.
+    fn plan_alike(&self, home: Home, schedule: Schedule) -> Arc<Plan> {
+        let alike = |plan: &Plan| {
+            plan.schedule.is_alike(&schedule)
+                && plan.name == self.name
+                && plan.blocked_after == self.attachments.blocked_after
+                && plan.home == home
         };
-        Ok(Arc::new(plan))
+        home.known_plan(alike).unwrap_or_else(|| {
+            let schedule = schedule.clone().with_initial_delay(Duration::ZERO);
+            let plan = Arc::new(self.plan(home.clone(), schedule, false));
+            home.remember_plan(&plan);
+            plan
+        })
     }
 
     fn checked_schedule(&self) -> Result<Schedule, Error> {

@@ -12,7 +12,7 @@ use crate::runtime::{
     clock::{RuntimeClock, Source},
     driver::spawn,
 };
-use crate::shared::Shared;
+use crate::shared::{Plan, Shared};
 use crate::thread::Engine;
 
 /// Where a timer lives.
@@ -79,6 +79,24 @@ impl Home {
             #[cfg(feature = "tokio")]
             Self::Runtime { .. } => before,
             Self::Engine { engine, .. } => engine.time().now().max(before),
+        }
+    }
+
+    /// The plan of the last lean timer that was built there, if it is like this.
+    pub(crate) fn known_plan(&self, alike: impl FnOnce(&Plan) -> bool) -> Option<Arc<Plan>> {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => None,
+            Self::Engine { engine, .. } => engine.plans().known(alike),
+        }
+    }
+
+    /// Remembers the plan of a lean timer, for those that are built alike.
+    pub(crate) fn remember_plan(&self, plan: &Arc<Plan>) {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => {}
+            Self::Engine { engine, .. } => engine.plans().remember(plan),
         }
     }
 

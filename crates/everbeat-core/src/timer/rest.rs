@@ -22,10 +22,10 @@ pub struct Rested {
 }
 
 impl Rested {
-    /// A timer with this schedule that is started now. `None` if the schedule needs the whole machine.
+    /// A timer that was just started, with its first run due at `due`. `None` if its schedule needs the
+    /// whole machine.
     #[must_use]
-    pub fn start(schedule: &Schedule, now: Instant) -> Option<Self> {
-        let due = now.add_nanos(schedule.initial_delay_nanos);
+    pub fn start(schedule: &Schedule, due: Instant) -> Option<Self> {
         (schedule.can_rest() && !due.is_never()).then_some(Self { due, runs: 0 })
     }
 
@@ -39,6 +39,13 @@ impl Rested {
     #[must_use]
     pub fn runs(&self) -> u64 {
         self.runs
+    }
+
+    /// When the last run ended, while it waits for the next: exactly so at a fixed delay. On a grid it is
+    /// the time that the last run was due. Without meaning before the first.
+    #[must_use]
+    pub fn last_end(&self, schedule: &Schedule) -> Instant {
+        self.due.sub_nanos(schedule.period_nanos)
     }
 
     /// Begins the run that it waits for; `now` must not be before it is due. `None`, and nothing has

@@ -6,8 +6,9 @@
 //! rules are written once, for the whole state; what is lean is only stored otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::State;
@@ -26,7 +27,10 @@ pub(super) struct Lean<V> {
     /// `None` during a run.
     pub(super) call: Option<Call<V>>,
     pub(super) latest: Option<Arc<V>>,
-    pub(super) last_tick: Instant,
+    /// Timers that are built alike may differ in this.
+    pub(super) initial_delay_nanos: u64,
+    /// When the last run ended: so long after it was due.
+    pub(super) after_nanos: u32,
 }
 
 /// Where a lean timer is in its life.
@@ -75,9 +79,10 @@ impl<V: Send + Sync + 'static> Cell<V> {
 
 impl<V: Send + Sync + 'static> Lean<V> {
     /// Built, and not started.
-    pub(super) fn idle(call: Call<V>) -> Self {
-        let (rested, last_tick) = (Rested::default(), Instant::ORIGIN);
-        Self { rested, phase: Phase::Idle, call: Some(call), latest: None, last_tick }
+    pub(super) fn idle(call: Call<V>, initial_delay: Duration) -> Self {
+        let initial_delay_nanos = u64::try_from(initial_delay.as_nanos()).unwrap_or(u64::MAX);
+        let (rested, phase) = (Rested::default(), Phase::Idle);
+        Self { rested, phase, call: Some(call), latest: None, initial_delay_nanos, after_nanos: 0 }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -89,7 +94,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
         let mut state = State::new(plan, self.machine(plan), false);
         let running = matches!(self.phase, Phase::Running(_));
         state.hits = self.rested.runs() - u64::from(running);
-        state.last_tick = (state.hits > 0).then_some(self.last_tick);
+        state.last_tick = (state.hits > 0).then(|| self.last_tick(plan));
         state.latest.clone_from(&self.latest);
         state.clock = match self.phase {
             Phase::Idle => None,
@@ -98,8 +103,21 @@ impl<V: Send + Sync + 'static> Lean<V> {
         state
     }
 
+    fn last_tick(&self, plan: &Plan) -> Instant {
+        self.rested.last_end(&plan.schedule).add_nanos(u64::from(self.after_nanos))
+    }
+
+    /// The schedule with the delay of its own.
+    fn schedule(&self, plan: &Plan) -> Arc<Schedule> {
+        if self.initial_delay_nanos == 0 {
+            return plan.schedule.clone();
+        }
+        let delay = Duration::from_nanos(self.initial_delay_nanos);
+        Arc::new(Schedule::clone(&plan.schedule).with_initial_delay(delay))
+    }
+
     fn machine(&self, plan: &Plan) -> Machine {
-        let schedule = plan.schedule.clone();
+        let schedule = self.schedule(plan);
         match self.phase {
             Phase::Idle => Machine::new(schedule),
             Phase::Waiting(_) => Machine::from_rest(schedule, self.rested, false),
@@ -107,7 +125,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
             Phase::Over(reason) => {
                 let mut machine = Machine::from_rest(schedule, self.rested, false);
                 let now = machine.now();
-                machine.drain(now, reason, std::time::Duration::MAX);
+                machine.drain(now, reason, Duration::MAX);
                 machine.handle_closed();
                 machine
             }
@@ -139,7 +157,7 @@ impl<V: Send + Sync + 'static> State<V> {
         let rested = self.machine.rest()?;
         let key = self.key?;
         let plain = plan.can_be_lean()
-            && self.machine.schedule() == &*plan.schedule
+            && self.machine.schedule().is_alike(&plan.schedule)
             && self.hits == rested.runs()
             && self.failures == 0
             && self.blocked == 0
@@ -150,6 +168,9 @@ impl<V: Send + Sync + 'static> State<V> {
         if !plain {
             return None;
         }
+        let last_end = rested.last_end(&plan.schedule);
+        let after = self.last_tick.map_or(Duration::ZERO, |last| last.saturating_since(last_end));
+        let after_nanos = u32::try_from(after.as_nanos()).ok()?;
         let call = match self.beat.take()?.into_call() {
             Ok(call) => call,
             Err(beat) => {
@@ -157,9 +178,10 @@ impl<V: Send + Sync + 'static> State<V> {
                 return None;
             }
         };
-        let last_tick = self.last_tick.unwrap_or(Instant::ORIGIN);
-        let latest = self.latest.take();
-        Some(Lean { rested, phase: Phase::Waiting(key), call: Some(call), latest, last_tick })
+        let mut lean = Lean::idle(call, self.machine.schedule().initial_delay());
+        (lean.rested, lean.phase, lean.after_nanos) = (rested, Phase::Waiting(key), after_nanos);
+        lean.latest = self.latest.take();
+        Some(lean)
     }
 }
 

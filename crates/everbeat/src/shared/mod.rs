@@ -27,7 +27,7 @@ use std::time::Duration;
 use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, StopReason, Tick, Timer as Machine};
 
 use self::cell::{Cell, Lean, Phase};
-pub(crate) use self::plan::Plan;
+pub(crate) use self::plan::{Plan, Plans};
 use self::state::{Leftovers, State};
 use crate::beat::BoxDrive;
 use crate::block;
@@ -91,8 +91,9 @@ impl<V> RunEnd<V> {
 pub(crate) enum Work<V> {
     /// A target with everything that belongs to its runs.
     Beat(BoxDrive<V>),
-    /// A target that is a plain call, with nothing else.
-    Call(Call<V>),
+    /// A target that is a plain call, with nothing else, and the delay before its first run. The plan has
+    /// to allow a lean timer, and has no such delay.
+    Lean(Call<V>, Duration),
     /// Nothing: it is a schedule without a target.
     Nothing,
 }
@@ -100,14 +101,13 @@ pub(crate) enum Work<V> {
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(plan: Arc<Plan>, work: Work<V>) -> Arc<Self> {
         let cell = match work {
-            Work::Call(call) if plan.can_be_lean() => Cell::Lean(Lean::idle(call)),
+            Work::Lean(call, delay) => Cell::Lean(Lean::idle(call, delay)),
             work => {
                 let machine = Machine::new(plan.schedule.clone());
                 let mut state = State::new(&plan, machine, matches!(work, Work::Nothing));
                 state.parked = match work {
                     Work::Beat(beat) => Some(beat),
-                    Work::Call(call) => Some(cell::beat_of(call, &plan)),
-                    Work::Nothing => None,
+                    Work::Lean(..) | Work::Nothing => None,
                 };
                 Cell::Full(Box::new(state))
             }

@@ -1,6 +1,6 @@
 //! What is settled about a timer when it is built. Timers that are built alike share it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::Schedule;
@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::name::Name;
 
 /// How a timer was built.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) name: Name,
     pub(crate) home: Home,
@@ -32,5 +32,27 @@ impl Plan {
             && self.until.is_none()
             && !self.single_use
             && self.schedule.can_rest()
+    }
+}
+
+/// The plans of an engine's timers that are likely to be used again: the last one, since who starts many
+/// timers starts them in a row.
+///
+/// Its lock is held to compare and to exchange, and no other is taken under it.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    last: Mutex<Weak<Plan>>,
+}
+
+impl Plans {
+    pub(crate) fn known(&self, alike: impl FnOnce(&Plan) -> bool) -> Option<Arc<Plan>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        alike(&last).then_some(last)
+    }
+
+    pub(crate) fn remember(&self, plan: &Arc<Plan>) {
+        let plan = Arc::downgrade(plan);
+        let before = std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), plan);
+        drop(before);
     }
 }

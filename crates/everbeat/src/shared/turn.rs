@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use everbeat_core::{Instant, Key, StopReason, Tick};
+use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick};
 
 use super::cell::{Cell, Lean, Phase, beat_of};
 use super::{RunEnd, Shared};
@@ -41,7 +41,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn start_lean(&self, key: Key, now: Instant) -> Option<Instant> {
         let mut cell = self.lock();
         let Cell::Lean(lean @ Lean { phase: Phase::Idle, .. }) = &mut *cell else { return None };
-        lean.rested = everbeat_core::Rested::start(&self.plan.schedule, now)?;
+        lean.rested = Rested::start(&self.plan.schedule, now.add_nanos(lean.initial_delay_nanos))?;
         lean.phase = Phase::Waiting(key);
         Some(lean.rested.due())
     }
@@ -100,7 +100,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let unused = {
             let mut cell = self.lock();
             match &mut *cell {
-                Cell::Lean(lean) => lean.finish(self, call, value, now, &mut replaced),
+                Cell::Lean(lean) => lean.finish(&self.plan.schedule, call, value, now, &mut replaced),
                 Cell::Full(_) => Err((call, value)),
             }
         };
@@ -186,19 +186,22 @@ impl<V: Send + Sync + 'static> Lean<V> {
     /// state has to deal with.
     fn finish(
         &mut self,
-        shared: &Shared<V>,
+        schedule: &Schedule,
         call: Call<V>,
         value: V,
         now: Instant,
         replaced: &mut Option<Replaced<V>>,
     ) -> Result<Instant, (Call<V>, V)> {
         let Phase::Running(key) = self.phase else { return Err((call, value)) };
-        if !self.rested.finish(&shared.plan.schedule, now) {
+        let after = now.nanos_since(self.rested.due());
+        let after_nanos = if schedule.mode() == Mode::FixedRate { u32::try_from(after) } else { Ok(0) };
+        let Ok(after_nanos) = after_nanos else { return Err((call, value)) };
+        if !self.rested.finish(schedule, now) {
             return Err((call, value));
         }
         self.phase = Phase::Waiting(key);
         self.call = Some(call);
-        self.last_tick = now;
+        self.after_nanos = after_nanos;
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())
     }

@@ -28,6 +28,7 @@ use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
 use crate::beat::Progress;
 use crate::guard::guarded;
+use crate::shared::Plans;
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.
@@ -44,6 +45,7 @@ pub(super) struct Core {
     /// A task has come back to an engine that is closed.
     returned: Condvar,
     note: Note,
+    pub(super) plans: Plans,
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
     pub(super) name: Box<str>,
@@ -61,6 +63,7 @@ impl Core {
             work: Condvar::new(),
             returned: Condvar::new(),
             note: Note::default(),
+            plans: Plans::default(),
             time: Arc::new(time),
             precision,
             name: name.into(),
@@ -205,19 +208,23 @@ impl Core {
         self.give_back(key, task, &Progress::Yield { restless: false });
     }
 
-    fn take_turn(self: &Arc<Self>, key: Key, task: Task, queued: bool, now: &mut Instant) {
+    /// `now` is moved on to the end of the turn.
+    fn turn_of(&self, task: &Task, queued: bool, now: &mut Instant) -> Progress {
         if queued {
             task.count_queued();
         }
-        let progress = task.lean_turn(&task, now).unwrap_or_else(|| task.clone().full_turn());
-        self.give_back(key, task, &progress);
+        task.lean_turn(task, now).unwrap_or_else(|| {
+            let progress = task.clone().full_turn();
+            *now = self.time.now();
+            progress
+        })
     }
 
     fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Turn { key, task, queued } => {
-                let mut now = self.time.now();
-                self.take_turn(key, task, queued, &mut now);
+                let progress = self.turn_of(&task, queued, &mut self.time.now());
+                self.give_back(key, task, &progress);
             }
             Job::Ring(waker) => {
                 if let Err(failure) = guarded(|| waker.wake()) {
@@ -240,6 +247,33 @@ impl Core {
         let roster = self.lock();
         let waited = self.returned.wait_timeout_while(roster, timeout, |roster| roster.timers > 0);
         waited.unwrap_or_else(PoisonError::into_inner).0.timers
+    }
+}
+
+/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
+/// ended, is seen after that; whether a run may start is asked of each timer itself.
+const MOST_AT_ONCE: usize = 64;
+
+/// Timers that have their turns one after the other, taken from the roster and given back together.
+#[derive(Default)]
+struct Batch {
+    jobs: Vec<Job>,
+    done: Vec<(Key, Task, Progress)>,
+    /// Those that have no other turn.
+    over: Vec<Task>,
+}
+
+impl Batch {
+    /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
+    fn exchange(&mut self, roster: &mut Roster, due_by: Instant, most: usize) -> bool {
+        for (key, task, progress) in self.done.drain(..) {
+            self.over.extend(roster.give_back(key, task, &progress));
+        }
+        while self.jobs.len() < most {
+            let Some(job) = roster.next_due_job(due_by) else { break };
+            self.jobs.push(job);
+        }
+        !self.jobs.is_empty() || !self.over.is_empty()
     }
 }
 
@@ -286,13 +320,34 @@ impl Core {
     /// Everything that is due, and one turn for everybody who is on the list for this thread.
     fn round(self: &Arc<Self>) {
         let listed = self.change(Roster::begin_round);
-        let now = self.time.now();
-        while let Some(job) = self.change(|roster| roster.next_due_job(now)) {
-            self.perform(job);
+        // Who hosts an engine, a test above all, sees one timer at a time.
+        let most = if self.time.host().is_some() { 1 } else { MOST_AT_ONCE };
+        let mut batch = Batch::default();
+        let due_by = self.time.now();
+        while self.change(|roster| batch.exchange(roster, due_by, most)) {
+            self.take_turns(&mut batch);
         }
         for _ in 0..listed {
             let Some(job) = self.change(Roster::next_own_job) else { return };
             self.perform(job);
+        }
+    }
+
+    /// Gives all of a batch their turn.
+    fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
+        if !batch.over.is_empty() {
+            batch.over.drain(..).for_each(|over| self.let_go(Some(over)));
+            self.tell_end(self.read(Roster::is_deserted));
+        }
+        let mut now = self.time.now();
+        for job in batch.jobs.drain(..) {
+            match job {
+                Job::Turn { key, task, queued } => {
+                    let progress = self.turn_of(&task, queued, &mut now);
+                    batch.done.push((key, task, progress));
+                }
+                ring @ Job::Ring(_) => self.perform(ring),
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::beat::Progress;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::outcome::Outcome;
+use crate::shared::Plans;
 
 /// Keeps the time of any number of timers with one thread, and runs them on a few workers.
 ///
@@ -146,6 +147,10 @@ impl Engine {
 
     pub(crate) fn time(&self) -> &Arc<Time> {
         &self.core.time
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.core.plans
     }
 
     pub(crate) fn is_kept_by_this_thread(&self) -> bool {
