@@ -3,7 +3,9 @@
 //! There are three ways to test code that uses timers; none of them waits, and none is flaky:
 //!
 //! - **tokio's paused time** works as it is: under `#[tokio::test(start_paused = true)]` time jumps to
-//!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond.
+//!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond. A task that
+//!   never waits holds that time up, and so does a timer of period zero, or the consumer of such ticks:
+//!   beside it no sleep and no `tokio::time::timeout` ends. A [`TestClock`] moves on all the same.
 //! - A [`TestClock`] moves by hand: nothing fires until the test says so, and then in the order of the
 //!   deadlines, to the nanosecond.
 //! - A [`MockClock`] does not wait at all: the timer ticks as fast as the runtime runs, and the waits
