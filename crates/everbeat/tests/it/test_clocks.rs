@@ -246,3 +246,44 @@ async fn t1_ticks_of_a_paused_schedule_have_no_appointment() -> Result<(), Error
     assert_eq!(clock.next_due(), None);
     Ok(())
 }
+
+#[tokio::test]
+async fn t1_restless_timers_of_other_clocks_do_not_hold_time_up() -> Result<(), Error> {
+    let (clock, other, mock) = (TestClock::new(), TestClock::new(), MockClock::new());
+    let timer = every(1_000).fixed_rate().clock(&clock).start(|| ())?;
+    for restless in [every(0), every(0).clock(&other), every(1_000).clock(&mock)] {
+        let (restless, before) = (restless.start(|| ())?, timer.hits());
+        clock.advance(SECOND * 3).await;
+        assert!(restless.hits() > 100);
+        assert_eq!(timer.hits() - before.max(1), 3);
+        restless.cancel().await;
+    }
+    let ticks = consume(every(0).ticks()?);
+    clock.advance(SECOND * 3).await;
+    assert!(ticks.entries().len() > 10);
+    assert_eq!((timer.hits(), clock.elapsed()), (13, SECOND * 12));
+    assert_eq!(timer.stats().lateness.max(), Duration::ZERO);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_tasks_that_move_one_clock_take_turns() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(1_000).fixed_rate().clock(&clock).start(|| ())?;
+    let (first, second) = (clock.clone(), clock.clone());
+    let first = tokio::spawn(async move {
+        first.advance(SECOND * 3).await;
+        first.elapsed()
+    });
+    let second = tokio::spawn(async move {
+        (second.advance_to_next().await, second.advance(SECOND * 10).await, second.elapsed())
+    });
+    assert_eq!(first.await.unwrap(), SECOND * 3);
+    assert_eq!(second.await.unwrap(), (Some(SECOND), (), SECOND * 14));
+    assert_eq!((timer.hits(), timer.stats().lateness.max()), (15, Duration::ZERO));
+    let given_up = clock.advance(SECOND);
+    assert!(tokio::time::timeout(Duration::ZERO, given_up).await.is_err());
+    clock.advance(SECOND).await;
+    assert_eq!(timer.hits(), 16, "whoever gives up leaves the turn to the next");
+    Ok(())
+}
