@@ -233,3 +233,32 @@ fn l9_a_group_can_be_waited_for_on_a_thread() {
     assert!(group.wait().block(ms(1)).into_iter().all(|(_, end)| matches!(end, Err(Error::Timeout { .. }))));
     assert!(group.cancel().block(limit).all().is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_start_that_fails_beside_a_stop_from_another_thread_leaves_nobody_running() -> Result<(), Error>
+{
+    let used_up = every(10).stop_when(async {}).start(|| ())?;
+    used_up.wait().await?;
+    for _ in 0..300 {
+        let group = two()?;
+        group.add(&used_up)?;
+        let runtime = tokio::runtime::Handle::current();
+        let act = |act: fn(&Group)| {
+            let (group, runtime) = (group.clone(), runtime.clone());
+            std::thread::spawn(move || {
+                let _context = runtime.enter();
+                act(&group);
+            })
+        };
+        let threads = [
+            act(|group| assert!(matches!(group.start(), Err(Error::Restart { .. })))),
+            act(|group| group.add(every(10).build(|| ()).unwrap()).unwrap()),
+            act(|group| drop(group.cancel())),
+        ];
+        let joined = tokio::task::spawn_blocking(|| threads.map(std::thread::JoinHandle::join));
+        assert!(joined.await.unwrap().iter().all(Result::is_ok));
+        drop(group.wait().timeout(ms(60_000)).await);
+        assert_eq!(running(&group), [false; 4]);
+    }
+    Ok(())
+}
