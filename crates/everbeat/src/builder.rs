@@ -329,7 +329,7 @@ impl Builder {
         let shared = match target {
             Ok(call) => {
                 let delay = schedule.initial_delay();
-                Shared::new(self.plan_alike(home, schedule), Work::Lean(call, delay))
+                Shared::new(self.plan_alike(&home, &schedule), Work::Lean(call, delay))
             }
             Err(target) => {
                 let plan = Arc::new(self.plan(home, schedule, single_use));
@@ -386,12 +386,12 @@ impl Builder {
 
     /// The plan of the last timer that was built alike, or a new one. The delay before the first tick is
     /// not a part of it.
-    fn plan_alike(&self, home: Home, schedule: Schedule) -> Arc<Plan> {
+    fn plan_alike(&self, home: &Home, schedule: &Schedule) -> Arc<Plan> {
         let alike = |plan: &Plan| {
-            plan.schedule.is_alike(&schedule)
+            plan.schedule.is_alike(schedule)
                 && plan.name == self.name
                 && plan.blocked_after == self.attachments.blocked_after
-                && plan.home == home
+                && plan.home == *home
         };
         home.known_plan(alike).unwrap_or_else(|| {
             let schedule = schedule.clone().with_initial_delay(Duration::ZERO);

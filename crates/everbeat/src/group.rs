@@ -55,6 +55,10 @@ struct Inner {
     active: bool,
     /// How often the group was stopped: whoever starts members notices a stop in between.
     stops: u64,
+    /// Starts of the whole group that are under way.
+    starting: usize,
+    /// Who was added and started while one of them was.
+    brought_in: Vec<AnyTimer>,
 }
 
 impl Group {
@@ -95,15 +99,17 @@ impl Group {
             return Ok(());
         }
         timer.start().inspect_err(|_| _ = self.remove(&timer))?;
-        self.undo_if_stopped(stops, std::slice::from_ref(&timer));
-        Ok(())
-    }
-
-    /// Cancels what was started while somebody stopped the group.
-    fn undo_if_stopped(&self, stops: u64, started: &[AnyTimer]) {
-        if self.lock().stops != stops {
-            started.iter().for_each(|member| drop(member.cancel()));
+        let stopped = {
+            let mut inner = self.lock();
+            if inner.starting > 0 {
+                inner.brought_in.push(timer.clone());
+            }
+            inner.stops != stops
+        };
+        if stopped {
+            drop(timer.cancel());
         }
+        Ok(())
     }
 
     /// Takes a timer out and returns whether it was a member. It goes on as it is.
@@ -117,7 +123,7 @@ impl Group {
     }
 
     /// Starts all members, in order. If one of them cannot be started, those that this call has started
-    /// are cancelled again.
+    /// are cancelled again, and with them those that were added and started meanwhile.
     ///
     /// # Errors
     /// That of the member that could not be started. [`Error::AlreadyRunning`] if one runs already.
@@ -126,17 +132,20 @@ impl Group {
             let mut inner = self.lock();
             // From here on whoever is added is started by `add`.
             let was_active = std::mem::replace(&mut inner.active, true);
+            inner.starting += 1;
             (inner.members.clone(), was_active, inner.stops)
         };
-        for (started, member) in members.iter().enumerate() {
-            if let Err(error) = member.start() {
-                members[..started].iter().for_each(|member| drop(member.cancel()));
-                self.restore(was_active, stops);
-                return Err(error);
-            }
+        let mut started = 0;
+        let result = members.iter().try_for_each(|member| member.start().map(|()| started += 1));
+        let failed = result.is_err() && !was_active;
+        let (stopped, brought_in) = self.end_start(failed, stops);
+        if stopped || result.is_err() {
+            members[..started].iter().for_each(|member| drop(member.cancel()));
         }
-        self.undo_if_stopped(stops, &members);
-        Ok(())
+        if failed && !stopped {
+            brought_in.iter().for_each(|member| drop(member.cancel()));
+        }
+        result
     }
 
     /// Cancels all members at once; see [`Timer::cancel`](crate::Timer::cancel).
@@ -218,14 +227,20 @@ impl Group {
         Together { seats: seats.collect() }
     }
 
-    /// After a start that failed: the group is as it was, unless it was stopped meanwhile. Who was added
-    /// to a group that has not come up is stopped like by a stop.
-    fn restore(&self, was_active: bool, stops: u64) {
+    /// A start is over; if it has failed, the group is inactive again. Returns whether somebody stopped
+    /// the group meanwhile, who then has the last word, and whom the start has brought in.
+    fn end_start(&self, failed: bool, stops: u64) -> (bool, Vec<AnyTimer>) {
         let mut inner = self.lock();
-        if inner.stops == stops && !was_active {
+        inner.starting -= 1;
+        let stopped = inner.stops != stops;
+        if failed && !stopped {
             inner.active = false;
+            // Who is being added at this moment is stopped like by a stop.
             inner.stops += 1;
         }
+        let over = inner.starting == 0 || failed && !stopped;
+        let brought_in = if over { std::mem::take(&mut inner.brought_in) } else { Vec::new() };
+        (stopped, brought_in)
     }
 
     fn note_stop(&self) {

@@ -53,9 +53,13 @@ impl MissedLog {
     pub(crate) fn tell(&mut self, timer: &Name) {
         let (missed, late) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.late));
         if missed > 0 {
-            tracing::warn!(timer = %timer, missed, ?late, "slots missed");
+            slots_missed(timer, missed, late);
         }
     }
+}
+
+pub(crate) fn slots_missed(timer: &Name, missed: u64, late: Duration) {
+    tracing::warn!(timer = %timer, missed, ?late, "slots missed");
 }
 
 pub(crate) fn feed_losses<V>(timer: &Name, line: &Line<V>) {

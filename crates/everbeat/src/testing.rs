@@ -3,7 +3,9 @@
 //! There are several ways to test code that uses timers; none of them waits, and none is flaky:
 //!
 //! - **tokio's paused time** works as it is: under `#[tokio::test(start_paused = true)]` time jumps to
-//!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond.
+//!   the next deadline whenever the runtime is idle. Deadlines are met to the millisecond. A task that
+//!   never waits holds that time up, and so does a timer of period zero, or the consumer of such ticks:
+//!   beside it no sleep and no `tokio::time::timeout` ends. A [`TestClock`] moves on beside timers.
 //! - A [`TestClock`] moves by hand: nothing fires until the test says so, and then in the order of the
 //!   deadlines, to the nanosecond.
 //! - A [`MockClock`] does not wait at all: the timer ticks as fast as the runtime runs, and the waits
@@ -29,12 +31,13 @@
 //! # Locks
 //!
 //! The lock of a clock is held for a few instructions, never while anything is woken or polled, and no
-//! other lock is taken under it.
+//! other lock is taken under it. Whoever moves time holds the clock's `turn` all the while; it may wait.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -61,13 +64,18 @@ const WAITS_REMEMBERED: usize = 65_536;
 /// and moved along, so that `tokio::time::sleep` in a target takes its time as well.
 ///
 /// Works on tokio's single-threaded runtime (the default of `#[tokio::test]`). Runs that are offloaded
-/// to a thread take real time. Beside a timer of period zero tokio's own sleeps end late, at the next
-/// deadline of a timer; beside a task of yours that never waits, time cannot move at all. While the runtime is otherwise idle, tokio's paused clock still jumps to
-/// the next of *tokio's* deadlines, as it always does.
+/// to a thread take real time. Beside a timer of period zero, or one with a [`MockClock`], tokio's own
+/// sleeps end late, at the next deadline of a timer; beside a task of yours that never waits, time cannot
+/// move at all. While the runtime is otherwise idle, tokio's paused clock still jumps to the next of
+/// *tokio's* deadlines, as it always does.
+///
+/// If several tasks move time they take turns: each goes its whole way before the next one begins. So
+/// do not wait for one way while you hold the future of another that you no longer poll.
 #[derive(Clone, Debug)]
 pub struct TestClock {
     origin: tokio::time::Instant,
     appointments: Arc<Mutex<Appointments>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +85,13 @@ struct Appointments {
     traveller: Option<Waker>,
     /// How often a timer of this clock did something.
     activity: u64,
-    /// A timer runs as often as it can.
+    /// A timer of the runtime, whichever its clock, runs as often as it can.
     restless: bool,
+}
+
+thread_local! {
+    /// The clocks moved on this thread, which is the one that drives the runtime they share.
+    static CLOCKS: RefCell<Vec<Weak<Mutex<Appointments>>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl TestClock {
@@ -91,7 +104,7 @@ impl TestClock {
         if !is_paused() {
             tokio::time::pause();
         }
-        Self { origin: tokio::time::Instant::now(), appointments: Arc::default() }
+        Self { origin: tokio::time::Instant::now(), appointments: Arc::default(), turn: Arc::default() }
     }
 
     /// The time since this clock was made.
@@ -109,12 +122,14 @@ impl TestClock {
     /// Moves time by `span`. Every timer that comes due ticks at its own time; returns once all that
     /// followed from it has settled.
     pub async fn advance(&self, span: Duration) {
+        let _turn = self.turn.lock().await;
         self.advance_to(self.now() + span).await;
     }
 
     /// Moves time to the next deadline, lets every timer tick that is due there, and returns how far it
     /// was. `None`, at once, if no timer waits for anything.
     pub async fn advance_to_next(&self) -> Option<Duration> {
+        let _turn = self.turn.lock().await;
         self.settle().await;
         let start = self.now();
         let next = self.appointments().queue.next_due()?;
@@ -129,7 +144,7 @@ impl TestClock {
     /// # Panics
     /// When a target never comes to rest: one that loops around `yield_now`, say.
     pub async fn settle(&self) {
-        self.appointments().restless = false;
+        self.listen_for_restlessness();
         let (mut seen, mut quiet) = (self.appointments().activity, 0);
         for _ in 0..MOST_YIELDS {
             tokio::task::yield_now().await;
@@ -141,6 +156,18 @@ impl TestClock {
             seen = activity;
         }
         panic!("after {MOST_YIELDS} turns a timer of this clock is still busy: its target never waits");
+    }
+
+    /// From here on it shows whether a timer of the runtime is restless.
+    fn listen_for_restlessness(&self) {
+        self.appointments().restless = false;
+        CLOCKS.with_borrow_mut(|clocks| {
+            let me = Arc::downgrade(&self.appointments);
+            if !clocks.iter().any(|clock| clock.ptr_eq(&me)) {
+                clocks.retain(|clock| clock.strong_count() > 0);
+                clocks.push(me);
+            }
+        });
     }
 
     async fn advance_to(&self, end: Instant) {
@@ -194,17 +221,9 @@ impl TestClock {
         Instant::from_elapsed(self.origin.elapsed())
     }
 
-    /// A timer did something, or makes way for others because its period is zero.
-    pub(crate) fn note_activity(&self, restless: bool) {
-        let traveller = {
-            let mut appointments = self.appointments();
-            appointments.activity += u64::from(!restless);
-            appointments.restless |= restless;
-            if restless { appointments.traveller.take() } else { None }
-        };
-        if let Some(traveller) = traveller {
-            traveller.wake();
-        }
+    /// A timer of this clock did something, other than to make way for others because it is restless.
+    pub(crate) fn note_activity(&self) {
+        self.appointments().activity += 1;
     }
 
     fn appointments(&self) -> MutexGuard<'_, Appointments> {
@@ -229,6 +248,23 @@ impl TestClock {
         }
         Poll::Pending
     }
+}
+
+/// A timer makes way for others because its period is zero or its clock does not wait. The runtime is
+/// never idle beside it, so tokio's time stands still: whoever moves time has to know.
+pub(crate) fn note_restless() {
+    let travellers = CLOCKS.try_with(|clocks| {
+        let clocks = clocks.borrow();
+        let living = clocks.iter().filter_map(Weak::upgrade);
+        let told = living.filter_map(|clock| {
+            let mut appointments = clock.lock().unwrap_or_else(PoisonError::into_inner);
+            appointments.restless = true;
+            appointments.traveller.take()
+        });
+        told.collect::<Vec<_>>()
+    });
+    // A thread that is being torn down drives no runtime.
+    travellers.unwrap_or_default().into_iter().for_each(Waker::wake);
 }
 
 impl Default for TestClock {
@@ -342,6 +378,7 @@ impl MockClock {
         }
         self.now_nanos.store(due.as_nanos(), Ordering::Relaxed);
         self.record(wait);
+        note_restless();
         cx.waker().wake_by_ref();
         Poll::Pending
     }

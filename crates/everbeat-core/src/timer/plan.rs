@@ -1,13 +1,13 @@
 //! Which run comes next: the timer's bookkeeping of slots.
 //!
 //! `next_slot` is the first slot that has neither run nor been dropped. Everything here either takes it
-//! (`take_slot`), drops slots from it on (`drop_slots`), or moves the grid under it (`change_period`).
+//! (`take_slot`), drops slots from it on (`drop_older`), or moves the grid under it (`change_period`).
 
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::{Outcome, Run, State, Timer, Troubles, Wait};
-use crate::missed::{Grid, Missed, NextSlot};
+use crate::missed::{Grid, Missed};
 use crate::{Cause, Instant};
 
 /// Why slots never ran.
@@ -43,18 +43,17 @@ impl Timer {
     pub(super) fn take_slot(&mut self, wait: Wait) -> u64 {
         match wait.cause {
             Cause::Retry => {
-                self.drop_passed(wait.due, Reason::Backoff);
+                self.drop_passed(wait.due, Missed::Skip, Reason::Backoff);
                 return self.troubles().retry_slot;
             }
             Cause::Trigger if self.schedule.is_grid() => {
                 if self.schedule.keep_phase {
                     // The grid stays, and so does what a burst has still to run.
                     let (policy, reason) = self.policy();
-                    let next = self.grid().next_slot(self.next_slot, wait.due, self.reach_nanos(), policy);
-                    self.drop_slots(wait.due, next, reason);
+                    self.drop_passed(wait.due, policy, reason);
                     return self.next_slot;
                 }
-                self.drop_passed(wait.due, self.policy().1);
+                self.drop_passed(wait.due, Missed::Skip, self.policy().1);
                 (self.anchor, self.anchor_slot) = (wait.due, self.next_slot);
             }
             Cause::Trigger | Cause::Schedule => {}
@@ -77,8 +76,10 @@ impl Timer {
     /// A pause begins: what passed during a run or the wait for a retry until here is not due to it.
     pub(super) fn note_pause(&mut self, now: Instant) {
         match self.state {
-            State::Waiting(Wait { cause: Cause::Retry, .. }) => self.drop_passed(now, Reason::Backoff),
-            _ if self.is_busy() => self.drop_passed(now, Reason::Overrun),
+            State::Waiting(Wait { cause: Cause::Retry, .. }) => {
+                self.drop_passed(now, Missed::Skip, Reason::Backoff);
+            }
+            _ if self.is_busy() => self.drop_passed(now, Missed::Skip, Reason::Overrun),
             _ => {}
         }
     }
@@ -88,7 +89,7 @@ impl Timer {
         match wait.cause {
             Cause::Retry => {
                 let reason = if self.paused { Reason::Paused } else { Reason::Backoff };
-                self.drop_passed(now, reason);
+                self.drop_passed(now, Missed::Skip, reason);
             }
             Cause::Schedule if self.paused && !self.schedule.is_grid() && wait.due < now => {
                 self.lose_slot(now, Reason::Paused);
@@ -104,7 +105,7 @@ impl Timer {
                 self.skip(now, Reason::Paused);
             }
             State::Waiting(Wait { cause: Cause::Schedule, .. }) => {}
-            _ => self.drop_passed(now, Reason::Paused),
+            _ => self.drop_passed(now, Missed::Skip, Reason::Paused),
         }
     }
 
@@ -113,8 +114,7 @@ impl Timer {
     pub(super) fn skip_late(&mut self, now: Instant) {
         if self.schedule.is_grid() && matches!(self.schedule.missed, Missed::Burst { .. }) {
             let patience = self.schedule.max_lateness_nanos.max(self.reach_nanos());
-            let next = self.grid().next_slot(self.next_slot, now, patience, Missed::Skip);
-            self.drop_slots(now, next, Reason::Late);
+            self.drop_older(now, patience, Missed::Skip, Reason::Late);
             self.state = State::Waiting(Wait { due: self.grid_due(now), ..Wait::for_slot() });
             self.handle_timeout(now);
         } else {
@@ -139,8 +139,7 @@ impl Timer {
 
     fn plan_by_schedule(&mut self, now: Instant, policy: Missed, reason: Reason) {
         let due = if self.schedule.is_grid() {
-            let next = self.grid().next_slot(self.next_slot, now, self.reach_nanos(), policy);
-            self.drop_slots(now, next, reason);
+            self.drop_passed(now, policy, reason);
             self.grid_due(now)
         } else {
             self.wait_base = now;
@@ -175,15 +174,16 @@ impl Timer {
         self.schedule.jitter.reach_nanos(self.schedule.period_nanos)
     }
 
-    fn drop_passed(&mut self, now: Instant, reason: Reason) {
+    /// Drops, of the slots that have passed, those that `policy` does not run. Without a grid none has.
+    fn drop_passed(&mut self, now: Instant, policy: Missed, reason: Reason) {
         if self.schedule.is_grid() {
-            let next = self.grid().next_slot(self.next_slot, now, self.reach_nanos(), Missed::Skip);
-            self.drop_slots(now, next, reason);
+            self.drop_older(now, self.reach_nanos(), policy, reason);
         }
     }
 
-    /// Moves on to `next`, counting what it leaves behind.
-    fn drop_slots(&mut self, now: Instant, next: NextSlot, reason: Reason) {
+    /// The same for slots of a grid that passed more than `patience_nanos` ago. Counts what it drops.
+    fn drop_older(&mut self, now: Instant, patience_nanos: u64, policy: Missed, reason: Reason) {
+        let next = self.grid().next_slot(self.next_slot, now, patience_nanos, policy);
         if next.passed == 0 {
             return;
         }
@@ -213,44 +213,37 @@ impl Timer {
         let first_wait = self.next_slot == 0;
         let rearm = rearm && waiting.is_some() && !first_wait;
         if self.paused {
-            self.drop_passed(now, Reason::Paused);
+            self.drop_passed(now, Missed::Skip, Reason::Paused);
         }
         if first_wait || (pending && !rearm) {
-            self.anchor_at_next_slot(now, period_nanos);
+            // The slot that is waited for keeps its time; the new period counts from there. If it is late
+            // already it runs at once, and what follows is to come after it.
+            let nominal = self.grid().time_of(self.next_slot);
+            let without_grid = self.schedule.period_nanos == 0;
+            let anchor = self.next_due().filter(|_| without_grid).unwrap_or(nominal);
+            self.start_grid(anchor, self.next_slot, period_nanos, now);
             return;
         }
         if !pending {
             // What the current run or retry has missed so far, it has missed on the old grid.
-            self.drop_passed(now, self.policy().1);
+            self.drop_passed(now, Missed::Skip, self.policy().1);
         }
-        (self.anchor, self.anchor_slot) = (self.wait_base, self.next_slot - 1);
-        Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
-        self.move_anchor_up_to(now);
+        // A slot at `now`, or one whose window of jitter is still open, can take place.
+        let reach = self.schedule.jitter.reach_nanos(period_nanos);
+        let passed = now.sub_nanos(reach.saturating_add(1));
+        self.start_grid(self.wait_base, self.next_slot - 1, period_nanos, passed);
         if rearm {
             self.rearm(now);
         }
     }
 
-    /// The slot that is waited for keeps its time; the new period counts from there.
-    fn anchor_at_next_slot(&mut self, now: Instant, period_nanos: u64) {
-        let nominal = self.grid().time_of(self.next_slot);
-        let without_grid = self.schedule.period_nanos == 0;
-        let anchor = self.next_due().filter(|_| without_grid).unwrap_or(nominal);
-        // A slot that is late already is followed by what is to come: slots of the new grid that lie
-        // before `now` never were slots.
-        let whole_periods = now.nanos_since(anchor).checked_div(period_nanos).unwrap_or(0);
-        let anchor = anchor.add_nanos(whole_periods.saturating_mul(period_nanos));
-        (self.anchor, self.anchor_slot) = (anchor, self.next_slot);
+    /// Begins a new grid at `anchor`, the time of `slot`. Its slots up to `passed` never were slots: none
+    /// of them is missed, and the slot after `slot` is the first one later than that.
+    fn start_grid(&mut self, anchor: Instant, slot: u64, period_nanos: u64, passed: Instant) {
+        let whole_periods = passed.nanos_since(anchor).checked_div(period_nanos).unwrap_or(0);
+        self.anchor = anchor.add_nanos(whole_periods.saturating_mul(period_nanos));
+        self.anchor_slot = slot;
         Arc::make_mut(&mut self.schedule).period_nanos = period_nanos;
-    }
-
-    /// The slots of a new grid that lie before `now` never were slots: none of them is missed.
-    fn move_anchor_up_to(&mut self, now: Instant) {
-        if self.schedule.is_grid() {
-            let grid = self.grid();
-            let next = grid.next_slot(self.next_slot, now, self.reach_nanos(), Missed::Skip);
-            self.anchor = grid.time_of(next.slot.saturating_sub(1));
-        }
     }
 
     fn rearm(&mut self, now: Instant) {

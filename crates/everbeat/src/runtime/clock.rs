@@ -79,8 +79,10 @@ impl RuntimeClock {
     #[cfg_attr(not(feature = "testing"), allow(unused_variables, clippy::unused_self))]
     pub(crate) fn note_activity(&self, restless: bool) {
         #[cfg(feature = "testing")]
-        if let Source::Test(test) = &self.source {
-            test.note_activity(restless);
+        match &self.source {
+            _ if restless => crate::testing::note_restless(),
+            Source::Test(test) => test.note_activity(),
+            Source::Runtime | Source::Mock(_) => {}
         }
     }
 

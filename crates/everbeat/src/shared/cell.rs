@@ -69,7 +69,7 @@ impl<V: Send + Sync + 'static> Cell<V> {
     /// Makes it lean if nothing would be lost. Hands out what is not needed any more.
     pub(super) fn freeze(&mut self, plan: &Plan) -> Option<Box<State<V>>> {
         let Self::Full(state) = self else { return None };
-        let lean = state.to_lean(plan)?;
+        let lean = state.take_lean(plan)?;
         match std::mem::replace(self, Self::Lean(lean)) {
             Self::Full(state) => Some(state),
             Self::Lean(_) => None,
@@ -153,7 +153,8 @@ impl<V: Send + Sync + 'static> State<V> {
         self.driver.clone_from(&self.bell);
     }
 
-    fn to_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
+    /// The same as a lean timer, if nothing would be lost.
+    fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
         let rested = self.machine.rest()?;
         let key = self.key?;
         let plain = plan.can_be_lean()

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, StopReason, Tick, Timer as Machine};
+use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
 
 use self::cell::{Cell, Lean, Phase};
 pub(crate) use self::plan::{Plan, Plans};
@@ -430,6 +430,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return None;
             }
             state.machine.abandon();
+            if let Some(Output::Missed(batch)) = state.machine.poll_output(state.machine.now()) {
+                left.missed = Some(batch);
+            }
             let reason = state.machine.stop_reason()?;
             state.announce_end(reason, left);
             Some(reason)

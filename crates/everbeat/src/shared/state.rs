@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::thread::ThreadId;
 
-use everbeat_core::{Instant, Key, Outcome, Output, StopReason, Summary, Timer as Machine};
+use everbeat_core::{Instant, Key, MissedBatch, Outcome, Output, StopReason, Summary, Timer as Machine};
 
 use super::Action;
 use super::plan::Plan;
@@ -58,6 +58,8 @@ pub(super) struct Leftovers<V> {
     pub(super) values: Vec<Arc<V>>,
     pub(super) value: Option<V>,
     pub(super) lossy: Vec<Arc<Line<V>>>,
+    /// Slots whose loss no driver is left to log.
+    pub(super) missed: Option<MissedBatch>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -169,10 +171,14 @@ impl<V> State<V> {
         }
         self.machine.handle_finished(now, Outcome::Aborted);
         while let Some(output) = self.machine.poll_output(now) {
-            if let Output::Stopped(reason) = output {
-                self.announce_end(reason, left);
-                self.machine.handle_closed();
-                self.settle_all(left);
+            match output {
+                Output::Missed(batch) => left.missed = Some(batch),
+                Output::Stopped(reason) => {
+                    self.announce_end(reason, left);
+                    self.machine.handle_closed();
+                    self.settle_all(left);
+                }
+                _ => {}
             }
         }
     }
@@ -238,6 +244,7 @@ impl<V> Leftovers<V> {
             values: Vec::new(),
             value: None,
             lossy: Vec::new(),
+            missed: None,
             failure: None,
         }
     }
@@ -247,6 +254,9 @@ impl<V> Leftovers<V> {
             if let Err(failure) = guarded(|| waker.wake()) {
                 tracing::error!(timer = %timer, "a waker {failure}");
             }
+        }
+        if let Some(batch) = self.missed {
+            crate::log::slots_missed(timer, batch.missed, batch.late);
         }
         for line in self.lossy {
             crate::log::feed_losses(timer, &line);

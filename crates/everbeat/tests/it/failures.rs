@@ -274,6 +274,45 @@ async fn r5_a_feed_of_values_whose_drops_panic() -> Result<(), Error> {
     Ok(())
 }
 
+/// An error that counts its drop, and panics in it.
+#[derive(Debug)]
+struct Bomb(Arc<AtomicUsize>);
+
+impl std::fmt::Display for Bomb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ticking")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("the drop of an error");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_failure_whose_drop_panics_takes_nobody_along() -> Result<(), Error> {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (with_feed, without) = (dropped.clone(), dropped.clone());
+    let timer = every(10).start(move || Err::<(), _>(Bomb(without.clone())))?;
+    assert!(timer.wait().await.is_err());
+    assert_eq!(dropped.load(Ordering::SeqCst), 0);
+    drop(timer);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1, "it goes off with its timer");
+    let timer = every(10).build(move || Err::<(), _>(Bomb(with_feed.clone())))?;
+    let feed = timer.subscribe().open()?;
+    timer.start()?;
+    assert!(timer.wait().await.is_err());
+    drop(timer);
+    assert_eq!((feed.len(), dropped.load(Ordering::SeqCst)), (0, 1), "the feed holds nothing but it");
+    drop(feed);
+    assert_eq!(dropped.load(Ordering::SeqCst), 2, "it goes off with its feed");
+    Ok(())
+}
+
 /// An error that cannot be printed.
 #[derive(Debug)]
 struct Unspeakable;

@@ -1,6 +1,8 @@
 //! G: timers that start and stop together.
 
-use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick};
+use std::sync::Mutex;
+
+use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick, Timer};
 use tokio::time::sleep;
 
 use crate::support::{Stopwatch, every, ms};
@@ -129,6 +131,77 @@ async fn g2_a_refused_start_leaves_a_running_group_alone() -> Result<(), Error> 
     Ok(())
 }
 
+/// An error that does something when it is dropped.
+struct Trap(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trap")
+    }
+}
+
+impl std::fmt::Display for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a trap")
+    }
+}
+
+impl std::error::Error for Trap {}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.get_mut().unwrap().take() {
+            act();
+        }
+    }
+}
+
+/// A group that was started once and has ended, and whose next start fails at the last member. Halfway
+/// through that start `act` happens: the second member forgets the failure that ended it.
+async fn doomed(act: impl FnOnce(Group) + Send + 'static) -> Result<Group, Error> {
+    let group = Group::new();
+    let inside = group.clone();
+    let trap = Mutex::new(Some(Trap(Mutex::new(Some(Box::new(move || act(inside)))))));
+    group.add(every(10).name("first").build(|| ())?)?;
+    group.add(every(10).name("trapped").build(move || trap.lock().unwrap().take().map_or(Ok(()), Err))?)?;
+    group.add(every(10).stop_when(async {}).build(|| ())?)?;
+    group.start()?;
+    sleep(ms(100)).await;
+    drop(group.members()[0].cancel());
+    drop(group.wait().await);
+    Ok(group)
+}
+
+fn running(group: &Group) -> Vec<bool> {
+    group.members().iter().map(AnyTimer::is_running).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_l4_a_stop_during_a_start_that_fails_leaves_nobody_running() -> Result<(), Error> {
+    let group = doomed(|group| drop(group.cancel())).await?;
+    assert!(matches!(group.start(), Err(Error::Restart { .. })));
+    group.wait().await;
+    assert_eq!(running(&group), [false; 3]);
+    let late = every(10).build(|| ())?;
+    group.add(&late)?;
+    assert!(!late.is_running(), "the group was stopped");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_a_start_that_fails_stops_whom_it_has_brought_in() -> Result<(), Error> {
+    let late: Timer<()> = every(10).build(|| ())?;
+    let busy: Timer<()> = every(10).start(|| ())?;
+    let joining = [late.clone(), busy.clone()];
+    let group = doomed(move |group| joining.iter().for_each(|timer| group.add(timer).unwrap())).await?;
+    group.cancel().await;
+    assert!(matches!(group.start(), Err(Error::Restart { .. })));
+    group.get("first").unwrap().wait().await?;
+    assert!(!late.is_running(), "it was started for the sake of the group");
+    assert!(busy.is_running(), "it was not");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l4_a_member_added_during_a_stop_does_not_run_on() -> Result<(), Error> {
     for _ in 0..500 {
@@ -159,4 +232,33 @@ fn l9_a_group_can_be_waited_for_on_a_thread() {
     assert_eq!(group.trigger().block(limit).all().unwrap().len(), 2);
     assert!(group.wait().block(ms(1)).into_iter().all(|(_, end)| matches!(end, Err(Error::Timeout { .. }))));
     assert!(group.cancel().block(limit).all().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_a_start_that_fails_beside_a_stop_from_another_thread_leaves_nobody_running() -> Result<(), Error>
+{
+    let used_up = every(10).stop_when(async {}).start(|| ())?;
+    used_up.wait().await?;
+    for _ in 0..300 {
+        let group = two()?;
+        group.add(&used_up)?;
+        let runtime = tokio::runtime::Handle::current();
+        let act = |act: fn(&Group)| {
+            let (group, runtime) = (group.clone(), runtime.clone());
+            std::thread::spawn(move || {
+                let _context = runtime.enter();
+                act(&group);
+            })
+        };
+        let threads = [
+            act(|group| assert!(matches!(group.start(), Err(Error::Restart { .. })))),
+            act(|group| group.add(every(10).build(|| ()).unwrap()).unwrap()),
+            act(|group| drop(group.cancel())),
+        ];
+        let joined = tokio::task::spawn_blocking(|| threads.map(std::thread::JoinHandle::join));
+        assert!(joined.await.unwrap().iter().all(Result::is_ok));
+        drop(group.wait().timeout(ms(60_000)).await);
+        assert_eq!(running(&group), [false; 4]);
+    }
+    Ok(())
 }

@@ -133,3 +133,23 @@ async fn s4_what_was_kept_back_is_told_at_the_end() -> Result<(), Error> {
     assert_eq!((feed.dropped_count(), timer.stats().feeds), (2, 0));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn s4_slots_missed_right_before_the_end_of_ticks_are_logged() -> Result<(), Error> {
+    for drops in [false, true] {
+        let (log, _guard) = Log::capture();
+        let mut ticks = every(100).fixed_rate().ticks()?;
+        ticks.next().await;
+        sleep(ms(350)).await;
+        if drops {
+            drop(ticks); // ends the late run, and then the schedule
+        } else {
+            ticks.timer().pause(); // the slots that a pause finds missed are a batch
+            ticks.timer().cancel().await;
+            assert_eq!(ticks.next().await, None);
+        }
+        let lines = log.lines("slots missed");
+        assert!(lines.len() == 1 && lines[0].contains("missed=3 late=250ms"), "{lines:?}");
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everbeat::testing::{MockClock, TestClock};
-use everbeat::{Error, OnError, StopReason, Tick, Timer};
+use everbeat::{Error, Missed, OnError, StopReason, Tick, Ticks, Timer};
 
 use crate::support::{Journal, SECOND, Stopwatch, every, ms};
 
@@ -172,5 +172,118 @@ async fn t1_a_paused_timer_has_no_appointment() -> Result<(), Error> {
     assert_eq!((clock.next_due(), clock.advance_to_next().await), (None, None));
     timer.resume();
     assert_eq!(clock.advance_to_next().await, Some(SECOND));
+    Ok(())
+}
+
+// Paused from the start, tokio's clock stands at a whole millisecond, and its sleeps are exact.
+#[tokio::test(start_paused = true)]
+async fn t1_a_burst_takes_place_in_its_time() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let starts = Journal::new();
+    let (log, time) = (starts.clone(), clock.clone());
+    let burst = every(100).fixed_rate().missed(Missed::Burst { max: 9 }).max_runs(6).clock(&clock);
+    let timer = burst.start(move |tick: Tick| {
+        log.add(time.elapsed().as_millis());
+        tokio::time::sleep(ms(if tick.run == 1 { 350 } else { 0 }))
+    })?;
+    // From a task of its own: the runtime asks the test itself only once the tasks are through.
+    let traveller = clock.clone();
+    tokio::spawn(async move { traveller.advance(SECOND).await }).await.unwrap();
+    assert_eq!(starts.entries(), [0, 350, 350, 350, 400, 500]);
+    assert_eq!(timer.wait().await?, StopReason::MaxRuns);
+    Ok(())
+}
+
+/// Consumes ticks in a task of its own.
+fn consume(mut ticks: Ticks) -> Journal<Duration> {
+    let seen = Journal::new();
+    let log = seen.clone();
+    tokio::spawn(async move {
+        while let Some(tick) = ticks.next().await {
+            log.add(tick.scheduled.elapsed_since_origin());
+        }
+    });
+    seen
+}
+
+#[tokio::test]
+async fn t1_ticks_of_period_zero_do_not_hold_time_up() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let ticks = every(0).clock(&clock).ticks()?;
+    let handle = ticks.timer().clone();
+    let seen = consume(ticks);
+    clock.advance(SECOND * 3).await;
+    assert_eq!(clock.elapsed(), SECOND * 3);
+    let before = seen.entries().len();
+    assert!(before > 10);
+    clock.advance(SECOND).await;
+    assert!(seen.entries().len() > before, "they go on");
+    assert_eq!(seen.entries().last(), Some(&(SECOND * 4)));
+    handle.set_period(SECOND);
+    clock.settle().await;
+    let before = seen.entries().len();
+    clock.advance(SECOND * 3).await;
+    assert_eq!(seen.entries()[before..], [5, 6, 7].map(Duration::from_secs));
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_ticks_of_a_paused_schedule_have_no_appointment() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let ticks = every(1_000).clock(&clock).ticks()?;
+    let handle = ticks.timer().clone();
+    let seen = consume(ticks);
+    clock.settle().await;
+    assert_eq!(clock.next_due(), Some(SECOND));
+    handle.pause();
+    clock.settle().await;
+    assert_eq!((clock.next_due(), clock.advance_to_next().await), (None, None));
+    handle.resume();
+    assert_eq!(clock.advance_to_next().await, Some(SECOND));
+    assert_eq!(seen.entries(), [Duration::ZERO, SECOND]);
+    handle.cancel().await;
+    clock.settle().await;
+    assert_eq!(clock.next_due(), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_restless_timers_of_other_clocks_do_not_hold_time_up() -> Result<(), Error> {
+    let (clock, other, mock) = (TestClock::new(), TestClock::new(), MockClock::new());
+    let timer = every(1_000).fixed_rate().clock(&clock).start(|| ())?;
+    for restless in [every(0), every(0).clock(&other), every(1_000).clock(&mock)] {
+        let (restless, before) = (restless.start(|| ())?, timer.hits());
+        clock.advance(SECOND * 3).await;
+        assert!(restless.hits() > 100);
+        assert_eq!(timer.hits() - before.max(1), 3);
+        restless.cancel().await;
+    }
+    let ticks = consume(every(0).ticks()?);
+    clock.advance(SECOND * 3).await;
+    assert!(ticks.entries().len() > 10);
+    assert_eq!((timer.hits(), clock.elapsed()), (13, SECOND * 12));
+    assert_eq!(timer.stats().lateness.max(), Duration::ZERO);
+    Ok(())
+}
+
+#[tokio::test]
+async fn t1_tasks_that_move_one_clock_take_turns() -> Result<(), Error> {
+    let clock = TestClock::new();
+    let timer = every(1_000).fixed_rate().clock(&clock).start(|| ())?;
+    let (first, second) = (clock.clone(), clock.clone());
+    let first = tokio::spawn(async move {
+        first.advance(SECOND * 3).await;
+        first.elapsed()
+    });
+    let second = tokio::spawn(async move {
+        (second.advance_to_next().await, second.advance(SECOND * 10).await, second.elapsed())
+    });
+    assert_eq!(first.await.unwrap(), SECOND * 3);
+    assert_eq!(second.await.unwrap(), (Some(SECOND), (), SECOND * 14));
+    assert_eq!((timer.hits(), timer.stats().lateness.max()), (15, Duration::ZERO));
+    let given_up = clock.advance(SECOND);
+    assert!(tokio::time::timeout(Duration::ZERO, given_up).await.is_err());
+    clock.advance(SECOND).await;
+    assert_eq!(timer.hits(), 16, "whoever gives up leaves the turn to the next");
     Ok(())
 }

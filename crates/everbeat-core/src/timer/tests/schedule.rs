@@ -364,3 +364,59 @@ fn s4_a_burst_runs_what_is_not_too_late_yet() {
     assert_eq!((tick.slot, tick.lateness, tick.missed), (3, ms(5), 2));
     assert_eq!((bench.timeout(), bench.timer.skipped().late), (Some(ms(40)), 2));
 }
+
+#[test]
+fn s7_a_shorter_period_for_a_slot_that_is_late_invents_no_slots() {
+    for missed in [Missed::Skip, Missed::Delay, Missed::Burst { max: 999 }] {
+        let mut bench = Bench::started(rate(100).with_missed(missed));
+        bench.work(0, 0);
+        bench.timer.set_period(at(355), ms(1), false);
+        let tick = bench.work(355, 355);
+        assert_eq!((tick.slot, tick.scheduled, tick.missed), (1, at(100), 0));
+        assert_eq!(bench.timeout(), Some(ms(356)));
+        assert_eq!(bench.timer.skipped(), Skipped::default());
+    }
+}
+
+#[test]
+fn s7_s10_a_period_set_during_a_pause_counts_what_passed_as_paused() {
+    // Slots 1 to 3 have passed when the period changes; slot 4 is at 40 ms, or with `rearm` where the
+    // new period puts it after slot 3.
+    let cases = [
+        // period, rearm, resumed at, paused in all, next due
+        (100, false, 36, 3, 40),
+        (100, true, 36, 3, 130),
+        (4, false, 36, 3, 40),
+        (4, true, 36, 3, 38),
+        (4, false, 47, 5, 48),
+        (4, true, 47, 6, 50),
+    ];
+    for (period, rearm, resumed, paused, next) in cases {
+        let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 9 }));
+        bench.work(0, 0);
+        bench.timer.pause(at(5));
+        bench.timer.set_period(at(35), ms(period), rearm);
+        assert_eq!((bench.timeout(), bench.timer.skipped().paused), (None, 3));
+        bench.timer.resume(at(resumed));
+        assert_eq!(bench.timeout(), Some(ms(next)), "{period} ms, rearm {rearm}, resumed at {resumed}");
+        let tick = bench.work(next, next);
+        assert_eq!((tick.slot, tick.missed), (paused + 1, paused));
+        assert_eq!(bench.timeout(), Some(ms(next + period)));
+        assert_eq!(bench.timer.skipped(), Skipped { paused, ..Skipped::default() });
+    }
+}
+
+#[test]
+fn s7_s10_a_period_set_in_a_pause_during_a_run_counts_what_passed_as_paused() {
+    for rearm in [false, true] {
+        let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 9 }));
+        bench.run_at(0);
+        bench.timer.pause(at(15));
+        bench.timer.set_period(at(35), ms(100), rearm);
+        bench.timer.resume(at(36));
+        bench.finish_at(37, Outcome::Success);
+        let skipped = bench.timer.skipped();
+        assert_eq!((skipped.overrun, skipped.paused, skipped.missed), (1, 2, 1));
+        assert_eq!(bench.timeout(), Some(ms(130)));
+    }
+}
