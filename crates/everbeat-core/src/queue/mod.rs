@@ -259,7 +259,7 @@ impl<V> Queue<V> {
 
     /// Opens the first slot that has begun by `tick`. Returns whether there was one.
     fn open_slot(&mut self, tick: u64) -> bool {
-        while let Some(slot) = self.wheel.first().filter(|slot| slot.start <= tick) {
+        while let Some(slot) = self.wheel.first_by(tick) {
             if slot.level == 0 {
                 self.wheel.go_to(slot.start);
                 let list = self.wheel.take(slot);

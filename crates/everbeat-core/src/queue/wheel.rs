@@ -94,13 +94,15 @@ pub(super) struct Wheel {
     levels: Vec<Level>,
     /// The last tick whose slot has been opened: all entries lie in later ones.
     pub(super) cursor: u64,
+    /// No slot with entries starts before this tick.
+    quiet_until: u64,
     /// Whether the next slot of an upper level may have entries.
     unsettled: bool,
 }
 
 impl Wheel {
     pub(super) const fn new() -> Self {
-        Self { levels: Vec::new(), cursor: 0, unsettled: false }
+        Self { levels: Vec::new(), cursor: 0, quiet_until: 0, unsettled: false }
     }
 
     pub(super) fn is_built(&self) -> bool {
@@ -143,7 +145,9 @@ impl Wheel {
             }
             level -= 1;
         }
-        let slot = (slot_of(due >> TICK_BITS, level) & RING_MASK) as usize;
+        let slot = slot_of(due >> TICK_BITS, level);
+        self.quiet_until = self.quiet_until.min(slot << (TURN_BITS * level as u32));
+        let slot = (slot & RING_MASK) as usize;
         self.levels[level].append(slab, slot, home(level, slot), index, due);
     }
 
@@ -154,9 +158,23 @@ impl Wheel {
         self.levels[level as usize].unlink(slab, slot, index, due);
     }
 
-    /// The first slot with entries; of those that start together, the longest.
-    pub(super) fn first(&self) -> Option<Slot> {
-        (0..self.levels.len()).rev().filter_map(|level| self.first_of(level)).min_by_key(|slot| slot.start)
+    /// The first slot with entries that starts by `tick`; of those that start together, the longest.
+    pub(super) fn first_by(&mut self, tick: u64) -> Option<Slot> {
+        if tick < self.quiet_until {
+            return None;
+        }
+        let mut first: Option<Slot> = None;
+        for level in 0..self.levels.len() {
+            let Some(slot) = self.first_of(level) else { continue };
+            if first.is_none_or(|first| slot.start <= first.start) {
+                first = Some(slot);
+            }
+            if self.is_in_turn(slot) {
+                break;
+            }
+        }
+        self.quiet_until = first.map_or(u64::MAX, |slot| slot.start);
+        first.filter(|slot| slot.start <= tick)
     }
 
     /// Takes the list of a slot.
@@ -211,11 +229,17 @@ impl Wheel {
         let mut min = None;
         for level in 0..self.levels.len() {
             let Some(slot) = self.first_of(level) else { continue };
-            if min.is_none_or(|min| slot.start << TICK_BITS < min) {
-                min = self.levels[level].min_of(slab, slot.index, min);
+            min = self.levels[level].min_of(slab, slot.index, min);
+            if self.is_in_turn(slot) {
+                break;
             }
         }
         min
+    }
+
+    /// Whether a slot is in the same turn as the cursor: then all slots of the levels above are later.
+    fn is_in_turn(&self, slot: Slot) -> bool {
+        slot_of(slot.start, slot.level + 1) == slot_of(self.cursor, slot.level + 1)
     }
 
     fn first_of(&self, level: usize) -> Option<Slot> {
