@@ -13,6 +13,8 @@ const KEPT: usize = 1 << 12;
 pub(super) struct Batch {
     /// The distance from `base` in the upper half, the index in the lower.
     items: Vec<u64>,
+    /// Room for half of them while they are collected.
+    rear: Vec<u64>,
     base: u64,
     /// How many have left from the front.
     taken: usize,
@@ -20,7 +22,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) const fn new() -> Self {
-        Self { items: Vec::new(), base: 0, taken: 0 }
+        Self { items: Vec::new(), rear: Vec::new(), base: 0, taken: 0 }
     }
 
     /// The earliest entry that is still at `home`.
@@ -40,20 +42,35 @@ impl Batch {
     pub(super) fn fill<V>(&mut self, slab: &Slab<V>, list: List, base: u64) {
         self.give_back();
         self.base = base;
-        let mut index = list.head;
-        while index != NIL {
-            let entry = slab.entry(index);
-            self.items.push((entry.due - base) << 32 | u64::from(index));
-            index = entry.next;
-        }
+        self.collect(slab, list);
         // Stable: equals stay in the order of their arrival.
         self.items.sort_by_key(|item| item >> 32);
+    }
+
+    /// Walks the list from both ends at once: the next entry is seldom in the cache, and so the processor
+    /// waits for two of them at a time.
+    fn collect<V>(&mut self, slab: &Slab<V>, List { mut head, mut tail }: List) {
+        let item = |due: u64, index: u32| (due - self.base) << 32 | u64::from(index);
+        while head != tail {
+            let (first, last) = (slab.entry(head), slab.entry(tail));
+            self.items.push(item(first.due, head));
+            self.rear.push(item(last.due, tail));
+            if first.next == tail {
+                head = NIL;
+                break;
+            }
+            (head, tail) = (first.next, last.prev);
+        }
+        if head != NIL {
+            self.items.push(item(slab.entry(head).due, head));
+        }
+        self.items.extend(self.rear.drain(..).rev());
     }
 
     /// Forgets the entries, and the memory if it is much.
     pub(super) fn give_back(&mut self) {
         if self.items.capacity() > KEPT {
-            self.items = Vec::new();
+            (self.items, self.rear) = (Vec::new(), Vec::new());
         }
         self.items.clear();
         self.taken = 0;
