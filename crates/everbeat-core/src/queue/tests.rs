@@ -25,6 +25,24 @@ fn t1_equal_deadlines_leave_in_the_order_of_arrival() {
 }
 
 #[test]
+fn t1_equal_deadlines_keep_their_order_among_others() {
+    let mut queue = Queue::new();
+    (0..2000_u64).for_each(|n| _ = queue.insert(at(SECONDS + n % 7), n));
+    let wanted = (0..7).flat_map(|rest| (0..2000).filter(move |n| n % 7 == rest));
+    assert!(drain(&mut queue, at(2 * SECONDS)).into_iter().eq(wanted));
+}
+
+#[test]
+fn far_entries_move_down_while_time_draws_near() {
+    let mut queue = Queue::new();
+    (0..1000_u64).for_each(|n| _ = queue.insert(at(5 * SECONDS + n), n));
+    assert_eq!((queue.wheel.upper_levels_in_use(), queue.peek_due(at(4 * SECONDS))), (1, None));
+    (0..500).for_each(|_| assert_eq!(queue.peek_due(at(4 * SECONDS)), None));
+    assert_eq!(queue.wheel.upper_levels_in_use(), 0, "two a call");
+    assert!(drain(&mut queue, at(6 * SECONDS)).into_iter().eq(0..1000));
+}
+
+#[test]
 fn a_removed_key_is_unknown() {
     let mut queue = Queue::new();
     let key = queue.insert(at(1), 'a');

@@ -16,8 +16,11 @@ const RING_MASK: u64 = RING as u64 - 1;
 const RING_BITS: u32 = TURN_BITS + 1;
 /// 20 + 4 × 11 bits: to the end of time.
 const LEVELS: usize = 4;
+/// From ticks to slots of each level, and past them all.
+const SHIFTS: [u32; LEVELS + 1] = [0, TURN_BITS, 2 * TURN_BITS, 3 * TURN_BITS, 4 * TURN_BITS];
 
 /// The home of entries in slot `index` of `level`.
+#[allow(clippy::cast_possible_truncation)] // there are 2^14 of them
 const fn home(level: usize, index: usize) -> u32 {
     (level << RING_BITS | index) as u32
 }
@@ -146,7 +149,7 @@ impl Wheel {
             level -= 1;
         }
         let slot = slot_of(due >> TICK_BITS, level);
-        self.quiet_until = self.quiet_until.min(slot << (TURN_BITS * level as u32));
+        self.quiet_until = self.quiet_until.min(slot << SHIFTS[level]);
         let slot = (slot & RING_MASK) as usize;
         self.levels[level].append(slab, slot, home(level, slot), index, due);
     }
@@ -212,7 +215,7 @@ impl Wheel {
 
     fn settle_one<V>(&mut self, slab: &mut Slab<V>) -> bool {
         for level in 1..self.levels.len() {
-            let slot = (slot_of(self.cursor, level) + 1 & RING_MASK) as usize;
+            let slot = ((slot_of(self.cursor, level) + 1) & RING_MASK) as usize;
             if self.levels[level].occupied.contains(slot) {
                 let index = self.levels[level].buckets[slot].list.head;
                 let due = slab.entry(index).due;
@@ -222,6 +225,12 @@ impl Wheel {
             }
         }
         false
+    }
+
+    /// How many levels above the lowest have entries.
+    #[cfg(test)]
+    pub(super) fn upper_levels_in_use(&self) -> usize {
+        (1..self.levels.len()).filter_map(|level| self.first_of(level)).count()
     }
 
     /// The earliest deadline of all.
@@ -246,7 +255,7 @@ impl Wheel {
         let current = slot_of(self.cursor, level);
         let index = self.levels[level].occupied.first_from((current & RING_MASK) as usize)?;
         let ahead = (index as u64).wrapping_sub(current) & RING_MASK;
-        Some(Slot { level, index, start: current + ahead << (TURN_BITS * level as u32) })
+        Some(Slot { level, index, start: (current + ahead) << SHIFTS[level] })
     }
 
     fn ahead(&self, level: usize, due: u64) -> u64 {
@@ -259,7 +268,7 @@ impl Wheel {
 }
 
 const fn slot_of(tick: u64, level: usize) -> u64 {
-    tick >> (TURN_BITS * level as u32)
+    tick >> SHIFTS[level]
 }
 
 impl Level {
