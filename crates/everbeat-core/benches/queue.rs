@@ -1,8 +1,7 @@
 //! What a queue of deadlines costs, beside structures that could have been chosen.
 //!
-//! `cargo bench -p everbeat-core --bench queue [-- --quick] [TEXT]`: `TEXT` picks the loads whose names have it. Time is
-//! virtual. Figures are the medians of
-//! several repetitions; compare them within one run only.
+//! `cargo bench -p everbeat-core --bench queue [-- [--quick] [TEXT]]`; `TEXT` picks the loads whose names
+//! contain it. Time is virtual. Costs are medians of several repetitions; compare them within one run only.
 
 // A benchmark is the one place beside the core that reads a clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::cast_possible_truncation)]
@@ -56,11 +55,11 @@ fn candidates(load: impl Fn(&mut dyn Run) -> Figures, repetitions: usize) -> Vec
     figures.into_iter().map(median).collect()
 }
 
+/// The median cost, and the longest wake-up of the quietest repetition: the others were interrupted.
 fn median(figures: Vec<Figures>) -> Figures {
-    let (mut costs, mut stalls): (Vec<_>, Vec<_>) = figures.into_iter().unzip();
+    let (mut costs, stalls): (Vec<_>, Vec<_>) = figures.into_iter().unzip();
     costs.sort_by(f64::total_cmp);
-    stalls.sort_by(f64::total_cmp);
-    (costs[costs.len() / 2], stalls[stalls.len() / 2])
+    (costs[costs.len() / 2], stalls.into_iter().fold(f64::INFINITY, f64::min))
 }
 
 fn print_header() {

@@ -266,7 +266,7 @@ impl<V> Queue<V> {
                 self.batch.fill(&self.slab, list, slot.start << TICK_BITS);
                 return true;
             }
-            self.wheel.settle_all(&mut self.slab, slot);
+            self.wheel.settle_all(&mut self.slab, slot, tick);
         }
         // The slot of `tick` itself stays closed: more may come for it before time has passed it.
         self.wheel.go_to(self.wheel.cursor.max(tick.saturating_sub(1)));

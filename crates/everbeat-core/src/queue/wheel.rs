@@ -161,11 +161,18 @@ impl Wheel {
         self.levels[level as usize].unlink(slab, slot, index, due);
     }
 
-    /// The first slot with entries that starts by `tick`; of those that start together, the longest.
+    /// The first slot with entries, if it starts by `tick`.
     pub(super) fn first_by(&mut self, tick: u64) -> Option<Slot> {
         if tick < self.quiet_until {
             return None;
         }
+        let first = self.first();
+        self.quiet_until = first.map_or(u64::MAX, |slot| slot.start);
+        first.filter(|slot| slot.start <= tick)
+    }
+
+    /// The first slot with entries; of those that start together, the longest.
+    fn first(&self) -> Option<Slot> {
         let mut first: Option<Slot> = None;
         for level in 0..self.levels.len() {
             let Some(slot) = self.first_of(level) else { continue };
@@ -176,8 +183,7 @@ impl Wheel {
                 break;
             }
         }
-        self.quiet_until = first.map_or(u64::MAX, |slot| slot.start);
-        first.filter(|slot| slot.start <= tick)
+        first
     }
 
     /// Takes the list of a slot.
@@ -187,15 +193,19 @@ impl Wheel {
         core::mem::replace(&mut level.buckets[slot.index].list, List::EMPTY)
     }
 
-    /// Moves all entries of an upper slot, the first of all, down.
-    pub(super) fn settle_all<V>(&mut self, slab: &mut Slab<V>, slot: Slot) {
-        // One tick short of it, so that the entries of its first tick have a slot too.
-        self.go_to(slot.start - 1);
+    /// Moves all entries of an upper slot, the first by `tick`, down.
+    ///
+    /// The cursor goes with them as far as it may, or else after a long jump of time they would pass
+    /// through every level. It stays short of the next entry, so that its slot is not open yet.
+    pub(super) fn settle_all<V>(&mut self, slab: &mut Slab<V>, slot: Slot, tick: u64) {
+        let min = self.levels[slot.level].buckets[slot.index].min >> TICK_BITS;
         let mut index = self.take(slot).head;
+        let next = self.first().map_or(u64::MAX, |slot| slot.start);
+        self.go_to(min.min(next).min(tick) - 1);
         while index != NIL {
             let entry = slab.entry(index);
             let (due, next) = (entry.due, entry.next);
-            self.place_from(slab, index, due, slot.level - 1);
+            self.place(slab, index, due);
             index = next;
         }
     }
