@@ -11,6 +11,7 @@
 //! arrival, since an upper slot is emptied from its front, and nobody overtakes it on the way down.
 
 mod batch;
+mod bits;
 mod late;
 mod slab;
 #[cfg(test)]
@@ -69,21 +70,25 @@ pub struct Key {
 ///
 /// # Cost
 ///
-/// With *n* entries, *k* of them due within the same millisecond (2²⁰ ns):
+/// With *k* entries due within the same millisecond (2²⁰ ns):
 ///
 /// - [`insert`](Self::insert), [`remove`](Self::remove), [`set_due`](Self::set_due): constant; O(log *m*)
-///   for the *m* entries that were given a deadline in a millisecond that has already begun. Memory grows
-///   by 256 entries at a time and is never copied.
+///   for the *m* entries that were given a deadline in a millisecond that has already begun.
 /// - [`peek_due`](Self::peek_due), [`pop_due`](Self::pop_due): constant, except that the first call in a
 ///   millisecond sorts its *k* entries. How far `now` jumps does not matter.
-/// - An entry more than 2 to 4 s ahead is filed roughly and moved down later, up to three times in a life
-///   of centuries. Calls of `peek_due` and `pop_due` do that in passing, two entries a call; what is left
-///   of a stretch of 2 s when time arrives there is moved in one call. That is the longest stall: it grows
-///   with the number of entries in such a stretch (or, for entries more than an hour ahead, in a stretch
-///   of 73 minutes) and is only met if there were fewer calls in the stretch before than half as many.
 /// - [`next_due`](Self::next_due): constant, but O(*k*) after the very earliest entry was removed or moved
-///   before it was due.
+///   before it was due; if it was more than 2 s ahead, *k* counts its 2 s, or its 73 minutes.
 /// - An entry parked at [`Instant::NEVER`] costs only its memory.
+///
+/// What is more than 2 to 4 s ahead is filed by stretches of 2 s, of 73 minutes or of 104 days, and moved
+/// down as time draws near. Every call of `peek_due` and `pop_due` moves up to two entries of the stretch
+/// that comes next; what is left when time gets there is moved in one call. That is the longest stall. It
+/// grows with the number of entries in a stretch, and is met only if there were fewer than half as many
+/// calls in the stretch before, say after time has jumped.
+///
+/// An entry takes 24 bytes and its value. A queue of more than 64 adds 64 KiB for each of up to four
+/// levels of the wheel that it uses. Growing copies no entries, and memory is given back in pieces of 256
+/// entries, all but one, once all entries of a piece are gone.
 #[derive(Clone, Debug)]
 pub struct Queue<V> {
     slab: Slab<V>,

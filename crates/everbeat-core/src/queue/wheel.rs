@@ -6,12 +6,13 @@
 
 use alloc::vec::Vec;
 
+use super::bits::Bits;
 use super::slab::{NIL, Slab};
 
 /// The length of a slot on level 0, as a power of two in nanoseconds: about a millisecond.
 pub(super) const TICK_BITS: u32 = 20;
 const TURN_BITS: u32 = 11;
-const RING: usize = 2 << TURN_BITS;
+pub(super) const RING: usize = 2 << TURN_BITS;
 const RING_MASK: u64 = RING as u64 - 1;
 const RING_BITS: u32 = TURN_BITS + 1;
 /// 20 + 4 × 11 bits: to the end of time.
@@ -65,14 +66,6 @@ struct Bucket {
     list: List,
     /// The earliest deadline in the list; too early if the level counts the slot as stale.
     min: u64,
-}
-
-/// A set of slots.
-#[derive(Clone, Debug)]
-struct Bits {
-    words: [u64; RING / 64],
-    /// Which words are not zero.
-    summary: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -335,41 +328,4 @@ fn min_of_list<V>(slab: &Slab<V>, list: List) -> u64 {
         index = entry.next;
     }
     min
-}
-
-impl Bits {
-    const fn new() -> Self {
-        Self { words: [0; RING / 64], summary: 0 }
-    }
-
-    #[inline]
-    fn contains(&self, bit: usize) -> bool {
-        self.words[bit / 64] >> (bit % 64) & 1 == 1
-    }
-
-    #[inline]
-    fn insert(&mut self, bit: usize) {
-        self.words[bit / 64] |= 1 << (bit % 64);
-        self.summary |= 1 << (bit / 64);
-    }
-
-    #[inline]
-    fn remove(&mut self, bit: usize) {
-        self.words[bit / 64] &= !(1 << (bit % 64));
-        if self.words[bit / 64] == 0 {
-            self.summary &= !(1 << (bit / 64));
-        }
-    }
-
-    /// The first bit at `from` or after it, around the ring.
-    fn first_from(&self, from: usize) -> Option<usize> {
-        let (word, bit) = (from / 64, from % 64);
-        let rest = self.words[word] & (u64::MAX << bit);
-        if rest != 0 {
-            return Some(word * 64 + rest.trailing_zeros() as usize);
-        }
-        let later = self.summary & ((u64::MAX - 1) << word);
-        let word = if later != 0 { later } else { self.summary }.trailing_zeros() as usize;
-        self.words.get(word).map(|bits| word * 64 + bits.trailing_zeros() as usize)
-    }
 }
