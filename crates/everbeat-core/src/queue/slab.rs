@@ -1,0 +1,254 @@
+//! Where the entries live: chunks of places, so that growing copies nothing and empty chunks are given
+//! back.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use super::Key;
+
+/// No entry.
+pub(super) const NIL: u32 = u32::MAX;
+
+const CHUNK_BITS: u32 = 8;
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+/// An entry and its two neighbours in the list that `home` names. 24 bytes beside the value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<V> {
+    pub(super) due: u64,
+    pub(super) next: u32,
+    /// The neighbour before it; in the heap, the entry's place there.
+    pub(super) prev: u32,
+    pub(super) home: u32,
+    // Never zero, so that a vacant place needs no tag of its own.
+    generation: NonZeroU32,
+    pub(super) value: V,
+}
+
+#[derive(Clone, Debug)]
+enum Place<V> {
+    Taken(Entry<V>),
+    /// With the next vacant place of the same chunk.
+    Vacant(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Chunk<V> {
+    /// Without capacity while the chunk is closed.
+    places: Vec<Place<V>>,
+    vacant: u32,
+    live: u32,
+    /// The generation given out last. It outlives the memory: old keys stay unknown.
+    stamp: u32,
+}
+
+/// Entries by index.
+#[derive(Clone, Debug)]
+pub(super) struct Slab<V> {
+    chunks: Vec<Chunk<V>>,
+    /// The chunks that are not full. New entries go to the last.
+    roomy: Vec<u32>,
+    /// Chunks without memory, except those that are still among the roomy.
+    closed: Vec<u32>,
+    /// An empty chunk that kept its memory, so that a queue around its edge does not allocate all the time.
+    spare: Option<u32>,
+    len: usize,
+}
+
+impl<V> Slab<V> {
+    pub(super) const fn new() -> Self {
+        Self { chunks: Vec::new(), roomy: Vec::new(), closed: Vec::new(), spare: None, len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds an entry that is at no home yet.
+    pub(super) fn insert(&mut self, due: u64, value: V) -> Key {
+        let number = self.chunk_with_room();
+        if self.spare == Some(number) {
+            self.spare = None;
+        }
+        let chunk = &mut self.chunks[number as usize];
+        let generation = chunk.next_generation();
+        let entry = Entry { due, next: NIL, prev: NIL, home: NIL, generation, value };
+        let offset = chunk.occupy(entry);
+        if chunk.live as usize == CHUNK {
+            self.roomy.pop();
+        }
+        self.len += 1;
+        Key { index: number << CHUNK_BITS | offset, generation: generation.get() }
+    }
+
+    /// Takes an entry out, which must be at no home any more.
+    pub(super) fn remove(&mut self, index: u32) -> V {
+        let (number, offset) = split(index);
+        let chunk = &mut self.chunks[number];
+        if chunk.live as usize == CHUNK {
+            self.roomy.push(index >> CHUNK_BITS);
+        }
+        let value = chunk.vacate(offset);
+        self.len -= 1;
+        if chunk.live == 0 {
+            self.release(index >> CHUNK_BITS);
+        }
+        value
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        let chunks = (0_u32..).zip(&self.chunks);
+        chunks.flat_map(|(number, chunk)| {
+            let places = (0_u32..).zip(&chunk.places);
+            places.filter_map(move |(offset, place)| match place {
+                Place::Taken(entry) => {
+                    Some(Key { index: number << CHUNK_BITS | offset, generation: entry.generation.get() })
+                }
+                Place::Vacant(_) => None,
+            })
+        })
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, index: u32) -> &Entry<V> {
+        match self.get(index) {
+            Some(entry) => entry,
+            None => unreachable!("only entries that exist are linked"),
+        }
+    }
+
+    #[inline]
+    pub(super) fn entry_mut(&mut self, index: u32) -> &mut Entry<V> {
+        let (number, offset) = split(index);
+        match &mut self.chunks[number].places[offset] {
+            Place::Taken(entry) => entry,
+            Place::Vacant(_) => unreachable!("only entries that exist are linked"),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> Option<&Entry<V>> {
+        let (number, offset) = split(index);
+        match self.chunks.get(number)?.places.get(offset)? {
+            Place::Taken(entry) => Some(entry),
+            Place::Vacant(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
+        let (number, offset) = split(key.index);
+        match self.chunks.get_mut(number)?.places.get_mut(offset)? {
+            Place::Taken(entry) if entry.generation.get() == key.generation => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(super) fn key(&self, index: u32) -> Key {
+        Key { index, generation: self.entry(index).generation.get() }
+    }
+
+    fn chunk_with_room(&mut self) -> u32 {
+        while let Some(&last) = self.roomy.last() {
+            if self.chunks[last as usize].places.capacity() > 0 {
+                return last;
+            }
+            // What still has memory comes before what has not.
+            self.roomy.pop();
+            self.closed.push(last);
+        }
+        let number = self.closed.pop().unwrap_or_else(|| self.add_chunk());
+        if number > 0 {
+            // The first chunk grows with a small queue; for the others that would be copying for nothing.
+            self.chunks[number as usize].places.reserve_exact(CHUNK);
+        }
+        self.roomy.push(number);
+        number
+    }
+
+    fn add_chunk(&mut self) -> u32 {
+        let number = u32::try_from(self.chunks.len()).unwrap_or(NIL);
+        // Indices stay below `NIL`.
+        assert!(number < NIL >> CHUNK_BITS, "a queue holds fewer than 2^32 - 256 entries");
+        self.chunks.push(Chunk { places: Vec::new(), vacant: NIL, live: 0, stamp: 0 });
+        number
+    }
+
+    /// Closes a chunk that has become empty, unless it is the only one.
+    fn release(&mut self, number: u32) {
+        if self.spare.is_none() {
+            self.spare = Some(number);
+        } else {
+            let chunk = &mut self.chunks[number as usize];
+            (chunk.places, chunk.vacant) = (Vec::new(), NIL);
+        }
+    }
+}
+
+impl<V> Chunk<V> {
+    fn next_generation(&mut self) -> NonZeroU32 {
+        self.stamp = self.stamp.wrapping_add(1).max(1);
+        NonZeroU32::new(self.stamp).unwrap_or(NonZeroU32::MIN)
+    }
+
+    #[allow(clippy::cast_possible_truncation)]
+    fn occupy(&mut self, entry: Entry<V>) -> u32 {
+        self.live += 1;
+        if self.vacant == NIL {
+            self.places.push(Place::Taken(entry));
+            return self.places.len() as u32 - 1; // at most `CHUNK`
+        }
+        let offset = self.vacant;
+        let place = core::mem::replace(&mut self.places[offset as usize], Place::Taken(entry));
+        let Place::Vacant(next) = place else { unreachable!("only vacant places are chained") };
+        self.vacant = next;
+        offset
+    }
+
+    #[allow(clippy::cast_possible_truncation)]
+    fn vacate(&mut self, offset: usize) -> V {
+        let vacant = Place::Vacant(core::mem::replace(&mut self.vacant, offset as u32));
+        self.live -= 1;
+        match core::mem::replace(&mut self.places[offset], vacant) {
+            Place::Taken(entry) => entry.value,
+            Place::Vacant(_) => unreachable!("only entries that exist are removed"),
+        }
+    }
+}
+
+fn split(index: u32) -> (usize, usize) {
+    ((index >> CHUNK_BITS) as usize, index as usize % CHUNK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_costs_24_bytes_beside_its_value() {
+        assert_eq!(size_of::<Place<u64>>(), 32);
+        assert_eq!(size_of::<Place<[u64; 3]>>(), 48);
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let mut slab = Slab::new();
+        let keys: alloc::vec::Vec<_> = (0..100_000_u32).map(|n| slab.insert(0, n)).collect();
+        keys.iter().for_each(|key| _ = slab.remove(key.index));
+        let kept: usize = slab.chunks.iter().map(|chunk| chunk.places.capacity()).sum();
+        assert_eq!((kept, slab.len()), (CHUNK, 0));
+        let again = slab.insert(0, 7);
+        assert!(keys.iter().all(|&key| key != again), "a new key, though its place is used again");
+        assert!(keys.iter().all(|&key| slab.find(key).is_none()));
+    }
+
+    #[test]
+    fn one_chunk_is_filled_before_the_next_is_opened() {
+        let mut slab = Slab::new();
+        let keys: alloc::vec::Vec<_> = (0..3 * CHUNK).map(|n| slab.insert(0, n)).collect();
+        keys.iter().skip(1).for_each(|key| _ = slab.remove(key.index));
+        (1..CHUNK).for_each(|n| _ = slab.insert(0, n));
+        let kept = slab.chunks.iter().filter(|chunk| chunk.places.capacity() > 0).count();
+        assert!(kept <= 2, "{kept} chunks for {} entries", slab.len());
+    }
+}

@@ -1,0 +1,286 @@
+//! The queue against an ordered map, and its corners.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const MILLIS: u64 = 1_000_000;
+const SECONDS: u64 = 1000 * MILLIS;
+
+const fn at(nanos: u64) -> Instant {
+    Instant::from_nanos(nanos)
+}
+
+fn drain<V>(queue: &mut Queue<V>, now: Instant) -> Vec<V> {
+    core::iter::from_fn(|| queue.pop_due(now)).map(|(_, value)| value).collect()
+}
+
+#[test]
+fn t1_equal_deadlines_leave_in_the_order_of_arrival() {
+    let mut queue = Queue::new();
+    (0..100).for_each(|value| _ = queue.insert(at(7), value));
+    assert!(drain(&mut queue, at(7)).into_iter().eq(0..100));
+}
+
+#[test]
+fn t1_equal_deadlines_keep_their_order_among_others() {
+    let mut queue = Queue::new();
+    (0..2000_u64).for_each(|n| _ = queue.insert(at(SECONDS + n % 7), n));
+    let wanted = (0..7).flat_map(|rest| (0..2000).filter(move |n| n % 7 == rest));
+    assert!(drain(&mut queue, at(2 * SECONDS)).into_iter().eq(wanted));
+}
+
+#[test]
+fn far_entries_move_down_while_time_draws_near() {
+    let mut queue = Queue::new();
+    (0..1000_u64).for_each(|n| _ = queue.insert(at(5 * SECONDS + n), n));
+    assert_eq!((queue.wheel.upper_levels_in_use(), queue.peek_due(at(4 * SECONDS))), (1, None));
+    (0..500).for_each(|_| assert_eq!(queue.peek_due(at(4 * SECONDS)), None));
+    assert_eq!(queue.wheel.upper_levels_in_use(), 0, "two a call");
+    assert!(drain(&mut queue, at(6 * SECONDS)).into_iter().eq(0..1000));
+}
+
+#[test]
+fn a_removed_key_is_unknown() {
+    let mut queue = Queue::new();
+    let key = queue.insert(at(1), 'a');
+    assert_eq!(queue.remove(key), Some('a'));
+    assert_eq!(queue.remove(key), None);
+    assert!(!queue.set_due(key, at(2)));
+    queue.insert(at(1), 'b');
+    assert_eq!((queue.remove(key), queue.get_mut(key)), (None, None), "the place is another's now");
+    assert_eq!(queue.pop_due(at(1)), Some((at(1), 'b')));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn t1_equal_deadlines_keep_their_order_through_all_levels() {
+    for due in [3 * SECONDS, 7000 * SECONDS, 50_000_000 * SECONDS, u64::MAX - 1] {
+        let mut queue = Queue::new();
+        (0..200).for_each(|value| _ = queue.insert(at(due), value));
+        // Ever closer, with some already on their way down.
+        for (value, ahead) in (200..).zip([due / 2, 4000 * MILLIS, 2200 * MILLIS, 2100 * MILLIS, MILLIS, 1]) {
+            assert_eq!(queue.pop_due(at(due.saturating_sub(ahead))), None);
+            queue.insert(at(due), value);
+            assert_eq!(queue.next_due(), Some(at(due)));
+        }
+        assert!(drain(&mut queue, at(due)).into_iter().eq(0..206), "due at {due}");
+    }
+}
+
+#[test]
+fn what_is_parked_is_never_first() {
+    let mut queue = Queue::new();
+    let parked = queue.insert(Instant::NEVER, "parked");
+    assert_eq!((queue.next_due(), queue.pop_due(at(u64::MAX - 1))), (Some(Instant::NEVER), None));
+    queue.insert(at(u64::MAX - 1), "last");
+    assert_eq!(queue.pop_due(Instant::NEVER), Some((at(u64::MAX - 1), "last")));
+    assert!(queue.set_due(parked, at(5)));
+    assert_eq!(queue.next_due(), Some(at(5)));
+    assert!(queue.set_due(parked, Instant::NEVER));
+    assert_eq!(queue.pop_due(Instant::NEVER), Some((Instant::NEVER, "parked")));
+}
+
+#[test]
+fn next_due_is_exact_after_the_earliest_was_removed() {
+    for ahead in [1, 10 * MILLIS, 3 * SECONDS, 9000 * SECONDS] {
+        let mut queue = Queue::new();
+        let keys: Vec<_> = (0..500).rev().map(|n| queue.insert(at(ahead + n), n)).collect();
+        for (n, key) in (0..500).zip(keys.into_iter().rev()) {
+            assert_eq!(queue.next_due(), Some(at(ahead + n)));
+            queue.remove(key);
+        }
+        assert_eq!(queue.next_due(), None);
+    }
+}
+
+#[test]
+fn memory_is_given_back() {
+    let mut queue = Queue::new();
+    let keys: Vec<_> = (0..100_000_u64).map(|n| queue.insert(at(n * n), n)).collect();
+    assert!(queue.wheel.is_built());
+    queue.pop_due(at(MILLIS));
+    keys.into_iter().for_each(|key| _ = queue.remove(key));
+    assert!(queue.is_empty() && !queue.wheel.is_built());
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Insert(u64),
+    SetDue(usize, u64),
+    Remove(usize),
+    Pop(u64),
+    Restart(u64, u64),
+    NextDue,
+}
+
+/// Times near each other, near the edges of ticks, turns and levels, and near the end of time.
+fn time() -> impl Strategy<Value = u64> {
+    let edge = (0..64_u32, 0..4_u64, -3..=3_i64);
+    let edge = edge.prop_map(|(bit, times, off)| (times << bit).saturating_add_signed(off));
+    prop_oneof![
+        4 => 0..50_u64,
+        4 => 0..20 * MILLIS,
+        3 => (0..5000_u64).prop_map(|n| n * MILLIS),
+        2 => (0..90_u64).prop_map(|n| n * SECONDS),
+        4 => edge,
+        1 => any::<u64>(),
+        1 => (0..5_u64).prop_map(|n| u64::MAX - n),
+    ]
+}
+
+/// Times that are close to one another, so that much happens in few slots.
+fn close_time() -> impl Strategy<Value = u64> {
+    prop_oneof![(0..50_u64), (0..5000_u64).prop_map(|n| n * MILLIS)]
+}
+
+fn operation<S: Strategy<Value = u64> + Clone>(time: S) -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        3 => time.clone().prop_map(Operation::Insert),
+        3 => (any::<usize>(), time.clone()).prop_map(|(i, due)| Operation::SetDue(i, due)),
+        1 => any::<usize>().prop_map(Operation::Remove),
+        2 => time.clone().prop_map(Operation::Pop),
+        3 => (time.clone(), time).prop_map(|(now, due)| Operation::Restart(now, due)),
+        2 => Just(Operation::NextDue),
+    ]
+}
+
+/// The queue and what it ought to be.
+struct Pair {
+    queue: Queue<u64>,
+    model: BTreeMap<(u64, u64), u64>,
+    live: Vec<(Key, (u64, u64), u64)>,
+    /// Times count from here: the latest that was asked for, or zero.
+    base: u64,
+    moving: bool,
+}
+
+impl Pair {
+    fn new(moving: bool) -> Self {
+        Self { queue: Queue::new(), model: BTreeMap::new(), live: Vec::new(), base: 0, moving }
+    }
+
+    fn time(&self, time: u64) -> u64 {
+        self.base.saturating_add(time)
+    }
+
+    fn first(&self, now: u64) -> Option<((u64, u64), u64)> {
+        self.model.first_key_value().filter(|(rank, _)| rank.0 <= now).map(|(&rank, &value)| (rank, value))
+    }
+
+    fn asked(&mut self, now: u64) {
+        if self.moving {
+            self.base = now;
+        }
+    }
+
+    fn rerank(&mut self, pick: usize, rank: (u64, u64)) -> Result<(), TestCaseError> {
+        let (key, old, value) = &mut self.live[pick];
+        prop_assert!(self.queue.set_due(*key, at(rank.0)));
+        self.model.remove(old);
+        *old = rank;
+        self.model.insert(rank, *value);
+        Ok(())
+    }
+
+    fn apply(&mut self, sequence: u64, operation: &Operation) -> Result<(), TestCaseError> {
+        match *operation {
+            Operation::Insert(due) => {
+                let rank = (self.time(due), sequence);
+                let key = self.queue.insert(at(rank.0), sequence);
+                self.model.insert(rank, sequence);
+                self.live.push((key, rank, sequence));
+            }
+            Operation::SetDue(pick, due) if !self.live.is_empty() => {
+                self.rerank(pick % self.live.len(), (self.time(due), sequence))?;
+            }
+            Operation::Remove(pick) if !self.live.is_empty() => {
+                let (key, rank, value) = self.live.swap_remove(pick % self.live.len());
+                prop_assert_eq!(self.queue.remove(key), Some(value));
+                prop_assert_eq!(self.queue.get_mut(key), None);
+                self.model.remove(&rank);
+            }
+            Operation::Pop(now) => self.pop(self.time(now))?,
+            Operation::Restart(now, due) => self.restart(self.time(now), due, sequence)?,
+            Operation::NextDue => {
+                let first = self.model.keys().next().map(|rank| at(rank.0));
+                prop_assert_eq!(self.queue.next_due(), first);
+            }
+            Operation::SetDue(..) | Operation::Remove(_) => {}
+        }
+        prop_assert_eq!(self.queue.len(), self.model.len());
+        Ok(())
+    }
+
+    fn pop(&mut self, now: u64) -> Result<(), TestCaseError> {
+        let first = self.first(now);
+        self.asked(now);
+        prop_assert_eq!(self.queue.pop_due(at(now)), first.map(|(rank, value)| (at(rank.0), value)));
+        if let Some((rank, _)) = first {
+            self.model.remove(&rank);
+            self.live.retain(|(_, other, _)| *other != rank);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, now: u64, due: u64, sequence: u64) -> Result<(), TestCaseError> {
+        let first = self.first(now);
+        self.asked(now);
+        let peeked = self.queue.peek_due(at(now)).map(|(key, value)| (key, *value));
+        prop_assert_eq!(peeked.map(|(_, value)| value), first.map(|(_, value)| value));
+        let Some((key, _)) = peeked else { return Ok(()) };
+        let pick = self.live.iter().position(|(other, ..)| *other == key);
+        self.rerank(pick.unwrap(), (self.time(due), sequence))
+    }
+
+    fn finish(mut self) -> Result<(), TestCaseError> {
+        while !self.model.is_empty() {
+            self.pop(u64::MAX)?;
+        }
+        prop_assert_eq!(self.queue.pop_due(Instant::NEVER), None);
+        Ok(())
+    }
+}
+
+fn check(operations: &[Operation], moving: bool, small: bool) -> Result<(), TestCaseError> {
+    let mut pair = Pair::new(moving);
+    for (sequence, operation) in (0_u64..).zip(operations) {
+        if !small && !pair.queue.wheel.is_built() {
+            pair.queue.wheel.build();
+        }
+        pair.apply(sequence, operation)?;
+    }
+    pair.finish()
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_an_ordered_map(
+        operations in prop::collection::vec(operation(time().boxed()), 0..400),
+        moving: bool,
+        small: bool,
+    ) {
+        check(&operations, moving, small)?;
+    }
+
+    #[test]
+    fn behaves_like_an_ordered_map_in_close_quarters(
+        operations in prop::collection::vec(operation(close_time().boxed()), 0..600),
+        moving: bool,
+        small: bool,
+    ) {
+        check(&operations, moving, small)?;
+    }
+}
+
+#[test]
+fn all_keys_are_those_that_were_not_removed() {
+    let mut queue = Queue::new();
+    let keys: Vec<_> = (0..1000_u64).map(|n| queue.insert(at(n * SECONDS), n)).collect();
+    keys.iter().step_by(3).for_each(|key| _ = queue.remove(*key));
+    let mut left: Vec<_> = queue.keys().filter_map(|key| queue.clone().remove(key)).collect();
+    left.sort_unstable();
+    assert!(left.into_iter().eq((0..1000).filter(|n| n % 3 != 0)));
+}
