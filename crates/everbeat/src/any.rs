@@ -228,6 +228,9 @@ pub(crate) trait Control: Send + Sync {
 
     // What an engine does with it.
 
+    /// Looks at its memory, so that it is at hand for the turn to come.
+    fn touch(&self) -> usize;
+
     /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
     fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
     fn full_turn(self: Arc<Self>) -> Progress;
@@ -316,6 +319,10 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn has_ended(&self) -> bool {
         self.read(|state| state.machine.was_started() && !state.machine.is_running())
+    }
+
+    fn touch(&self) -> usize {
+        self.touch()
     }
 
     fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {

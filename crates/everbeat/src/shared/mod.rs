@@ -476,6 +476,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
 /// Handles.
 impl<V: Send + Sync + 'static> Shared<V> {
+    pub(crate) fn touch(&self) -> usize {
+        self.handles.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn add_handle(&self) {
         self.handles.fetch_add(1, Ordering::Relaxed);
     }
