@@ -257,13 +257,13 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
-        Shared::cancel(&self);
-        Box::pin(pending::for_stop(&self))
+        let ended = Shared::cancel(&self);
+        Box::pin(pending::for_stop(&self, ended))
     }
 
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown> {
-        self.shut_down(grace);
-        Box::pin(pending::for_stop(&self))
+        let ended = self.shut_down(grace);
+        Box::pin(pending::for_stop(&self, ended))
     }
 
     fn stop_gently(&self) {

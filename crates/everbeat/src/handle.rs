@@ -80,21 +80,21 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
-        self.shared.cancel();
-        pending::for_stop(&self.shared)
+        let ended = self.shared.cancel();
+        pending::for_stop(&self.shared, ended)
     }
 
     /// Stops it gently: no further run starts, the current one may finish within `grace`, and is given
     /// up after that. The answer tells which of the two it was. An offloaded run cannot be given up: there
     /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
-        self.shared.shut_down(grace);
-        pending::for_stop(&self.shared)
+        let ended = self.shared.shut_down(grace);
+        pending::for_stop(&self.shared, ended)
     }
 
     /// What waits for an end that has been asked for.
     pub(crate) fn request_end(&self) -> Pending<V, StopReason> {
-        pending::for_stop(&self.shared)
+        pending::for_stop(&self.shared, None)
     }
 
     /// Asks it to stop after the current run, however long that takes, without waiting for it.

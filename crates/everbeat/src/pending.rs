@@ -269,8 +269,8 @@ where
     Pending::ending(shared, Meaning { reply, inside: inside_run }, never_started)
 }
 
-/// The end of the timer, as the consequence of a command.
-pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>) -> Pending<V, O>
+/// The end of the timer, as the consequence of a command, which may have ended it at once.
+pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>, ended: Option<StopReason>) -> Pending<V, O>
 where
     V: Send + Sync + 'static,
     O: From<StopReason>,
@@ -282,7 +282,11 @@ where
     let inside = |shared: &Shared<V>| {
         O::from(shared.read(|state| state.machine.stop_reason()).unwrap_or(StopReason::Cancelled))
     };
-    Pending::ending(shared, Meaning { reply, inside }, |_| O::from(StopReason::Drained))
+    let meaning = Meaning { reply, inside };
+    if let Some(reason) = ended {
+        return Pending::answered(shared, O::from(reason), meaning);
+    }
+    Pending::ending(shared, meaning, |_| O::from(StopReason::Drained))
 }
 
 impl<V: Send + Sync + 'static, O> Pending<V, O> {

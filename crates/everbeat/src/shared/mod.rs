@@ -188,24 +188,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
         clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
     }
 
-    /// Stops it now.
-    pub(crate) fn cancel(&self) {
-        if !self.stop_lean(StopReason::Cancelled) {
+    /// Stops it now. Returns the reason if it has ended already.
+    pub(crate) fn cancel(&self) -> Option<StopReason> {
+        let ended = self.stop_lean(StopReason::Cancelled);
+        if ended.is_none() {
             self.command(Machine::cancel);
         }
+        ended
     }
 
-    /// Stops it gently.
-    pub(crate) fn shut_down(&self, grace: Duration) {
-        if !self.stop_lean(StopReason::Drained) {
+    /// Stops it gently. Returns the reason if it has ended already.
+    pub(crate) fn shut_down(&self, grace: Duration) -> Option<StopReason> {
+        let ended = self.stop_lean(StopReason::Drained);
+        if ended.is_none() {
             self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
         }
+        ended
     }
 
     /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
     /// called wherever a handle can be dropped: on a thread that is being torn down, too.
     pub(crate) fn request_stop(&self, reason: StopReason) {
-        if self.stop_lean(reason) || !self.is_running() {
+        if self.stop_lean(reason).is_some() || !self.is_running() {
             return;
         }
         self.change(|state, left| {

@@ -63,7 +63,7 @@ pub(super) struct Leftovers<V> {
     pub(super) failure: Option<Failure>,
 }
 
-impl<V> State<V> {
+impl<V: 'static> State<V> {
     /// The state of a timer with this machine, and nothing else to remember.
     pub(super) fn new(plan: &Plan, machine: Machine, driverless: bool) -> Self {
         let summary = if plan.figures { Summary::with_histogram } else { Summary::default };
@@ -250,6 +250,21 @@ impl<V> Leftovers<V> {
     }
 
     pub(super) fn settle(self, timer: &Name) {
+        if !self.is_empty() {
+            self.settle_all(timer);
+        }
+    }
+
+    /// Most changes leave nothing behind.
+    fn is_empty(&self) -> bool {
+        self.woken.is_empty()
+            && self.values.is_empty()
+            && self.value.is_none()
+            && self.lossy.is_empty()
+            && self.failure.is_none()
+    }
+
+    fn settle_all(self, timer: &Name) {
         for waker in self.woken {
             if let Err(failure) = guarded(|| waker.wake()) {
                 tracing::error!(timer = %timer, "a waker {failure}");

@@ -4,7 +4,8 @@
 //! ends it. If anything came in between, or the run went any other way than well, the whole state takes
 //! over in the middle of the run.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, LazyLock};
 use std::task::Context;
 
 use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick};
@@ -46,18 +47,23 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(lean.rested.due())
     }
 
-    /// Ends a lean timer that waits. `false`, and nothing has changed, if it takes the whole state.
-    pub(super) fn stop_lean(&self, reason: StopReason) -> bool {
+    /// Stops a lean timer that waits. Returns why it has ended, be it now or before; `None` if it was never
+    /// started, or if that takes the whole state.
+    pub(super) fn stop_lean(&self, reason: StopReason) -> Option<StopReason> {
         let key = {
             let mut cell = self.lock();
-            let Cell::Lean(lean) = &mut *cell else { return false };
-            let Phase::Waiting(key) = lean.phase else { return false };
+            let Cell::Lean(lean) = &mut *cell else { return None };
+            let key = match lean.phase {
+                Phase::Waiting(key) => key,
+                Phase::Over(reason) => return Some(reason),
+                Phase::Idle | Phase::Running(_) => return None,
+            };
             lean.phase = Phase::Over(reason);
             key
         };
         tracing::debug!(timer = %self.name(), ?reason, "timer ended");
         self.home().leave(key);
-        true
+        Some(reason)
     }
 
     /// A turn of a lean timer; `None` if it takes the whole state. `now` is moved on to the end of the run.
@@ -214,13 +220,29 @@ pub(super) enum Replaced<V> {
     Shared(Option<Arc<V>>),
 }
 
-impl<V> Replaced<V> {
+impl<V: 'static> Replaced<V> {
     /// Makes `value` the latest one. If nobody else holds the one before, its place is used again and
     /// nothing is allocated.
     pub(super) fn by(latest: &mut Option<Arc<V>>, value: V) -> Self {
-        match latest.as_mut().map(Arc::get_mut) {
-            Some(Some(place)) => Self::Alone(std::mem::replace(place, value)),
-            _ => Self::Shared(latest.replace(Arc::new(value))),
+        let alike = size_of::<V>() == 0 && !std::mem::needs_drop::<V>();
+        match latest {
+            // One is like the other.
+            Some(_) if alike => Self::Alone(value),
+            Some(shared) => match Arc::get_mut(shared) {
+                Some(place) => Self::Alone(std::mem::replace(place, value)),
+                None => Self::Shared(latest.replace(Arc::new(value))),
+            },
+            None => {
+                *latest = Some(shared(value));
+                Self::Shared(None)
+            }
         }
     }
+}
+
+/// Many timers deliver nothing but `()`, and need not allocate a place for it each.
+fn shared<V: 'static>(value: V) -> Arc<V> {
+    static UNIT: LazyLock<Arc<()>> = LazyLock::new(|| Arc::new(()));
+    let unit: Option<&Arc<V>> = (&*UNIT as &dyn Any).downcast_ref();
+    unit.map_or_else(|| Arc::new(value), Arc::clone)
 }

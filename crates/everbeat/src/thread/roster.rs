@@ -57,6 +57,8 @@ pub(super) struct Figures {
 
 enum Entry {
     Timer {
+        /// `None` while it has its turn.
+        task: Option<Task>,
         seat: Seat,
         pooled: bool,
     },
@@ -64,27 +66,18 @@ enum Entry {
     Bell(Waker),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seat {
     /// For its deadline, or for somebody to wake it.
-    Waiting(Task),
-    /// For its turn. `queued`: all workers were busy when it came up.
-    Listed { task: Task, queued: bool },
-    /// It has its turn. `woken`: there is more to do, and so it has another one after it.
-    Away { woken: bool },
-}
-
-impl Seat {
-    /// The task, which is away from here on; `None` if it was already.
-    fn take_up(&mut self) -> Option<(Task, bool)> {
-        if matches!(self, Self::Away { .. }) {
-            return None;
-        }
-        match mem::replace(self, Self::Away { woken: false }) {
-            Self::Waiting(task) => Some((task, false)),
-            Self::Listed { task, queued } => Some((task, queued)),
-            Self::Away { .. } => None,
-        }
-    }
+    Waiting,
+    /// For its turn.
+    Listed,
+    /// For its turn, since all workers were busy when it came up.
+    Queued,
+    /// It has its turn.
+    Away,
+    /// It has its turn, and another one after it: there is more to do.
+    AwayAndWoken,
 }
 
 /// Something to be done, outside of the lock.
@@ -141,17 +134,17 @@ impl Roster {
     pub(super) fn enter(&mut self, inline: bool) -> Key {
         self.timers += 1;
         let pooled = !inline && self.workers.most > 0;
-        self.queue.insert(Instant::NEVER, Entry::Timer { seat: Seat::Away { woken: false }, pooled })
+        self.queue.insert(Instant::NEVER, Entry::Timer { task: None, seat: Seat::Away, pooled })
     }
 
     /// Gives a place up, and what is left there.
     pub(super) fn leave(&mut self, key: Key) -> Option<Task> {
-        let Entry::Timer { mut seat, .. } = self.queue.remove(key)? else { return None };
+        let Entry::Timer { task, .. } = self.queue.remove(key)? else { return None };
         self.timers -= 1;
         if self.queue.is_empty() {
             self.call_keeper(); // to find out that it is not needed any longer
         }
-        seat.take_up().map(|(task, _)| task)
+        task
     }
 
     /// A task has had its turn. Hands it back if nothing is left for it to do here.
@@ -160,10 +153,10 @@ impl Roster {
             self.leave(key);
             return Some(task);
         }
-        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return Some(task) };
+        let Some(Entry::Timer { task: place, seat, .. }) = self.queue.get_mut(key) else { return Some(task) };
         self.stirred += u64::from(!matches!(progress, Progress::Yield { restless: true }));
-        let woken = matches!(seat, Seat::Away { woken: true });
-        *seat = Seat::Waiting(task);
+        let woken = mem::replace(seat, Seat::Waiting) == Seat::AwayAndWoken;
+        *place = Some(task);
         match progress {
             Progress::Sleep { until, .. } if !woken => {
                 let due = until.unwrap_or(Instant::NEVER);
@@ -177,16 +170,17 @@ impl Roster {
 
     /// Somebody has something for this task to do. Hands it out if it only waited; then it is away.
     pub(super) fn wake(&mut self, key: Key) -> Option<Task> {
-        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return None };
+        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
         match seat {
-            Seat::Away { woken } => {
-                *woken = true;
+            Seat::Away | Seat::AwayAndWoken => {
+                *seat = Seat::AwayAndWoken;
                 self.stirred += 1;
                 None
             }
-            Seat::Listed { .. } => None,
-            Seat::Waiting(_) => {
-                let task = seat.take_up().map(|(task, _)| task);
+            Seat::Listed | Seat::Queued => None,
+            Seat::Waiting => {
+                *seat = Seat::Away;
+                let task = task.take();
                 self.queue.set_due(key, Instant::NEVER);
                 task
             }
@@ -197,18 +191,18 @@ impl Roster {
     fn list(&mut self, key: Key) {
         let workers = &self.workers;
         let busy = workers.alive == workers.most && self.pooled.len() >= workers.idle;
-        let Some(Entry::Timer { seat, pooled }) = self.queue.get_mut(key) else { return };
+        let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
+            return;
+        };
         let pooled = *pooled && workers.most > 0;
         let queued = pooled && busy;
-        if let Some((task, _)) = seat.take_up() {
-            *seat = Seat::Listed { task, queued };
-            self.figures.queued += u64::from(queued);
-            if pooled {
-                self.pooled.push_back(key);
-            } else {
-                self.own.push_back(key);
-                self.call_keeper();
-            }
+        *seat = if queued { Seat::Queued } else { Seat::Listed };
+        self.figures.queued += u64::from(queued);
+        if pooled {
+            self.pooled.push_back(key);
+        } else {
+            self.own.push_back(key);
+            self.call_keeper();
         }
     }
 
@@ -217,18 +211,23 @@ impl Roster {
         loop {
             let due = self.queue.next_due()?;
             let (key, entry) = self.queue.peek_due(now)?;
-            let Entry::Timer { seat, pooled } = entry else {
+            let Entry::Timer { task, seat, pooled } = entry else {
                 let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
                 return Some(Job::Ring(waker));
             };
-            let task = if *pooled { None } else { seat.take_up() };
+            let task = if *pooled { None } else { task.take() };
+            if task.is_some() {
+                *seat = Seat::Away;
+            }
             self.queue.set_due(key, Instant::NEVER);
             self.figures.lateness.record(now.saturating_since(due));
-            if let Some((task, queued)) = task {
-                self.figures.turns += 1;
-                return Some(Job::Turn { key, task, queued });
+            match task {
+                Some(task) => {
+                    self.figures.turns += 1;
+                    return Some(Job::Turn { key, task, queued: false });
+                }
+                None => self.list(key),
             }
-            self.list(key);
         }
     }
 
@@ -254,8 +253,9 @@ impl Roster {
 
     /// `None` if the timer is gone.
     fn take_turn(&mut self, key: Key) -> Option<Job> {
-        let Some(Entry::Timer { seat, .. }) = self.queue.get_mut(key) else { return None };
-        let (task, queued) = seat.take_up()?;
+        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
+        let task = task.take()?;
+        let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
         self.figures.turns += 1;
         Some(Job::Turn { key, task, queued })
     }
@@ -370,9 +370,8 @@ impl Roster {
         let keys: Vec<_> = self.queue.keys().collect();
         for key in keys {
             match self.queue.get_mut(key) {
-                Some(Entry::Timer { seat: Seat::Away { .. }, .. }) => {}
-                Some(Entry::Timer { .. }) => tasks.extend(self.leave(key)),
-                Some(Entry::Bell(_)) | None => {}
+                Some(Entry::Timer { task: Some(_), .. }) => tasks.extend(self.leave(key)),
+                Some(Entry::Timer { task: None, .. } | Entry::Bell(_)) | None => {}
             }
         }
         tasks

@@ -56,7 +56,8 @@ impl Note {
 #[derive(Debug)]
 pub(super) struct Sleeper {
     precision: Precision,
-    /// When the last sleep ended.
+    /// Coarse: when the last sleep ended, or was to end if that is earlier, so that late wake-ups do not
+    /// add up. Spin: up to when the budget has been earned.
     woke: Instant,
     /// How late sleeps end here, estimated on the high side.
     overshoot_nanos: u64,
@@ -81,16 +82,20 @@ impl Sleeper {
     pub(super) fn sleep(&mut self, time: &Time, due: Option<Instant>, note: &Note) {
         let due = due.unwrap_or(Instant::NEVER);
         match self.precision {
-            Precision::Coarse => park_until(time, due.max(self.woke + COARSE_GRAIN), note),
+            Precision::Coarse => {
+                let wake = due.max(self.woke + COARSE_GRAIN);
+                park_until(time, wake, note);
+                self.woke = wake.min(time.now());
+            }
             Precision::Fine => park_until(time, due, note),
             Precision::Spin => self.spin_until(time, due, note),
         }
-        self.woke = time.now();
     }
 
     fn spin_until(&mut self, time: &Time, due: Instant, note: &Note) {
         let asleep = time.now();
         let earned = asleep.nanos_since(self.woke) / Self::BUDGET_DIVISOR;
+        self.woke = asleep;
         self.budget_nanos = self.budget_nanos.saturating_add(earned).min(Self::LARGEST_BUDGET_NANOS);
         let margin = self.overshoot_nanos + self.overshoot_nanos / 4;
         let start = due.sub_nanos(margin.min(self.budget_nanos));
@@ -110,13 +115,14 @@ impl Sleeper {
         self.budget_nanos = self.budget_nanos.saturating_sub(now.nanos_since(awake));
     }
 
-    /// Follows the worst case at once and forgets it slowly.
+    /// Tracks the 99th percentile: one step up for each sleep that ends later, a 128th of it down for all
+    /// others.
     fn learn(&mut self, overshoot_nanos: u64) {
         let known = self.overshoot_nanos;
         self.overshoot_nanos = if overshoot_nanos > known {
-            overshoot_nanos.min(Self::LARGEST_BUDGET_NANOS)
+            (known + known / 8 + 1000).min(Self::LARGEST_BUDGET_NANOS)
         } else {
-            known - (known - overshoot_nanos) / 64
+            known - known / 1024
         };
     }
 }
