@@ -153,7 +153,8 @@ impl Row {
 fn summary(values: &[f64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let median = number(sorted[sorted.len() / 2]);
+    let middle = sorted.len() / 2;
+    let median = number(f64::midpoint(sorted[middle], sorted[(sorted.len() - 1) / 2]));
     match &*sorted {
         [_] => median,
         [least, .., greatest] => format!("{median} ({}–{})", number(*least), number(*greatest)),

@@ -57,6 +57,7 @@ pub(crate) fn groups(quick: bool) -> Vec<Group> {
         group("1e5/1s/random", 100_000, SECOND_1, Random),
         group("1e5/1s/paced", 100_000, SECOND_1, Paced),
         group("1e5/mixture/random", 100_000, MIXTURE, Random),
+        group("1e6/1s/sorted", 1_000_000, SECOND_1, Sorted),
         group("1e6/1s/random", 1_000_000, SECOND_1, Random),
         group("1e6/mixture/random", 1_000_000, MIXTURE, Random),
         group("1e6/60s/sorted", 1_000_000, SECONDS_60, Sorted),
@@ -114,7 +115,7 @@ fn drop_never(kept: Kept) {
 }
 
 impl Load {
-    /// The first tick of all comes when the last timer is made, except for paced ones.
+    /// Paced timers apart, nothing ticks before the last one is made. Also the longest period.
     fn beats(&self) -> (Vec<Beat>, u64) {
         let lead = if self.order == Order::Paced { 100 * MILLI } else { 300 * MILLI + self.count * 3000 };
         let begin = now() + lead;
@@ -135,7 +136,7 @@ impl Load {
         self.periods.iter().map(rate).sum::<f64>() * nanos(wall) as f64
     }
 
-    /// Waits until it is time to make a timer.
+    /// When a timer is made, if that is not now.
     fn paces(&self, beat: Beat) -> Option<u64> {
         (self.order == Order::Paced && beat.first > now() + MILLI / 2).then_some(beat.first)
     }
