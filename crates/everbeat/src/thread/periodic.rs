@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use everbeat_core::OnError;
+use everbeat_core::{OnError, Timer as Machine};
 
 use crate::block;
 use crate::builder::{Builder, Value};
@@ -81,8 +81,11 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     pub fn start(&self) -> Result<(), Error> {
         loop {
             match self.timer.start() {
-                Err(Error::AlreadyRunning { .. }) if !self.is_ending() => return Ok(()),
-                Err(Error::AlreadyRunning { name }) => self.wait_for_the_end(name)?,
+                Err(Error::AlreadyRunning { name }) => match self.end_in_sight() {
+                    Some(false) => return Ok(()),
+                    Some(true) => self.wait_for_the_end(name)?,
+                    None => {} // it has ended since
+                },
                 started => return started,
             }
         }
@@ -133,8 +136,10 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
         &self.timer
     }
 
-    fn is_ending(&self) -> bool {
-        self.timer.shared().read(|state| state.machine.is_running() && state.machine.stop_reason().is_some())
+    /// Whether its end is decided; `None` if it does not run.
+    fn end_in_sight(&self) -> Option<bool> {
+        let machine_says = |machine: &Machine| machine.is_running().then(|| machine.stop_reason().is_some());
+        self.timer.shared().read(|state| machine_says(&state.machine))
     }
 }
 

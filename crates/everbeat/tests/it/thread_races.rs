@@ -233,6 +233,23 @@ fn l4_every_thread_that_stops_a_timer_finds_it_stopped() -> Result<(), Error> {
 }
 
 #[test]
+fn l7_a_task_that_is_started_while_it_ends_runs_again() -> Result<(), Error> {
+    let engine = Engine::builder().precision(Precision::Fine).workers(2).build();
+    let task = PeriodicTask::of(engine.every(Duration::from_micros(5)).fixed_rate(), || spin(2))?;
+    let mut dice = Dice(3);
+    for round in 0..5_000 * factor() {
+        task.start()?;
+        spin(dice.throw(40));
+        task.timer().request_stop();
+        spin(dice.throw(8));
+        task.start()?;
+        assert!(task.is_running(), "round {round}: the start came after the stop");
+    }
+    task.stop();
+    Ok(())
+}
+
+#[test]
 fn r1_triggers_from_many_threads_never_make_runs_overlap() -> Result<(), Error> {
     for inline in [false, true] {
         let engine = Engine::builder().precision(Precision::Fine).workers(3).build();
