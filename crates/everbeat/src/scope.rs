@@ -4,6 +4,7 @@
 //!
 //! The lock of a scope guards the list of its timers. No timer is asked, ended or dropped under it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,7 +51,9 @@ struct Inner {
 
 #[derive(Default)]
 struct Roll {
-    timers: Vec<AnyTimer>,
+    /// By the number under which they came.
+    timers: BTreeMap<u64, AnyTimer>,
+    next_number: u64,
     /// The length at which those that have ended are forgotten.
     next_sweep: usize,
     closed: bool,
@@ -78,7 +81,7 @@ impl Scope {
     /// Its timers that run at the moment.
     #[must_use]
     pub fn active(&self) -> Vec<AnyTimer> {
-        let mut timers = self.lock().timers.clone();
+        let mut timers: Vec<_> = self.lock().timers.values().cloned().collect();
         timers.retain(AnyTimer::is_running);
         timers
     }
@@ -91,75 +94,101 @@ impl Scope {
 
     /// Ends all its timers and refuses new ones. Runs in flight may finish within `grace`; then they are
     /// given up. A run that cannot be interrupted is not waited for any longer than that: it is reported in
-    /// [`Closed::left`]. Blocks the thread; called by a run of one of its own timers it does not wait for
-    /// that one.
+    /// [`Closed::left`], and so is it if the scope is closed once more before it has ended.
+    ///
+    /// Blocks the thread. A timer that needs this thread to come to its end is not waited for; see
+    /// [`Pending::block`](crate::Pending::block). One whose own run calls this has ended as far as can be
+    /// told there.
     pub fn close(&self, grace: Duration) -> Closed {
         let timers = self.shut();
-        let answers: Vec<_> = timers.iter().map(|timer| (timer, timer.shutdown(grace))).collect();
-        let end = Instant::now().checked_add(grace);
+        let answers: Vec<_> = timers.iter().map(|(_, timer)| (timer, timer.shutdown(grace))).collect();
+        // A run that is given up needs a moment to notice.
+        let end = Instant::now().checked_add(grace.saturating_add(NOTICE));
         let mut report = Closed::default();
         for (timer, answer) in answers {
-            let rest = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            // A run that is given up needs a moment to notice.
-            match block::on(answer, rest.saturating_add(NOTICE)) {
+            let rest = match end {
+                _ if timer.needs_this_thread() => Duration::ZERO,
+                Some(end) => end.saturating_duration_since(Instant::now()),
+                None => Duration::MAX,
+            };
+            match block::on(answer, rest) {
                 Some(Shutdown::Cancelled) => report.cancelled += 1,
                 Some(_) => report.drained += 1,
                 None => report.left.push(timer.name().clone()),
             }
         }
+        self.forget_ended(&timers);
         report
     }
 
     /// Cancels all its timers and refuses new ones, without waiting.
     pub fn cancel(&self) {
-        self.shut().iter().for_each(|timer| drop(timer.cancel()));
+        let timers = self.shut();
+        timers.iter().for_each(|(_, timer)| drop(timer.cancel()));
+        self.forget_ended(&timers);
     }
 
     /// Ties a timer to the scope. A scope that is closed cancels it.
     pub fn tie(&self, timer: impl Into<AnyTimer>) {
         let timer = timer.into();
-        let (refused, forgotten) = self.enlist(timer);
-        if let Some(timer) = refused {
-            drop(timer.cancel());
+        match self.enlist(&timer) {
+            Place::Taken => {}
+            Place::Crowded(crowd) => self.forget_ended(&crowd),
+            Place::Refused => drop(timer.cancel()),
         }
-        drop(forgotten);
     }
 
-    /// Returns the timer if the scope is closed, and those that have ended.
-    fn enlist(&self, timer: AnyTimer) -> (Option<AnyTimer>, Vec<AnyTimer>) {
-        let crowd = {
-            let mut roll = self.lock();
-            if roll.closed {
-                return (Some(timer), Vec::new());
-            }
-            roll.timers.push(timer);
-            if roll.timers.len() <= roll.next_sweep.max(SMALLEST_SWEEP) {
-                return (None, Vec::new());
-            }
-            std::mem::take(&mut roll.timers)
-        };
-        // Whether a timer has ended is asked without the lock of the scope.
-        let (ended, live): (Vec<_>, Vec<_>) = crowd.into_iter().partition(AnyTimer::has_ended);
+    fn enlist(&self, timer: &AnyTimer) -> Place {
         let mut roll = self.lock();
         if roll.closed {
-            drop(roll);
-            live.iter().for_each(|timer| drop(timer.cancel()));
-            return (None, ended);
+            return Place::Refused;
         }
-        roll.timers.extend(live);
+        let number = roll.next_number;
+        roll.next_number += 1;
+        roll.timers.insert(number, timer.clone());
+        if roll.timers.len() <= roll.next_sweep.max(SMALLEST_SWEEP) {
+            return Place::Taken;
+        }
         roll.next_sweep = roll.timers.len() * 2;
-        (None, ended)
+        Place::Crowded(roll.copy())
     }
 
-    fn shut(&self) -> Vec<AnyTimer> {
+    /// All its timers, which stay on the list until they have ended: whoever else closes the scope
+    /// meanwhile waits for them too.
+    fn shut(&self) -> Vec<(u64, AnyTimer)> {
         let mut roll = self.lock();
         roll.closed = true;
-        std::mem::take(&mut roll.timers)
+        roll.copy()
+    }
+
+    /// Takes those of the list that have ended. Whether they have is asked without the lock of the scope.
+    fn forget_ended(&self, timers: &[(u64, AnyTimer)]) {
+        let ended: Vec<_> = timers.iter().filter(|(_, timer)| timer.has_ended()).collect();
+        let mut roll = self.lock();
+        let forgotten: Vec<_> = ended.iter().filter_map(|(number, _)| roll.timers.remove(number)).collect();
+        roll.next_sweep = roll.timers.len() * 2;
+        drop(roll);
+        drop(forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, Roll> {
         self.inner.roll.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Roll {
+    fn copy(&self) -> Vec<(u64, AnyTimer)> {
+        self.timers.iter().map(|(number, timer)| (*number, timer.clone())).collect()
+    }
+}
+
+/// What a scope answers to a timer that comes.
+enum Place {
+    Taken,
+    /// The list is long, and those that have ended should go.
+    Crowded(Vec<(u64, AnyTimer)>),
+    /// The scope is closed.
+    Refused,
 }
 
 /// How long past the grace period the end of a run is waited for that was given up.
@@ -171,7 +200,7 @@ const SMALLEST_SWEEP: usize = 32;
 impl Drop for Inner {
     fn drop(&mut self) {
         let roll = self.roll.get_mut().unwrap_or_else(PoisonError::into_inner);
-        roll.timers.drain(..).for_each(|timer| drop(timer.cancel()));
+        std::mem::take(&mut roll.timers).into_values().for_each(|timer| drop(timer.cancel()));
     }
 }
 

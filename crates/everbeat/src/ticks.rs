@@ -21,6 +21,7 @@ use crate::log::MissedLog;
 use crate::runtime::clock::Alarm as RuntimeAlarm;
 use crate::shared::{Action, RunEnd, Shared};
 use crate::thread::alarm::EngineAlarm;
+use crate::thread::host::is_hosted;
 
 /// A schedule as a stream of ticks, for a loop of your own. Made by [`Builder::ticks`].
 ///
@@ -94,15 +95,15 @@ impl Ticks {
 
     /// Blocks the thread until the next tick; `Ok(None)` once the schedule has ended. A schedule on
     /// threads is waited for here, as precisely as this thread sleeps, and needs no engine; one on tokio is
-    /// waited for by the runtime.
+    /// waited for by the runtime, and one on an engine with a host by the host, on another thread.
     ///
     /// # Errors
     /// [`Error::Timeout`] if it is not due within `timeout`; [`Error::ThreadsafeDispatch`] on a thread of
     /// a single-threaded runtime that the schedule needs.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
-        if !self.timer.shared().home().is_engine() {
-            if block::is_in_runtime() {
+        if !self.keeps_its_own_time() {
+            if !self.timer.shared().home().is_engine() && block::is_in_runtime() {
                 return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
             }
             return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
@@ -113,7 +114,10 @@ impl Ticks {
             let until = match self.advance(&waker) {
                 Step::Tick(tick) => return Ok(Some(tick)),
                 Step::Ended => return Ok(None),
-                Step::Yield => continue,
+                Step::Yield => {
+                    std::thread::yield_now();
+                    continue;
+                }
                 Step::Wait { until, .. } => until.unwrap_or(Instant::NEVER).min(end),
             };
             let now = self.clock.now();
@@ -121,6 +125,15 @@ impl Ticks {
                 return Err(Error::Timeout { name, after: timeout });
             }
             std::thread::park_timeout(until.saturating_since(now));
+        }
+    }
+
+    /// Whether the thread that asks can wait by itself: the time is the machine's.
+    fn keeps_its_own_time(&self) -> bool {
+        match self.timer.shared().home() {
+            #[cfg(feature = "tokio")]
+            Home::Runtime { .. } => false,
+            Home::Engine { engine, .. } => !is_hosted(engine),
         }
     }
 

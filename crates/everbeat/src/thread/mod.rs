@@ -36,7 +36,7 @@
 pub(crate) mod alarm;
 pub(crate) mod engine;
 mod handle;
-mod host;
+pub(crate) mod host;
 mod oneshot;
 mod periodic;
 mod roster;

@@ -50,12 +50,15 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// Makes the call now, or waits for it if it is being made, and gives its result.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the call fails; [`Error::NotRunning`] if it was made or called off before.
+    /// [`Error::Failed`] if the call fails; [`Error::NotRunning`] or [`Error::Stopped`] if it was called
+    /// off before.
     pub fn fire_now(&self) -> Pending<V, Result<Arc<V>, Error>> {
+        // Asked for first: if the call has not begun after that, what was asked for is this very call.
+        let asked = self.timer.trigger();
         if self.timer.shared().read(|state| state.machine.runs() > 0) {
             return self.wait();
         }
-        self.timer.trigger()
+        asked
     }
 
     /// Waits for the result of the call; at once if it has been made.
@@ -63,7 +66,14 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// # Errors
     /// [`Error::Failed`] if it failed, [`Error::Stopped`] if it was called off.
     pub fn wait(&self) -> Pending<V, Result<Arc<V>, Error>> {
-        pending::for_only_run(self.timer.shared())
+        // In line first: a call that ends before the look at its value is seen there, and one that ends
+        // later finds this in the line.
+        let in_line = self.timer.join();
+        let shared = self.timer.shared();
+        if shared.read(|state| state.latest.is_some() || !state.machine.is_running()) {
+            return pending::for_only_run(shared);
+        }
+        in_line
     }
 
     /// Whether the call is still to come.

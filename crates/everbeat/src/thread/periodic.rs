@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use everbeat_core::OnError;
+use everbeat_core::{OnError, Timer as Machine};
 
 use crate::block;
 use crate::builder::{Builder, Value};
 use crate::error::Error;
 use crate::handle::Timer;
+use crate::name::Name;
 use crate::target::IntoTarget;
 
 /// A function that is called again and again, with a pause in between: the successor of a chain of
@@ -74,28 +75,42 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// Starts it; does nothing if it runs. If it is about to stop, this waits for that first.
     ///
     /// # Errors
-    /// As [`Timer::start`], [`Error::AlreadyRunning`] excepted; [`Error::InsideRun`] if the task itself
-    /// calls this after it was stopped.
+    /// As [`Timer::start`], [`Error::AlreadyRunning`] excepted. If the task is about to stop,
+    /// [`Error::InsideRun`] from the task itself, and [`Error::ThreadsafeDispatch`] on another thread that
+    /// it needs to get there, see [`Pending::block`](crate::Pending::block).
     pub fn start(&self) -> Result<(), Error> {
         loop {
             match self.timer.start() {
-                Err(Error::AlreadyRunning { .. }) if !self.is_ending() => return Ok(()),
-                Err(Error::AlreadyRunning { name }) => {
-                    if self.timer.shared().is_inside() {
-                        return Err(Error::InsideRun { name });
-                    }
-                    block::forever(self.timer.request_end());
-                }
+                Err(Error::AlreadyRunning { name }) => match self.end_in_sight() {
+                    Some(false) => return Ok(()),
+                    Some(true) => self.wait_for_the_end(name)?,
+                    None => {} // it has ended since
+                },
                 started => return started,
             }
         }
     }
 
-    /// Stops it. Waits for a call in flight, however long that takes; called by the task itself it does
-    /// not wait. Idempotent.
+    fn wait_for_the_end(&self, name: Name) -> Result<(), Error> {
+        let shared = self.timer.shared();
+        if shared.is_inside() {
+            return Err(Error::InsideRun { name });
+        }
+        if shared.needs_this_thread() {
+            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+        }
+        block::forever(self.timer.request_end());
+        Ok(())
+    }
+
+    /// Stops it. Waits for a call in flight, however long that takes. Idempotent.
+    ///
+    /// Where waiting could not come to an end it does not wait: called by the task itself, or on another
+    /// thread that the task needs, such as the one that keeps the time of its engine. No call begins
+    /// after this has returned there either.
     pub fn stop(&self) {
         self.timer.request_stop();
-        if !self.timer.shared().is_inside() {
+        if !self.timer.shared().needs_this_thread() {
             block::forever(self.timer.request_end());
         }
     }
@@ -103,7 +118,8 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// As [`stop`](Self::stop), but waits at most this long.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if a call is still in flight then; no other will follow it.
+    /// [`Error::Timeout`] if a call is still in flight then; no other will follow it. As
+    /// [`Pending::block`](crate::Pending::block) on a thread that the task needs.
     pub fn stop_within(&self, timeout: Duration) -> Result<(), Error> {
         self.timer.request_stop();
         self.timer.request_end().block(timeout).map(drop)
@@ -120,8 +136,10 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
         &self.timer
     }
 
-    fn is_ending(&self) -> bool {
-        self.timer.shared().read(|state| state.machine.is_running() && state.machine.stop_reason().is_some())
+    /// Whether its end is decided; `None` if it does not run.
+    fn end_in_sight(&self) -> Option<bool> {
+        let machine_says = |machine: &Machine| machine.is_running().then(|| machine.stop_reason().is_some());
+        self.timer.shared().read(|state| machine_says(&state.machine))
     }
 }
 

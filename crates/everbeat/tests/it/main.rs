@@ -1,8 +1,9 @@
-//! The tokio face, in virtual time. Every test names the clause that it proves.
+//! Timers on tokio and on threads, in virtual time. Every test names the clause that it proves.
 
 mod attribute;
 mod cancel_safety;
 mod delivery;
+mod engines;
 mod failures;
 mod groups;
 mod guarantees;
@@ -10,6 +11,12 @@ mod lifecycle;
 mod logs;
 mod resources;
 mod schedule;
+mod scope;
 mod shapes;
 mod support;
 mod test_clocks;
+mod thread_failures;
+mod thread_races;
+mod thread_stops;
+mod thread_time;
+mod threads;

@@ -7,6 +7,9 @@ use everbeat::{Builder, Timer};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
+/// How long a test waits in real time for what comes about at once on an idle machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -51,5 +54,31 @@ impl<T: Clone> Journal<T> {
 pub(crate) async fn settle() {
     for _ in 0..32 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// Looks again and again, on a thread, until it is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        std::thread::sleep(ms(1));
+    }
+}
+
+/// Something that blocks whoever passes until it is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, std::sync::Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn pass(&self) {
+        let open = self.0.0.lock().unwrap();
+        let (open, _) = self.0.1.wait_timeout_while(open, LIMIT, |open| !*open).unwrap();
+        assert!(*open, "nobody opens the gate");
     }
 }
