@@ -261,6 +261,7 @@ impl<V> Leftovers<V> {
             && self.values.is_empty()
             && self.value.is_none()
             && self.lossy.is_empty()
+            && self.missed.is_none()
             && self.failure.is_none()
     }
 

@@ -32,8 +32,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             left.unneeded = state.driver.take();
             state.settle_at(key, &self.plan);
             state.beat = Some(beat);
-            if has_extras {
-                return Progress::Yield { restless: false }; // there are stop conditions to be polled
+            if has_extras || state.machine.stop_reason().is_some() {
+                // There are stop conditions to be polled, or somebody was quick to stop it.
+                return Progress::Yield { restless: false };
             }
             Progress::Sleep { until: state.machine.poll_timeout(), busy: false }
         }))

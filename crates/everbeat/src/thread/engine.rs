@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
 
-use super::roster::{Calls, Job, Rest, Roster, Task};
+use super::roster::{Calls, Job, Over, Rest, Roster, Task};
 use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
 use crate::beat::Progress;
@@ -176,17 +176,25 @@ impl Core {
 
     /// A task has had its turn, or begins to wait for its first.
     pub(super) fn give_back(self: &Arc<Self>, key: Key, task: Task, progress: &Progress) {
-        let (over, last) =
-            self.change(|roster| (roster.give_back(key, task, progress), roster.is_deserted()));
-        self.let_go(over);
-        self.tell_end(last);
+        if let Some(over) = self.change(|roster| roster.give_back(key, task, progress)) {
+            self.let_go(over);
+        }
     }
 
-    /// Lets go of a task that has no other turn. If it has not ended it is abandoned.
-    fn let_go(&self, task: Option<Task>) {
-        let Some(task) = task else { return };
-        if task.is_running() {
-            task.abandon_at_engine();
+    /// Lets go of a task that has no other turn. On an engine that is closed it is abandoned, and gives
+    /// its place up when its end has been announced.
+    fn let_go(self: &Arc<Self>, over: Over) {
+        match over {
+            Over::Ended(task) => {
+                drop(task);
+                self.tell_end(self.read(Roster::is_deserted));
+            }
+            Over::Closed(key, task) => {
+                if task.is_running() {
+                    task.abandon_at_engine();
+                }
+                self.leave(key);
+            }
         }
     }
 
@@ -237,9 +245,7 @@ impl Core {
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
-        for task in self.change(Roster::close) {
-            self.let_go(Some(task));
-        }
+        self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
         self.work.notify_all();
         if self.is_kept_by_this_thread() {
             return self.read(|roster| roster.timers);
@@ -260,7 +266,7 @@ struct Batch {
     jobs: Vec<Job>,
     done: Vec<(Key, Task, Progress)>,
     /// Those that have no other turn.
-    over: Vec<Task>,
+    over: Vec<Over>,
 }
 
 impl Batch {
@@ -335,10 +341,7 @@ impl Core {
 
     /// Gives all of a batch their turn.
     fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
-        if !batch.over.is_empty() {
-            batch.over.drain(..).for_each(|over| self.let_go(Some(over)));
-            self.tell_end(self.read(Roster::is_deserted));
-        }
+        batch.over.drain(..).for_each(|over| self.let_go(over));
         // Independent loads overlap; those of a turn would wait for each other.
         let touched = batch.jobs.iter().fold(0, |sum: usize, job| match job {
             Job::Turn { task, .. } => sum.wrapping_add(task.touch()),

@@ -91,6 +91,14 @@ pub(super) enum Job {
     Ring(Waker),
 }
 
+/// A task that has no other turn.
+pub(super) enum Over {
+    /// It has ended, and may have been started again since.
+    Ended(Task),
+    /// The engine is closed. The task keeps its place until its end has been announced.
+    Closed(Key, Task),
+}
+
 /// Whom to call once the lock is released.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -148,12 +156,17 @@ impl Roster {
     }
 
     /// A task has had its turn. Hands it back if nothing is left for it to do here.
-    pub(super) fn give_back(&mut self, key: Key, task: Task, progress: &Progress) -> Option<Task> {
-        if self.closed || matches!(progress, Progress::Ended) {
+    pub(super) fn give_back(&mut self, key: Key, task: Task, progress: &Progress) -> Option<Over> {
+        if matches!(progress, Progress::Ended) {
             self.leave(key);
-            return Some(task);
+            return Some(Over::Ended(task));
         }
-        let Some(Entry::Timer { task: place, seat, .. }) = self.queue.get_mut(key) else { return Some(task) };
+        if self.closed {
+            return Some(Over::Closed(key, task));
+        }
+        let Some(Entry::Timer { task: place, seat, .. }) = self.queue.get_mut(key) else {
+            return Some(Over::Ended(task)); // by somebody else, who has given its place up
+        };
         self.stirred += u64::from(!matches!(progress, Progress::Yield { restless: true }));
         let woken = mem::replace(seat, Seat::Waiting) == Seat::AwayAndWoken;
         *place = Some(task);
@@ -361,19 +374,19 @@ impl Roster {
         }
     }
 
-    /// Takes everything out: nothing has another turn.
-    pub(super) fn close(&mut self) -> Vec<Task> {
+    /// Takes everybody out who does not have a turn just now: nobody has another one.
+    pub(super) fn close(&mut self) -> Vec<Over> {
         self.closed = true;
         self.own.clear();
         self.pooled.clear();
-        let mut tasks = Vec::new();
         let keys: Vec<_> = self.queue.keys().collect();
-        for key in keys {
-            match self.queue.get_mut(key) {
-                Some(Entry::Timer { task: Some(_), .. }) => tasks.extend(self.leave(key)),
-                Some(Entry::Timer { task: None, .. } | Entry::Bell(_)) | None => {}
+        let closed = keys.into_iter().filter_map(|key| match self.queue.get_mut(key) {
+            Some(Entry::Timer { task, seat, .. }) => {
+                *seat = Seat::Away;
+                task.take().map(|task| Over::Closed(key, task))
             }
-        }
-        tasks
+            Some(Entry::Bell(_)) | None => None,
+        });
+        closed.collect()
     }
 }
