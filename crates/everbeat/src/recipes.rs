@@ -227,6 +227,97 @@
 //! # }
 //! ```
 //!
+//! # Do something once, later
+//!
+//! Without a runtime, and called off as long as it has not begun; the answer tells who was first.
+//!
+//! ```
+//! # use everbeat::thread;
+//! # use std::time::Duration;
+//! # fn main() -> Result<(), everbeat::Error> {
+//! let reminder = thread::after(Duration::from_secs(5), || println!("five seconds have passed"))?;
+//! // The answer came before the reminder was needed:
+//! if !reminder.cancel() {
+//!     println!("too late, it was printed");
+//! }
+//! # assert!(!reminder.is_pending());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Repeat something on a thread
+//!
+//! One timer, not a chain of one-shots: there is one thing to cancel, and no moment in which the next link
+//! is not there yet.
+//!
+//! ```
+//! # use everbeat::thread;
+//! # use std::time::Duration;
+//! # fn main() -> Result<(), everbeat::Error> {
+//! # let second = Duration::from_millis(1);
+//! # /*
+//! let second = Duration::from_secs(1);
+//! # */
+//! let heartbeat = thread::every(5 * second).name("heartbeat").start(|| println!("alive"))?;
+//! heartbeat.wait_hits(3).block(Duration::from_secs(60))?;
+//! heartbeat.cancel().block(Duration::from_secs(10))?; // once this has returned nothing is printed
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Run a task that outlives its failures
+//!
+//! ```
+//! # use everbeat::thread::PeriodicTask;
+//! # use std::time::Duration;
+//! # fn main() -> Result<(), everbeat::Error> {
+//! # let minute = Duration::from_millis(1);
+//! # /*
+//! let minute = Duration::from_secs(60);
+//! # */
+//! let sweep = PeriodicTask::new(minute, || std::fs::remove_file("/no/such/file"))?; // fails, is logged
+//! sweep.start()?; // the first call comes after a minute, each further one a minute after the last
+//! # while sweep.timer().stats().failures < 3 { std::thread::yield_now() }
+//! sweep.stop(); // waits for a call in flight
+//! sweep.start()?; // and on it goes
+//! # Ok(())
+//! # } // dropping it stops it for good
+//! ```
+//!
+//! # Tie timers to a session
+//!
+//! Whatever is tied to a scope is over when the scope is: closed, or dropped on some early return.
+//!
+//! ```
+//! # use everbeat::{Error, Scope, thread};
+//! # use std::time::Duration;
+//! struct Session {
+//!     timers: Scope,
+//! }
+//!
+//! impl Session {
+//!     fn open() -> Result<Self, Error> {
+//!         let timers = Scope::new();
+//!         let pings = thread::every(Duration::from_secs(20)).tied_to(&timers).name("ping");
+//!         pings.start(|| println!("ping"))?.detach(); // the scope holds it
+//!         timers.tie(thread::after(Duration::from_secs(3600), || println!("log in again"))?.as_timer());
+//!         Ok(Self { timers })
+//!     }
+//!
+//!     fn close(self) {
+//!         for name in self.timers.close(Duration::from_secs(1)).left {
+//!             eprintln!("{name} is still busy");
+//!         }
+//!     }
+//! }
+//! # fn main() -> Result<(), Error> {
+//! let session = Session::open()?;
+//! assert_eq!(session.timers.active().len(), 2);
+//! session.close();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Test without sleeping
 //!
 //! See [`testing`](crate::testing), or pause tokio's time as above:

@@ -396,7 +396,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
                 return;
             }
-            if !matches!(end, RunEnd::Exhausted) {
+            if self.plan.figures && !matches!(end, RunEnd::Exhausted) {
                 state.lateness.record(tick.lateness);
                 state.duration.record(now.saturating_since(tick.started()));
             }

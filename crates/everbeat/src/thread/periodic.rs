@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use everbeat_core::{OnError, Timer as Machine};
+use everbeat_core::{OnError, StopReason, Timer as Machine};
 
 use crate::block;
 use crate::builder::{Builder, Value};
 use crate::error::Error;
 use crate::handle::Timer;
 use crate::name::Name;
+use crate::pending::Pending;
 use crate::target::IntoTarget;
 
 /// A function that is called again and again, with a pause in between: the successor of a chain of
@@ -81,17 +82,21 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     pub fn start(&self) -> Result<(), Error> {
         loop {
             match self.timer.start() {
-                Err(Error::AlreadyRunning { name }) => match self.end_in_sight() {
-                    Some(false) => return Ok(()),
-                    Some(true) => self.wait_for_the_end(name)?,
-                    None => {} // it has ended since
-                },
+                Err(Error::AlreadyRunning { name }) => {
+                    // In line before the look: what is waited for is the end that is seen, not a later one.
+                    let end = self.timer.request_end();
+                    match self.end_in_sight() {
+                        Some(false) => return Ok(()),
+                        Some(true) => self.wait_for(end, name)?,
+                        None => {} // it has ended since
+                    }
+                }
                 started => return started,
             }
         }
     }
 
-    fn wait_for_the_end(&self, name: Name) -> Result<(), Error> {
+    fn wait_for(&self, end: Pending<V, StopReason>, name: Name) -> Result<(), Error> {
         let shared = self.timer.shared();
         if shared.is_inside() {
             return Err(Error::InsideRun { name });
@@ -99,7 +104,7 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
         if shared.needs_this_thread() {
             return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
         }
-        block::forever(self.timer.request_end());
+        block::forever(end);
         Ok(())
     }
 
@@ -109,9 +114,9 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// thread that the task needs, such as the one that keeps the time of its engine. No call begins
     /// after this has returned there either.
     pub fn stop(&self) {
-        self.timer.request_stop();
+        let stopped = self.timer.shutdown(Duration::MAX);
         if !self.timer.shared().needs_this_thread() {
-            block::forever(self.timer.request_end());
+            block::forever(stopped);
         }
     }
 
@@ -121,8 +126,7 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// [`Error::Timeout`] if a call is still in flight then; no other will follow it. As
     /// [`Pending::block`](crate::Pending::block) on a thread that the task needs.
     pub fn stop_within(&self, timeout: Duration) -> Result<(), Error> {
-        self.timer.request_stop();
-        self.timer.request_end().block(timeout).map(drop)
+        self.timer.shutdown(Duration::MAX).block(timeout).map(drop)
     }
 
     /// Whether it was started and has not stopped.

@@ -175,7 +175,6 @@ fn r7_runs_wait_in_line_for_a_worker_and_none_is_lost() -> Result<(), Error> {
     ran.sort_unstable();
     assert_eq!(ran, (0..50).collect::<Vec<_>>());
     assert!(waiting.iter().all(|timer| timer.stats().queued == 1 && timer.hits() == 1));
-    assert_eq!(blockers.iter().map(|timer| timer.stats().queued).sum::<u64>(), 0);
     Ok(())
 }
 

@@ -49,8 +49,8 @@ fn l5_a_run_on_a_thread_may_call_anything_on_its_own_timer() -> Result<(), Error
         let told = timer.join().block(LIMIT)?;
         assert_eq!(*told, "true true true true true true true true");
         timer.wait_more(2).block(LIMIT)?;
-        assert_eq!(timer.period(), ms(3));
         timer.cancel().block(LIMIT)?;
+        assert_eq!(timer.period(), ms(3));
     }
     Ok(())
 }
