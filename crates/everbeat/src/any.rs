@@ -138,6 +138,16 @@ impl AnyTimer {
         self.0.needs_this_thread()
     }
 
+    /// How many handles there are, this one included.
+    pub(crate) fn handles(&self) -> usize {
+        self.0.handles()
+    }
+
+    /// Refuses all starts from now on.
+    pub(crate) fn retire(&self) {
+        self.0.retire();
+    }
+
     /// Whether it was started and does not run any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.0.has_ended()
@@ -225,11 +235,10 @@ pub(crate) trait Control: Send + Sync {
     fn stats(&self) -> Stats;
     fn needs_this_thread(&self) -> bool;
     fn has_ended(&self) -> bool;
+    fn handles(&self) -> usize;
+    fn retire(&self);
 
     // What an engine does with it.
-
-    /// Looks at its memory, so that it is at hand for the turn to come.
-    fn touch(&self) -> usize;
 
     /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
     fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
@@ -321,8 +330,12 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
         self.read(|state| state.machine.was_started() && !state.machine.is_running())
     }
 
-    fn touch(&self) -> usize {
-        self.touch()
+    fn retire(&self) {
+        self.retire();
+    }
+
+    fn handles(&self) -> usize {
+        self.handles()
     }
 
     fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {

@@ -83,6 +83,11 @@ pub enum Error {
         /// The timer.
         name: Name,
     },
+    /// The scope that the timer belongs to is closed.
+    ScopeClosed {
+        /// The timer.
+        name: Name,
+    },
     /// A configuration was refused.
     Schedule(ScheduleError),
 }
@@ -114,6 +119,7 @@ impl fmt::Display for Error {
                 write!(f, "timer `{name}` needs a thread that could not be started: {reason}")
             }
             Self::EngineClosed { name } => write!(f, "timer `{name}` belongs to an engine that is closed"),
+            Self::ScopeClosed { name } => write!(f, "timer `{name}` belongs to a scope that is closed"),
             Self::Schedule(error) => error.fmt(f),
         }
     }

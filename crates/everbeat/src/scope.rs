@@ -13,14 +13,17 @@ use crate::any::AnyTimer;
 use crate::block;
 #[cfg(doc)]
 use crate::builder::Builder;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
 
 /// Owns timers, and ends them when it is closed or dropped.
 ///
 /// A timer that is built [`tied_to`](Builder::tied_to) a scope needs no handle elsewhere, and cannot outlive
-/// it: at the latest with the last clone of the scope it is cancelled. Timers that have ended are forgotten
-/// by and by.
+/// it: at the latest with the last clone of the scope it is cancelled, and cannot be started again
+/// ([`Error::ScopeClosed`]). Timers that have ended and to which nobody else has a handle are forgotten by
+/// and by.
 ///
 /// ```
 /// use everbeat::{Scope, thread};
@@ -117,24 +120,24 @@ impl Scope {
                 None => report.left.push(timer.name().clone()),
             }
         }
-        self.forget_ended(&timers);
+        self.forget_spent(&timers);
         report
     }
 
     /// Cancels all its timers and refuses new ones, without waiting.
     pub fn cancel(&self) {
         let timers = self.shut();
-        timers.iter().for_each(|(_, timer)| drop(timer.cancel()));
-        self.forget_ended(&timers);
+        timers.iter().for_each(|(_, timer)| end_for_good(timer));
+        self.forget_spent(&timers);
     }
 
-    /// Ties a timer to the scope. A scope that is closed cancels it.
+    /// Ties a timer to the scope. A scope that is closed cancels it, and lets it be started by nobody.
     pub fn tie(&self, timer: impl Into<AnyTimer>) {
         let timer = timer.into();
         match self.enlist(&timer) {
             Place::Taken => {}
-            Place::Crowded(crowd) => self.forget_ended(&crowd),
-            Place::Refused => drop(timer.cancel()),
+            Place::Crowded(crowd) => self.forget_spent(&crowd),
+            Place::Refused => end_for_good(&timer),
         }
     }
 
@@ -156,16 +159,24 @@ impl Scope {
     /// All its timers, which stay on the list until they have ended: whoever else closes the scope
     /// meanwhile waits for them too.
     fn shut(&self) -> Vec<(u64, AnyTimer)> {
-        let mut roll = self.lock();
-        roll.closed = true;
-        roll.copy()
+        let timers = {
+            let mut roll = self.lock();
+            roll.closed = true;
+            roll.copy()
+        };
+        timers.iter().for_each(|(_, timer)| timer.retire());
+        timers
     }
 
-    /// Takes those of the list that have ended. Whether they have is asked without the lock of the scope.
-    fn forget_ended(&self, timers: &[(u64, AnyTimer)]) {
-        let ended: Vec<_> = timers.iter().filter(|(_, timer)| timer.has_ended()).collect();
+    /// Takes those off the list that have ended and cannot be started again: nobody else has a handle, or
+    /// the scope is closed. That is asked without the lock of the scope.
+    fn forget_spent(&self, timers: &[(u64, AnyTimer)]) {
+        let closed = self.is_closed();
+        // The list has one handle, and `timers` another.
+        let spent = |timer: &AnyTimer| timer.has_ended() && (closed || timer.handles() <= 2);
+        let spent: Vec<_> = timers.iter().filter(|(_, timer)| spent(timer)).collect();
         let mut roll = self.lock();
-        let forgotten: Vec<_> = ended.iter().filter_map(|(number, _)| roll.timers.remove(number)).collect();
+        let forgotten: Vec<_> = spent.iter().filter_map(|(number, _)| roll.timers.remove(number)).collect();
         roll.next_sweep = roll.timers.len() * 2;
         drop(roll);
         drop(forgotten);
@@ -180,6 +191,12 @@ impl Roll {
     fn copy(&self) -> Vec<(u64, AnyTimer)> {
         self.timers.iter().map(|(number, timer)| (*number, timer.clone())).collect()
     }
+}
+
+/// Cancels it, and lets nobody start it again.
+fn end_for_good(timer: &AnyTimer) {
+    timer.retire();
+    drop(timer.cancel());
 }
 
 /// What a scope answers to a timer that comes.
@@ -200,7 +217,7 @@ const SMALLEST_SWEEP: usize = 32;
 impl Drop for Inner {
     fn drop(&mut self) {
         let roll = self.roll.get_mut().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut roll.timers).into_values().for_each(|timer| drop(timer.cancel()));
+        std::mem::take(&mut roll.timers).into_values().for_each(|timer| end_for_good(&timer));
     }
 }
 

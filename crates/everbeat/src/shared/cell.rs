@@ -159,6 +159,7 @@ impl<V: Send + Sync + 'static> State<V> {
         let key = self.key?;
         let plain = plan.can_be_lean()
             && self.machine.schedule().is_alike(&plan.schedule)
+            && !self.retired
             && self.hits == rested.runs()
             && self.failures == 0
             && self.blocked == 0

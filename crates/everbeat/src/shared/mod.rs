@@ -206,6 +206,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         ended
     }
 
+    /// From now on it cannot be started. It goes on if it runs.
+    pub(crate) fn retire(&self) {
+        self.change(|state, _| state.retired = true);
+    }
+
     /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
     /// called wherever a handle can be dropped: on a thread that is being torn down, too.
     pub(crate) fn request_stop(&self, reason: StopReason) {
@@ -227,6 +232,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn launch_with(&self, start: (Clock, Instant)) -> Result<(BoxDrive<V>, Clock), Error> {
         self.change(|state, left| {
+            if state.retired {
+                return Err(Error::ScopeClosed { name: self.name().clone() });
+            }
             if self.plan.single_use && state.machine.was_started() && !state.machine.is_running() {
                 return Err(Error::Restart { name: self.name().clone() });
             }
@@ -480,8 +488,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
 /// Handles.
 impl<V: Send + Sync + 'static> Shared<V> {
-    pub(crate) fn touch(&self) -> usize {
-        self.handles.load(Ordering::Relaxed)
+    pub(crate) fn handles(&self) -> usize {
+        self.handles.load(Ordering::Relaxed) & !DETACHED
     }
 
     pub(crate) fn add_handle(&self) {

@@ -29,6 +29,8 @@ pub(crate) struct State<V> {
     /// The timer's place with its engine, and what wakes it there.
     pub(super) key: Option<Key>,
     pub(super) bell: Option<Waker>,
+    /// It may not be started any more: its scope is closed.
+    pub(super) retired: bool,
     /// There is no target, and so no driver: the consumer of the ticks drives it.
     pub(super) driverless: bool,
     pub(super) driver: Option<Waker>,
@@ -74,6 +76,7 @@ impl<V: 'static> State<V> {
             beat: None,
             key: None,
             bell: None,
+            retired: false,
             driverless,
             driver: None,
             thread: None,

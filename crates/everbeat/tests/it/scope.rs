@@ -247,3 +247,39 @@ async fn l10_a_scope_closed_on_the_thread_of_its_timers_does_not_wait() -> Resul
     assert_eq!(timer.wait().await?, StopReason::Drained);
     Ok(())
 }
+
+#[test]
+fn l10_a_closed_scope_lets_no_timer_start() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let early = clock.engine().every(SECOND).tied_to(&scope).name("early").build(|| ())?;
+    early.start()?;
+    clock.advance(SECOND);
+    early.cancel().block(LIMIT)?;
+    early.start()?; // while the scope is open a timer may be started again
+    let built = clock.engine().every(SECOND).tied_to(&scope).build(|| ())?;
+    scope.cancel();
+    let refused = |started: Result<(), Error>| matches!(started, Err(Error::ScopeClosed { .. }));
+    assert!(refused(early.start()) && refused(built.start()));
+    assert!(refused(clock.engine().every(SECOND).tied_to(&scope).start(|| ()).map(drop)));
+    clock.advance(SECOND * 5);
+    assert_eq!((early.hits(), built.hits(), clock.engine().stats().timers), (2, 0, 0));
+    assert_eq!(early.start().unwrap_err().to_string(), "timer `early` belongs to a scope that is closed");
+    Ok(())
+}
+
+#[test]
+fn l10_a_timer_that_may_start_again_is_not_forgotten() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let timer = clock.engine().every(SECOND).tied_to(&scope).start(|| ())?;
+    timer.cancel().block(LIMIT)?;
+    for _ in 0..200 {
+        clock.engine().every(SECOND).tied_to(&scope).max_runs(1).start(|| ())?.detach();
+        clock.settle();
+    }
+    timer.start()?;
+    drop(scope);
+    assert!(!timer.is_running(), "it has outlived its scope");
+    Ok(())
+}
