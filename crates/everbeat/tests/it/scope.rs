@@ -71,7 +71,7 @@ fn l10_a_run_that_does_not_return_is_reported_and_holds_nobody_up() -> Result<()
     }
     entered.pass();
     let error = hung.shutdown(ms(1)).block(ms(20)).unwrap_err();
-    assert!(matches!(&error, Error::Timeout { name, .. } if name.to_string() == "hung"), "{error}");
+    assert!(matches!(&error, Error::Timeout { name, .. } if name.as_given() == Some("hung")), "{error}");
     let report = scope.close(ms(10));
     assert_eq!(report.left.iter().map(ToString::to_string).collect::<Vec<_>>(), ["hung"]);
     assert_eq!(report.drained + report.cancelled, 20);

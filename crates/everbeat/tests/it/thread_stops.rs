@@ -263,7 +263,7 @@ fn l3_a_run_that_does_not_return_is_named_and_nothing_hangs() -> Result<(), Erro
         hung.cancel().block(ms(5)).unwrap_err(),
         hung.wait().block(ms(5)).unwrap_err(),
     ] {
-        assert!(matches!(&error, Error::Timeout { name, .. } if name.to_string() == "hung"), "{error}");
+        assert!(matches!(&error, Error::Timeout { name, .. } if name.as_given() == Some("hung")), "{error}");
     }
     assert_eq!(hung.wait_at_most_blocking(ms(5))?, None);
     neighbour.wait_more(3).block(LIMIT)?;

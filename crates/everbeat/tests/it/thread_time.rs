@@ -178,7 +178,7 @@ fn d10_ticks_on_threads_can_be_waited_for_with_a_limit() -> Result<(), Error> {
     let mut ticks = threads::every(LIMIT * 10).name("slow").ticks()?;
     assert!(ticks.next_blocking(LIMIT)?.is_some());
     let error = ticks.next_blocking(ms(5)).unwrap_err();
-    assert!(matches!(&error, Error::Timeout { name, .. } if name.to_string() == "slow"), "{error}");
+    assert!(matches!(&error, Error::Timeout { name, .. } if name.as_given() == Some("slow")), "{error}");
     drop(ticks.timer().trigger());
     assert_eq!(ticks.next_blocking(LIMIT)?.unwrap().cause, Cause::Trigger);
     assert!(matches!(ticks.next_blocking(Duration::ZERO), Err(Error::Timeout { .. })));
