@@ -20,3 +20,4 @@ mod thread_races;
 mod thread_stops;
 mod thread_time;
 mod threads;
+mod unmended;

@@ -1,0 +1,110 @@
+//! What does not hold yet: each of these fails, or fails now and then.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use everbeat::testing::TestEngine;
+use everbeat::thread::{Engine, Precision};
+use everbeat::{Error, Scope};
+
+use crate::support::{Gate, LIMIT, SECOND, ms};
+
+#[test]
+fn l10_a_closed_scope_lets_no_timer_start() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    scope.cancel();
+    let _late = clock.engine().every(SECOND).tied_to(&scope).start(|| ());
+    clock.advance(SECOND * 5);
+    assert_eq!(clock.engine().stats().timers, 0, "a timer of a closed scope runs");
+    Ok(())
+}
+
+#[test]
+fn l10_a_timer_is_not_started_after_its_scope_was_closed() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let timer = clock.engine().every(SECOND).tied_to(&scope).build(|| ())?;
+    scope.close(SECOND);
+    let _ = timer.start();
+    clock.advance(SECOND * 5);
+    assert_eq!((timer.is_running(), timer.hits()), (false, 0));
+    Ok(())
+}
+
+#[test]
+fn l10_a_closed_engine_has_called_back() -> Result<(), Error> {
+    let engine = Engine::builder().workers(1).build();
+    let (entered, gate) = (Gate::default(), Gate::default());
+    let (ending, wall) = (Gate::default(), Gate::default());
+    let (a, b, c, d) = (entered.clone(), gate.clone(), ending.clone(), wall.clone());
+    let timer = engine.every(ms(1)).on_end(move |_| {
+        c.open();
+        d.pass();
+    });
+    let timer = timer.start(move || {
+        a.open();
+        b.pass();
+    })?;
+    entered.pass();
+    assert_eq!(engine.close(ms(1)), 1);
+    gate.open();
+    ending.pass();
+    assert_eq!((engine.close(ms(5)), timer.is_running()), (1, true), "its callback has not returned");
+    wall.open();
+    assert_eq!(engine.close(LIMIT), 0);
+    assert!(!timer.is_running());
+    Ok(())
+}
+#[test]
+fn l4_a_stop_that_meets_a_start_ends_the_timer() -> Result<(), Error> {
+    let engine = Engine::builder().precision(Precision::Fine).build();
+    for _ in 0..5_000 {
+        let timer = engine.every(LIMIT).initial_delay(LIMIT).build(|| ())?;
+        thread::scope(|scope| {
+            let canceller = scope.spawn(|| {
+                while !timer.is_running() {}
+                timer.cancel().block(LIMIT)
+            });
+            timer.start()?;
+            canceller.join().unwrap()
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn l2_a_cancel_that_meets_a_start_is_answered() -> Result<(), Error> {
+    let engine = Engine::builder().precision(Precision::Fine).build();
+    let timer = engine.every(LIMIT).initial_delay(LIMIT).build(|| ())?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let canceller = scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                timer.cancel().block(LIMIT)?;
+            }
+            Ok(())
+        });
+        for _ in 0..20_000 {
+            while timer.start().is_err() && !canceller.is_finished() {}
+        }
+        over.store(true, Ordering::SeqCst);
+        canceller.join().unwrap()
+    })
+}
+
+#[test]
+fn l10_a_timer_that_is_restarted_still_belongs_to_its_scope() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let timer = clock.engine().every(SECOND).tied_to(&scope).max_runs(1).start(|| ())?;
+    clock.settle();
+    for _ in 0..100 {
+        clock.engine().every(SECOND).tied_to(&scope).max_runs(1).start(|| ())?.detach();
+        clock.settle();
+    }
+    timer.start()?;
+    scope.cancel();
+    assert!(!timer.is_running(), "it was forgotten when it had ended");
+    Ok(())
+}
