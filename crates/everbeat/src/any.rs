@@ -266,13 +266,11 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
-        let ended = Shared::cancel(&self);
-        Box::pin(pending::for_stop(&self, ended))
+        Box::pin(pending::for_stop(&self, Shared::cancel(&self)))
     }
 
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown> {
-        let ended = self.shut_down(grace);
-        Box::pin(pending::for_stop(&self, ended))
+        Box::pin(pending::for_stop(&self, self.shut_down(grace)))
     }
 
     fn stop_gently(&self) {

@@ -13,7 +13,7 @@ use crate::block;
 use crate::current::is_inside;
 use crate::error::Error;
 use crate::name::Name;
-use crate::shared::Shared;
+use crate::shared::{Ending, Shared};
 use crate::waiters::{Place, Reply};
 
 /// Something that a timer was asked for. The request was made when this was created, and stands even if
@@ -266,11 +266,11 @@ where
         other => Err(without_value(name, other)),
     };
     let never_started = |name: &Name| Err(Error::NotRunning { name: name.clone() });
-    Pending::ending(shared, Meaning { reply, inside: inside_run }, never_started)
+    Pending::ending(shared, shared.queue_end(), Meaning { reply, inside: inside_run }, never_started)
 }
 
-/// The end of the timer, as the consequence of a command, which may have ended it at once.
-pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>, ended: Option<StopReason>) -> Pending<V, O>
+/// The end of the timer, as the consequence of a command.
+pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>, ending: Ending<V>) -> Pending<V, O>
 where
     V: Send + Sync + 'static,
     O: From<StopReason>,
@@ -282,11 +282,7 @@ where
     let inside = |shared: &Shared<V>| {
         O::from(shared.read(|state| state.machine.stop_reason()).unwrap_or(StopReason::Cancelled))
     };
-    let meaning = Meaning { reply, inside };
-    if let Some(reason) = ended {
-        return Pending::answered(shared, O::from(reason), meaning);
-    }
-    Pending::ending(shared, meaning, |_| O::from(StopReason::Drained))
+    Pending::ending(shared, ending, Meaning { reply, inside }, |_| O::from(StopReason::Drained))
 }
 
 impl<V: Send + Sync + 'static, O> Pending<V, O> {
@@ -295,12 +291,18 @@ impl<V: Send + Sync + 'static, O> Pending<V, O> {
     }
 
     /// Waits for the end; an end in the past is the answer at once.
-    fn ending(shared: &Arc<Shared<V>>, meaning: Meaning<V, O>, never_started: fn(&Name) -> O) -> Self {
-        let name = shared.name();
-        match shared.queue_end() {
-            Ok(place) => Self { shared: shared.clone(), place: Some(place), answer: None, meaning },
-            Err(Some(reply)) => Self::answered(shared, (meaning.reply)(name, reply), meaning),
-            Err(None) => Self::answered(shared, never_started(name), meaning),
+    fn ending(
+        shared: &Arc<Shared<V>>,
+        ending: Ending<V>,
+        meaning: Meaning<V, O>,
+        never_started: fn(&Name) -> O,
+    ) -> Self {
+        match ending {
+            Ending::Awaited(place) => {
+                Self { shared: shared.clone(), place: Some(place), answer: None, meaning }
+            }
+            Ending::Past(reply) => Self::answered(shared, (meaning.reply)(shared.name(), reply), meaning),
+            Ending::NeverStarted => Self::answered(shared, never_started(shared.name()), meaning),
         }
     }
 }

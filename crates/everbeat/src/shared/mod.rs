@@ -76,6 +76,15 @@ pub(crate) enum RunEnd<V> {
     Aborted,
 }
 
+/// The end of a timer, for somebody who waits for it.
+pub(crate) enum Ending<V> {
+    /// To come.
+    Awaited(Place),
+    /// It has ended, as this says.
+    Past(Reply<V>),
+    NeverStarted,
+}
+
 impl<V> RunEnd<V> {
     fn outcome(&self) -> Outcome {
         match self {
@@ -188,22 +197,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
         clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
     }
 
-    /// Stops it now. Returns the reason if it has ended already.
-    pub(crate) fn cancel(&self) -> Option<StopReason> {
-        let ended = self.stop_lean(StopReason::Cancelled);
-        if ended.is_none() {
-            self.command(Machine::cancel);
-        }
-        ended
+    /// Stops it now.
+    pub(crate) fn cancel(&self) -> Ending<V> {
+        self.stop(StopReason::Cancelled, Machine::cancel)
     }
 
-    /// Stops it gently. Returns the reason if it has ended already.
-    pub(crate) fn shut_down(&self, grace: Duration) -> Option<StopReason> {
-        let ended = self.stop_lean(StopReason::Drained);
-        if ended.is_none() {
-            self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+    /// Stops it gently.
+    pub(crate) fn shut_down(&self, grace: Duration) -> Ending<V> {
+        self.stop(StopReason::Drained, |machine, now| machine.drain(now, StopReason::Drained, grace))
+    }
+
+    /// Gives a command that ends it, and takes a place in the line for that end in the same moment: who
+    /// starts it again meanwhile does not make this wait for another one. A lean timer that waits ends at
+    /// once, for `reason`.
+    fn stop(&self, reason: StopReason, command: impl FnOnce(&mut Machine, Instant)) -> Ending<V> {
+        if let Some(reason) = self.stop_lean(reason) {
+            return Ending::Past(Reply::Ended(reason));
         }
-        ended
+        let now = self.present();
+        self.change(|state, left| {
+            let ending = state.queue_end();
+            command(&mut state.machine, now);
+            state.follow_command(now, left);
+            ending
+        })
     }
 
     /// From now on it cannot be started. It goes on if it runs.
@@ -309,18 +326,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    /// Takes a place in the line for the end. An error tells that the timer does not run, and how it
-    /// ended if it ever did.
-    pub(crate) fn queue_end(&self) -> Result<Place, Option<Reply<V>>> {
+    /// Takes a place in the line for the end.
+    pub(crate) fn queue_end(&self) -> Ending<V> {
         if let Cell::Lean(Lean { phase: Phase::Over(reason), .. }) = &*self.lock() {
-            return Err(Some(Reply::Ended(*reason)));
+            return Ending::Past(Reply::Ended(*reason));
         }
-        self.change(|state, _| {
-            if state.machine.is_running() {
-                return Ok(state.waiters.wait_for(Want::End));
-            }
-            Err(state.machine.stop_reason().map(|reason| state.end_reply(reason)))
-        })
+        self.change(|state, _| state.queue_end())
     }
 
     /// The reply for a place, or the waker of `cx` is remembered.

@@ -6,9 +6,9 @@ use std::thread::ThreadId;
 
 use everbeat_core::{Instant, Key, MissedBatch, Outcome, Output, StopReason, Summary, Timer as Machine};
 
-use super::Action;
 use super::plan::Plan;
 use super::turn::Replaced;
+use super::{Action, Ending};
 use crate::beat::BoxDrive;
 use crate::clock::Clock;
 use crate::error::{Error, Failure};
@@ -218,6 +218,17 @@ impl<V: 'static> State<V> {
         let Some(reason) = self.machine.stop_reason() else { return };
         let failure = self.failure.as_ref();
         self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
+    }
+
+    /// Takes a place in the line for the end.
+    pub(super) fn queue_end(&mut self) -> Ending<V> {
+        if self.machine.is_running() {
+            return Ending::Awaited(self.waiters.wait_for(Want::End));
+        }
+        match self.machine.stop_reason() {
+            Some(reason) => Ending::Past(self.end_reply(reason)),
+            None => Ending::NeverStarted,
+        }
     }
 
     pub(super) fn end_reply(&self, reason: StopReason) -> Reply<V> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
 
-use super::roster::{Calls, Job, Over, Rest, Roster, Task};
+use super::roster::{Calls, Job, Linger, Over, Rest, Roster, Task};
 use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
 use crate::beat::Progress;
@@ -312,27 +312,14 @@ impl Core {
                 Rest::Empty => {
                     let now = self.time.now();
                     let until = *empty_since.get_or_insert(now) + LINGER;
-                    if self.goes(now >= until, until) {
-                        return;
+                    match self.change(|roster| roster.rest_empty(now, until)) {
+                        Linger::Not => empty_since = None,
+                        Linger::On => sleeper.sleep(&self.time, Some(until), &self.note),
+                        Linger::Over => return,
                     }
-                    sleeper.sleep(&self.time, Some(until), &self.note);
                 }
             }
         }
-    }
-
-    /// Whether the keeper is done for good; else it lingers.
-    fn goes(&self, lingered: bool, until: Instant) -> bool {
-        let mut roster = self.lock();
-        if roster.rest() != Rest::Empty {
-            return false;
-        }
-        if lingered {
-            roster.keeper = None;
-        } else {
-            roster.linger(until);
-        }
-        lingered
     }
 
     /// Everything that is due, and one turn for everybody who is on the list for this thread.
@@ -425,6 +412,7 @@ impl Core {
     }
 
     fn work(self: Arc<Self>) {
+        self.lock().workers.coming -= 1;
         while let Some(job) = self.next_pooled_job() {
             self.perform(job);
         }

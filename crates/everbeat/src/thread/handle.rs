@@ -114,7 +114,8 @@ impl Engine {
     /// Ends all its timers, for the reason [`Abandoned`](crate::StopReason::Abandoned), and refuses new
     /// ones. Runs in flight are not interrupted; they are waited for, at most `timeout`. Returns how many
     /// are left: zero if everything has ended, as after every call without a run in flight. On a thread
-    /// of the engine itself it does not wait.
+    /// of the engine itself it does not wait. [`Ticks`](crate::Ticks) are driven by their consumer, and a
+    /// consumer that blocks in [`next_blocking`](crate::Ticks::next_blocking) goes on.
     pub fn close(&self, timeout: Duration) -> usize {
         self.core.close(timeout)
     }

@@ -44,6 +44,15 @@ pub(super) struct Workers {
     pub(super) alive: usize,
     /// Of those, how many wait for work.
     pub(super) idle: usize,
+    /// Of those, how many are being started.
+    pub(super) coming: usize,
+}
+
+impl Workers {
+    /// How many will take the next jobs.
+    fn free(&self) -> usize {
+        self.idle + self.coming
+    }
 }
 
 /// What is counted for all timers of an engine.
@@ -121,6 +130,17 @@ pub(super) enum Rest {
     Empty,
 }
 
+/// What the keeper does when nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linger {
+    /// Something has come.
+    Not,
+    /// It waits for more to come.
+    On,
+    /// It goes for good.
+    Over,
+}
+
 impl Roster {
     pub(super) fn new(most_workers: usize) -> Self {
         Self {
@@ -130,7 +150,7 @@ impl Roster {
             wakes_at: Instant::ORIGIN,
             alert: false,
             keeper: None,
-            workers: Workers { most: most_workers, alive: 0, idle: 0 },
+            workers: Workers { most: most_workers, alive: 0, idle: 0, coming: 0 },
             timers: 0,
             stirred: 0,
             figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
@@ -203,7 +223,7 @@ impl Roster {
     /// Makes it the turn of a task that waits.
     fn list(&mut self, key: Key) {
         let workers = &self.workers;
-        let busy = workers.alive == workers.most && self.pooled.len() >= workers.idle;
+        let busy = workers.alive == workers.most && self.pooled.len() >= workers.free();
         let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
             return;
         };
@@ -320,6 +340,20 @@ impl Roster {
         Rest::Until(due)
     }
 
+    /// As [`Roster::rest`], where nothing was left: the keeper stays until a while has passed.
+    pub(super) fn rest_empty(&mut self, now: Instant, until: Instant) -> Linger {
+        if self.rest() != Rest::Empty {
+            self.wakes_at = Instant::ORIGIN; // it is awake, and looks again
+            return Linger::Not;
+        }
+        if now < until {
+            self.linger(until);
+            return Linger::On;
+        }
+        self.keeper = None;
+        Linger::Over
+    }
+
     /// The keeper sleeps until then although nothing is due.
     pub(super) fn linger(&mut self, until: Instant) {
         self.wakes_at = until;
@@ -359,8 +393,9 @@ impl Roster {
         let keeper = mem::take(&mut self.alert);
         let workers = &mut self.workers;
         let worker = !self.pooled.is_empty() && workers.idle > 0;
-        let new_worker = self.pooled.len() > workers.idle && workers.alive < workers.most;
+        let new_worker = self.pooled.len() > workers.free() && workers.alive < workers.most;
         workers.alive += usize::from(new_worker);
+        workers.coming += usize::from(new_worker);
         Calls { keeper, worker, new_worker }
     }
 
@@ -368,6 +403,7 @@ impl Roster {
     /// its work.
     pub(super) fn miss_worker(&mut self) {
         self.workers.alive -= 1;
+        self.workers.coming -= 1;
         if self.workers.alive == 0 && !self.pooled.is_empty() {
             self.own.append(&mut self.pooled);
             self.call_keeper();
