@@ -27,6 +27,9 @@ use wheel::{List, TICK_BITS, Wheel};
 /// The home of entries that are never due.
 const PARKED: u32 = LATE - 1;
 
+/// The home of entries that are linked nowhere.
+const ASIDE: u32 = LATE - 2;
+
 /// A queue of at most this many entries is a heap and has no wheel.
 const SMALL: usize = 64;
 
@@ -198,6 +201,39 @@ impl<V> Queue<V> {
         self.slab.keys()
     }
 
+    /// Takes the earliest entry aside, if it is due at `now`, and returns its deadline. It stays in the
+    /// queue without one until [`set_due`](Self::set_due) gives it the next: the fast path of a driver that
+    /// hands out what is due and gets it back.
+    #[inline]
+    pub fn take_due(&mut self, now: Instant) -> Option<(Key, Instant, &mut V)> {
+        let index = self.first_due(now.as_nanos())?;
+        let key = self.slab.key(index);
+        self.leave(index, self.slab.entry(index).home);
+        let entry = self.slab.entry_mut(index);
+        entry.home = ASIDE;
+        Some((key, Instant::from_nanos(entry.due), &mut entry.value))
+    }
+
+    /// Takes an entry aside, due or not. Returns whether the key was known.
+    pub fn set_aside(&mut self, key: Key) -> bool {
+        let Some(home) = self.slab.find(key).map(|entry| entry.home) else {
+            return false;
+        };
+        self.leave(key.index, home);
+        self.slab.entry_mut(key.index).home = ASIDE;
+        true
+    }
+
+    /// Adds an entry that is aside: without a deadline until [`set_due`](Self::set_due) gives it one.
+    ///
+    /// # Panics
+    /// Near 2³² entries.
+    pub fn insert_aside(&mut self, value: V) -> Key {
+        let key = self.slab.insert(u64::MAX, value);
+        self.slab.entry_mut(key.index).home = ASIDE;
+        key
+    }
+
     /// The value of an entry.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         self.slab.find(key).map(|entry| &mut entry.value)
@@ -238,6 +274,7 @@ impl<V> Queue<V> {
                 self.late.remove(&mut self.slab, place);
             }
             PARKED => self.parked.unlink(&mut self.slab, index),
+            ASIDE => {}
             _ => self.wheel.unlink(&mut self.slab, index),
         }
     }

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::mem;
 use proptest::prelude::*;
 
 use super::*;
@@ -113,6 +114,8 @@ enum Operation {
     Remove(usize),
     Pop(u64),
     Restart(u64, u64),
+    TakeDue(u64),
+    SetAside(usize),
     NextDue,
 }
 
@@ -143,6 +146,8 @@ fn operation<S: Strategy<Value = u64> + Clone>(time: S) -> impl Strategy<Value =
         1 => any::<usize>().prop_map(Operation::Remove),
         2 => time.clone().prop_map(Operation::Pop),
         3 => (time.clone(), time).prop_map(|(now, due)| Operation::Restart(now, due)),
+        2 => any::<u8>().prop_map(|n| Operation::TakeDue(u64::from(n) * 3 * MILLIS)),
+        1 => any::<usize>().prop_map(Operation::SetAside),
         2 => Just(Operation::NextDue),
     ]
 }
@@ -204,14 +209,37 @@ impl Pair {
             }
             Operation::Pop(now) => self.pop(self.time(now))?,
             Operation::Restart(now, due) => self.restart(self.time(now), due, sequence)?,
+            Operation::TakeDue(now) => {
+                let now = self.time(now);
+                let first = self.first(now);
+                self.asked(now);
+                let taken = self.queue.take_due(at(now)).map(|(key, due, value)| (key, due, *value));
+                let seen = taken.map(|(_, due, value)| (due, value));
+                prop_assert_eq!(seen, first.map(|(rank, value)| (at(rank.0), value)));
+                if let Some((key, ..)) = taken {
+                    let pick = self.live.iter().position(|(other, ..)| *other == key);
+                    self.forget_rank(pick.unwrap());
+                }
+            }
+            Operation::SetAside(pick) if !self.live.is_empty() => {
+                let pick = pick % self.live.len();
+                prop_assert!(self.queue.set_aside(self.live[pick].0));
+                self.forget_rank(pick);
+            }
             Operation::NextDue => {
                 let first = self.model.keys().next().map(|rank| at(rank.0));
                 prop_assert_eq!(self.queue.next_due(), first);
             }
-            Operation::SetDue(..) | Operation::Remove(_) => {}
+            Operation::SetDue(..) | Operation::Remove(_) | Operation::SetAside(_) => {}
         }
-        prop_assert_eq!(self.queue.len(), self.model.len());
+        prop_assert_eq!(self.queue.len(), self.live.len());
         Ok(())
+    }
+
+    /// The entry is aside: it has no place in the order.
+    fn forget_rank(&mut self, pick: usize) {
+        let rank = mem::replace(&mut self.live[pick].1, (u64::MAX, u64::MAX));
+        self.model.remove(&rank);
     }
 
     fn pop(&mut self, now: u64) -> Result<(), TestCaseError> {

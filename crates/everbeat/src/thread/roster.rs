@@ -162,7 +162,7 @@ impl Roster {
     pub(super) fn enter(&mut self, inline: bool) -> Key {
         self.timers += 1;
         let pooled = !inline && self.workers.most > 0;
-        self.queue.insert(Instant::NEVER, Entry::Timer { task: None, seat: Seat::Away, pooled })
+        self.queue.insert_aside(Entry::Timer { task: None, seat: Seat::Away, pooled })
     }
 
     /// Gives a place up, and what is left there.
@@ -192,9 +192,11 @@ impl Roster {
         *place = Some(task);
         match progress {
             Progress::Sleep { until, .. } if !woken => {
-                let due = until.unwrap_or(Instant::NEVER);
-                self.queue.set_due(key, due);
-                self.note_due(due);
+                // Without a deadline it stays aside, until somebody wakes it.
+                if let Some(due) = *until {
+                    self.queue.set_due(key, due);
+                    self.note_due(due);
+                }
             }
             _ => self.list(key),
         }
@@ -214,7 +216,7 @@ impl Roster {
             Seat::Waiting => {
                 *seat = Seat::Away;
                 let task = task.take();
-                self.queue.set_due(key, Instant::NEVER);
+                self.queue.set_aside(key);
                 task
             }
         }
@@ -242,8 +244,7 @@ impl Roster {
     /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them.
     pub(super) fn next_due_job(&mut self, now: Instant) -> Option<Job> {
         loop {
-            let due = self.queue.next_due()?;
-            let (key, entry) = self.queue.peek_due(now)?;
+            let (key, due, entry) = self.queue.take_due(now)?;
             let Entry::Timer { task, seat, pooled } = entry else {
                 let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
                 return Some(Job::Ring(waker));
@@ -252,7 +253,6 @@ impl Roster {
             if task.is_some() {
                 *seat = Seat::Away;
             }
-            self.queue.set_due(key, Instant::NEVER);
             self.figures.lateness.record(now.saturating_since(due));
             match task {
                 Some(task) => {
