@@ -261,8 +261,8 @@ impl Core {
 const MOST_AT_ONCE: usize = 64;
 
 /// Timers that have their turns one after the other, taken from the roster and given back together.
-#[derive(Default)]
 struct Batch {
+    most: usize,
     jobs: Vec<Job>,
     done: Vec<(Key, Task, Progress)>,
     /// Those that have no other turn.
@@ -270,20 +270,22 @@ struct Batch {
 }
 
 impl Batch {
+    fn of(most: usize) -> Self {
+        Self { most, jobs: Vec::new(), done: Vec::new(), over: Vec::new() }
+    }
+
     /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
-    fn exchange(&mut self, roster: &mut Roster, due_by: Instant, most: usize) -> bool {
+    fn exchange(&mut self, roster: &mut Roster, due_by: Instant) -> bool {
         for (key, task, progress) in self.done.drain(..) {
             self.over.extend(roster.give_back(key, task, &progress));
         }
-        while self.jobs.len() < most {
+        while self.jobs.len() < self.most {
             let Some(job) = roster.next_due_job(due_by) else { break };
             self.jobs.push(job);
         }
         !self.jobs.is_empty() || !self.over.is_empty()
     }
-}
 
-impl Batch {
     /// Brings the memory of all timers in. Independent loads overlap, where those of the turns would wait
     /// for each other: with a million timers that are due in random order this halves the cost of a tick.
     fn fetch(&self) {
@@ -301,8 +303,9 @@ impl Core {
         let _kept = Kept::enter(&self);
         let mut sleeper = Sleeper::new(self.precision);
         let mut empty_since = None;
+        let mut batch = Batch::of(MOST_AT_ONCE);
         loop {
-            self.round();
+            self.round(&mut batch);
             match self.change(Roster::rest) {
                 Rest::None => {}
                 Rest::Until(due) => {
@@ -323,14 +326,11 @@ impl Core {
     }
 
     /// Everything that is due, and one turn for everybody who is on the list for this thread.
-    fn round(self: &Arc<Self>) {
+    fn round(self: &Arc<Self>, batch: &mut Batch) {
         let listed = self.change(Roster::begin_round);
-        // Who hosts an engine, a test above all, sees one timer at a time.
-        let most = if self.time.host().is_some() { 1 } else { MOST_AT_ONCE };
-        let mut batch = Batch::default();
         let due_by = self.time.now();
-        while self.change(|roster| batch.exchange(roster, due_by, most)) {
-            self.take_turns(&mut batch);
+        while self.change(|roster| batch.exchange(roster, due_by)) {
+            self.take_turns(batch);
         }
         for _ in 0..listed {
             let Some(job) = self.change(Roster::next_own_job) else { return };
@@ -357,7 +357,8 @@ impl Core {
     /// A round on this thread, for an engine without one of its own. Returns when the next is needed.
     pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
         let _kept = Kept::enter(self);
-        self.round();
+        // Who hosts an engine, a test above all, sees one timer at a time.
+        self.round(&mut Batch::of(1));
         match self.change(Roster::rest) {
             Rest::None => Some(self.time.now()),
             Rest::Until(due) => due,
