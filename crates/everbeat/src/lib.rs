@@ -29,7 +29,8 @@
 //! - [`IntoTarget`] and [`Outcome`]: what can be run, and what a run may return.
 //! - [`Timer`]: control, waiting, figures.
 //! - [`Feed`]: every tick for a consumer with its own pace. [`Ticks`]: a schedule without a target.
-//! - [`Group`]: timers that start and stop together.
+//! - [`Group`]: timers that start and stop together. [`Scope`]: timers that end with what they belong to.
+//! - [`thread`]: the same timers without a runtime.
 //! - [`recipes`]: the usual jobs, as programs that run. [`testing`]: clocks for tests.
 //! - [`core`]: the machine that decides, for drivers of your own.
 //!
@@ -48,7 +49,7 @@
 //!
 //! # Features
 //!
-//! - `tokio` (default): timers on a tokio runtime.
+//! - `tokio` (default): timers on a tokio runtime. Without it there are those on threads.
 //! - `macros` (default): the attribute [`every`](macro@every).
 //! - `task-names`: names the tasks `timer:<name>` for tokio-console, with `--cfg tokio_unstable`.
 //! - `testing`: the clocks for tests; turns on tokio's `test-util`.
