@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::{Instant, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, StopReason, Timer as Machine};
 
 use crate::beat::Progress;
 use crate::error::Error;
@@ -241,11 +241,11 @@ pub(crate) trait Control: Send + Sync {
     // What an engine does with it.
 
     /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
-    fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
-    fn full_turn(self: Arc<Self>) -> Progress;
-    fn abandon_at_engine(self: Arc<Self>);
+    fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
+    fn full_turn(self: Arc<Self>, key: Key) -> Progress;
+    fn abandon_at_engine(self: Arc<Self>, key: Key);
     fn count_queued(&self);
-    fn ends_quietly(&self) -> bool;
+    fn ends_quietly(&self, key: Key) -> bool;
 }
 
 impl<V: Send + Sync + 'static> Control for Shared<V> {
@@ -336,25 +336,25 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
         self.handles()
     }
 
-    fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
-        self.lean_turn(me, now)
+    fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+        self.lean_turn(key, me, now)
     }
 
-    fn full_turn(self: Arc<Self>) -> Progress {
+    fn full_turn(self: Arc<Self>, key: Key) -> Progress {
         let me = self.clone();
-        Self::full_turn(&self, me)
+        Self::full_turn(&self, key, me)
     }
 
-    fn abandon_at_engine(self: Arc<Self>) {
+    fn abandon_at_engine(self: Arc<Self>, key: Key) {
         let me = self.clone();
-        Self::abandon_at_engine(&self, me);
+        Self::abandon_at_engine(&self, key, me);
     }
 
     fn count_queued(&self) {
         self.count_queued();
     }
 
-    fn ends_quietly(&self) -> bool {
-        self.ends_quietly()
+    fn ends_quietly(&self, key: Key) -> bool {
+        self.ends_quietly(key)
     }
 }

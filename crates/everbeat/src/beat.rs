@@ -364,6 +364,11 @@ pub(crate) fn log_failure(name: &Name, tick: &Tick, failure: &Failure) {
     }
 }
 
+/// Whether somebody may be interested in the spans of runs.
+pub(crate) fn spans_are_wanted() -> bool {
+    tracing::span_enabled!(tracing::Level::INFO)
+}
+
 /// The span of a timer's runs; `None` if nobody is interested.
 fn new_span(name: &Name) -> Option<Box<Span>> {
     let span = tracing::info_span!("timer", %name);

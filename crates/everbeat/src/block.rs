@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::thread::engine::LentPlace;
+
 /// What to do where blocking is refused.
 pub(crate) const ADVICE: &str = "await it, or block on another thread";
 
@@ -41,10 +43,12 @@ pub(crate) fn on<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     let waker = waker();
     let mut cx = Context::from_waker(&waker);
     let start = Instant::now();
+    let mut lent = None;
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return Some(output);
         }
+        lent.get_or_insert_with(LentPlace::lend);
         let rest = timeout.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero())?;
         thread::park_timeout(rest);
     }

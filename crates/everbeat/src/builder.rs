@@ -229,7 +229,7 @@ impl Builder {
 impl Builder {
     /// Lives on this engine; see [`thread`](crate::thread).
     pub fn on(mut self, engine: impl Into<Engine>) -> Self {
-        self.place = Place::Engine(engine.into());
+        self.place = Place::Engine(engine.into().for_timers());
         self
     }
 
@@ -284,8 +284,8 @@ impl Default for Place {
 
 /// Bringing it to life.
 impl Builder {
-    /// Starts the timer on the tokio runtime that this is called in. See [`IntoTarget`] for what can be
-    /// a target, and [`Outcome`](crate::Outcome) for what it may return. A closure that uses its
+    /// Starts the timer: on its engine, or on the tokio runtime that this is called in. See [`IntoTarget`]
+    /// for what can be a target, and [`Outcome`](crate::Outcome) for what it may return. A closure that uses its
     /// parameter names its type, `|tick: Tick|`; one that captures what its future needs clones it, or
     /// moves it behind an `Arc`, since each run has a future of its own.
     ///
@@ -308,11 +308,18 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Schedule`] for a bad value in the builder; [`Error::NoRuntime`] outside of a tokio
+    /// [`Error::Schedule`] for a bad value in the builder; as [`Timer::start`] for what is missing, such as
+    /// [`Error::NoRuntime`] outside of a tokio
     /// runtime with its time driver enabled.
     pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
+        let scope = self.scope.clone();
         let timer = self.build(target)?;
-        timer.start()?;
+        if let Err(error) = timer.start() {
+            if let Some(scope) = scope {
+                scope.untie(&timer);
+            }
+            return Err(error);
+        }
         Ok(timer)
     }
 

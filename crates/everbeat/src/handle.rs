@@ -63,12 +63,13 @@ impl Timer<()> {
 
 /// Control.
 impl<V: Send + Sync + 'static> Timer<V> {
-    /// Starts a timer that was built and not started, or has ended, on the tokio runtime that this is
-    /// called in. A restart has a fresh schedule; run numbers and counts go on.
+    /// Starts a timer that was built and not started, or has ended: on its engine, or on the tokio runtime
+    /// that this is called in. A restart has a fresh schedule; run numbers and counts go on.
     ///
     /// # Errors
     /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions and
-    /// has been started before; [`Error::NoRuntime`].
+    /// has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
+    /// [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
     pub fn start(&self) -> Result<(), Error> {
         self.shared.home().start(&self.shared)
     }

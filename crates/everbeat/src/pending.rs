@@ -141,7 +141,8 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// # Errors
     /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs: that of its single-threaded
     /// runtime, the one that keeps the time of its engine, or on tokio one on which a run of the timer is
-    /// calling. On an engine a run that asks its own timer is answered at once, as if it awaited. [`Error::Timeout`] when the time is over;
+    /// calling. On an engine a run that asks its own timer is answered at once, as if it awaited; a worker
+    /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
         let name = self.shared.name().clone();

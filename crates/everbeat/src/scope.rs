@@ -18,7 +18,8 @@ use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
 
-/// Owns timers, and ends them when it is closed or dropped.
+/// Owns timers, and ends them when it is closed or dropped. A target must not own the scope of its own
+/// timer, since neither would ever be dropped then.
 ///
 /// A timer that is built [`tied_to`](Builder::tied_to) a scope needs no handle elsewhere, and cannot outlive
 /// it: at the latest with the last clone of the scope it is cancelled, and cannot be started again
@@ -100,8 +101,9 @@ impl Scope {
     /// [`Closed::left`], and so is it if the scope is closed once more before it has ended.
     ///
     /// Blocks the thread. A timer that needs this thread to come to its end is not waited for; see
-    /// [`Pending::block`](crate::Pending::block). One whose own run calls this has ended as far as can be
-    /// told there.
+    /// [`Pending::block`](crate::Pending::block). It counts as drained if no run is in flight: its end is
+    /// announced when the thread gets to it. One whose own run calls this has ended as far as can be told
+    /// there.
     pub fn close(&self, grace: Duration) -> Closed {
         let timers = self.shut();
         let answers: Vec<_> = timers.iter().map(|(_, timer)| (timer, timer.shutdown(grace))).collect();
@@ -117,6 +119,8 @@ impl Scope {
             match block::on(answer, rest) {
                 Some(Shutdown::Cancelled) => report.cancelled += 1,
                 Some(_) => report.drained += 1,
+                // Where waiting was of no use: its end is decided, and there is nothing left to run.
+                None if !timer.stats().busy => report.drained += 1,
                 None => report.left.push(timer.name().clone()),
             }
         }
@@ -139,6 +143,18 @@ impl Scope {
             Place::Crowded(crowd) => self.forget_spent(&crowd),
             Place::Refused => end_for_good(&timer),
         }
+    }
+
+    /// Forgets a timer that could not be started.
+    pub(crate) fn untie(&self, timer: impl Into<AnyTimer>) {
+        let timer = timer.into();
+        let untied = {
+            let mut roll = self.lock();
+            let number =
+                roll.timers.iter().find(|(_, tied)| tied.same_timer(&timer)).map(|(number, _)| *number);
+            number.and_then(|number| roll.timers.remove(&number))
+        };
+        drop(untied);
     }
 
     fn enlist(&self, timer: &AnyTimer) -> Place {

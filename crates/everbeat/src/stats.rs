@@ -40,9 +40,13 @@ pub struct Stats {
     pub last_tick: Option<Instant>,
     /// When the next run is due; `None` during a run, while paused, and for a timer that does not run.
     pub next_due: Option<Instant>,
-    /// How late runs started.
+    /// How late runs started. Empty unless the timer keeps figures of its own, see
+    /// [`Builder::histograms`](crate::Builder::histograms); on an engine [`EngineStats`] has them for all its
+    /// timers.
+    ///
+    /// [`EngineStats`]: crate::thread::EngineStats
     pub lateness: Summary,
-    /// How long runs took.
+    /// How long runs took. Empty unless the timer keeps figures of its own.
     pub duration: Summary,
 }
 

@@ -77,6 +77,17 @@ impl<V: Send + Sync + 'static> Cell<V> {
     }
 }
 
+impl<V> Cell<V> {
+    /// The timer's place with its engine, while it runs.
+    pub(super) fn key(&self) -> Option<Key> {
+        match self {
+            Self::Lean(Lean { phase: Phase::Waiting(key) | Phase::Running(key), .. }) => Some(*key),
+            Self::Lean(_) => None,
+            Self::Full(state) => state.key,
+        }
+    }
+}
+
 impl<V: Send + Sync + 'static> Lean<V> {
     /// Built, and not started.
     pub(super) fn idle(call: Call<V>, initial_delay: Duration) -> Self {

@@ -211,7 +211,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// starts it again meanwhile does not make this wait for another one. A lean timer that waits ends at
     /// once, for `reason`.
     fn stop(&self, reason: StopReason, command: impl FnOnce(&mut Machine, Instant)) -> Ending<V> {
-        if let Some(reason) = self.stop_lean(reason) {
+        if let Some((reason, _)) = self.stop_lean(reason) {
             return Ending::Past(Reply::Ended(reason));
         }
         let now = self.present();

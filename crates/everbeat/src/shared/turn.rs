@@ -6,14 +6,16 @@
 
 use std::any::Any;
 use std::sync::{Arc, LazyLock};
-use std::task::Context;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick};
 
 use super::cell::{Cell, Lean, Phase, beat_of};
 use super::{RunEnd, Shared};
 use crate::any::Control;
-use crate::beat::{Duty, Progress, log_failure};
+use crate::beat::{BoxDrive, Duty, Progress, log_failure, spans_are_wanted};
+use crate::clock::Clock;
 use crate::current::Scope;
 use crate::error::{Error, Failure};
 use crate::guard::{drop_quietly, guarded};
@@ -48,15 +50,27 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(lean.rested.due())
     }
 
-    /// Stops a lean timer that waits. Returns why it has ended, be it now or before; `None` if it was never
-    /// started, or if that takes the whole state.
-    pub(super) fn stop_lean(&self, reason: StopReason) -> Option<StopReason> {
+    /// Calls off the only run of a timer. Returns whether that came in time: it has not begun, and never will.
+    pub(crate) fn call_off(&self) -> bool {
+        if let Some((_, in_time)) = self.stop_lean(StopReason::Cancelled) {
+            return in_time;
+        }
+        self.command(|machine, now| {
+            let in_time = machine.accepts_triggers() && machine.runs() == 0;
+            machine.drain(now, StopReason::Cancelled, Duration::MAX);
+            in_time
+        })
+    }
+
+    /// Stops a lean timer that waits. Returns why it has ended, and whether that was now; `None` if it was
+    /// never started, or if that takes the whole state.
+    pub(super) fn stop_lean(&self, reason: StopReason) -> Option<(StopReason, bool)> {
         let key = {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
             let key = match lean.phase {
                 Phase::Waiting(key) => key,
-                Phase::Over(reason) => return Some(reason),
+                Phase::Over(reason) => return Some((reason, false)),
                 Phase::Idle | Phase::Running(_) => return None,
             };
             lean.phase = Phase::Over(reason);
@@ -64,21 +78,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
         };
         tracing::debug!(timer = %self.name(), ?reason, "timer ended");
         self.home().leave(key);
-        Some(reason)
+        Some((reason, true))
     }
 
-    /// A turn of a lean timer; `None` if it takes the whole state. `now` is moved on to the end of the run.
-    pub(crate) fn lean_turn(&self, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+    /// A turn of a lean timer, for the start that has this place; `None` if it takes the whole state. `now` is
+    /// moved on to the end of the turn.
+    pub(crate) fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+        if spans_are_wanted() {
+            return None; // the beat enters one for each run
+        }
         let (mut call, tick) = {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
-            let Phase::Waiting(key) = lean.phase else { return None };
+            if lean.phase != Phase::Waiting(key) {
+                return None;
+            }
             let due = lean.rested.due();
             if *now < due {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
-            }
-            if tracing::enabled!(tracing::Level::INFO) {
-                return None; // somebody may be interested in the span of the runs
             }
             let tick = lean.rested.begin(&self.plan.schedule, *now)?;
             lean.phase = Phase::Running(key);
@@ -94,7 +111,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let blocked =
             now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
-            Ok(Step::Value(value)) if !blocked => self.deliver_lean(&tick, call, value, *now),
+            Ok(Step::Value(value)) if !blocked => {
+                let progress = self.deliver_lean(&tick, call, value, *now);
+                if std::mem::needs_drop::<V>() {
+                    // A value has been dropped, and who comes next is not to be blamed for that.
+                    *now = self.plan.home.now(*now);
+                }
+                progress
+            }
             step => {
                 self.finish_in_full(&tick, call, step, *now, blocked);
                 None
@@ -147,11 +171,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.finish(now, tick, end);
     }
 
-    /// A turn with everything that can come up.
-    pub(crate) fn full_turn(self: &Arc<Self>, me: Arc<dyn Control>) -> Progress {
-        let (beat, clock, bell) =
-            self.change(|state, _| (state.beat.take(), state.clock.clone(), state.bell.clone()));
-        let (Some(beat), Some(clock), Some(bell)) = (beat, clock, bell) else {
+    /// A turn with everything that can come up, for the start that has this place. Another start is none of
+    /// its business.
+    pub(crate) fn full_turn(self: &Arc<Self>, key: Key, me: Arc<dyn Control>) -> Progress {
+        let (Some(beat), Some(clock), Some(bell)) = self.take_beat(key) else {
             return Progress::Ended; // the timer has ended meanwhile
         };
         let mut duty = Duty::resume(self.clone(), me, clock, beat);
@@ -162,7 +185,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
         progress
     }
 
-    fn put_back(&self, beat: crate::beat::BoxDrive<V>) {
+    /// The beat of the start that has this place, its clock, and what wakes it.
+    fn take_beat(&self, key: Key) -> (Option<BoxDrive<V>>, Option<Clock>, Option<Waker>) {
+        if self.lock().key() != Some(key) {
+            return (None, None, None);
+        }
+        self.change(|state, _| {
+            let beat = if state.key == Some(key) { state.beat.take() } else { None };
+            (beat, state.clock.clone(), state.bell.clone())
+        })
+    }
+
+    fn put_back(&self, beat: BoxDrive<V>) {
         let frozen = {
             let mut cell = self.lock();
             cell.thaw(&self.plan).beat = Some(beat);
@@ -172,17 +206,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The engine goes away before the timer has ended.
-    pub(crate) fn abandon_at_engine(self: &Arc<Self>, me: Arc<dyn Control>) {
-        let (beat, clock) = self.change(|state, _| (state.beat.take(), state.clock.clone()));
-        if let (Some(beat), Some(clock)) = (beat, clock) {
+    pub(crate) fn abandon_at_engine(self: &Arc<Self>, key: Key, me: Arc<dyn Control>) {
+        if let (Some(beat), Some(clock), _) = self.take_beat(key) {
             drop(Duty::resume(self.clone(), me, clock, beat));
         }
     }
 
-    /// Whether its end is decided, nothing is in flight, and nobody has to be called back.
-    pub(crate) fn ends_quietly(&self) -> bool {
+    /// Whether the end of the start that has this place is decided, nothing is in flight, and nobody has to
+    /// be called back.
+    pub(crate) fn ends_quietly(&self, key: Key) -> bool {
         self.read(|state| {
-            let ends = state.machine.stop_reason().is_some() && !state.machine.is_busy();
+            let ends =
+                state.key == Some(key) && state.machine.stop_reason().is_some() && !state.machine.is_busy();
             ends && state.beat.as_ref().is_some_and(|beat| !beat.has_extras())
         })
     }

@@ -3,16 +3,16 @@
 //! # Invariants
 //!
 //! 1. One lock guards the [`Roster`]. It is held for a few instructions; under it no task is run, woken
-//!    or dropped, and no thread is woken.
+//!    or dropped, no clock of a host is read, and no thread is woken. Only the keeper is started under it.
 //! 2. The lock of a timer and the lock of an engine are never held together.
 //! 3. A task lies in its seat or is with exactly one thread: two turns of a timer never overlap.
 //! 4. A wake-up of a task that is away is remembered, and another turn follows.
 //! 5. Before the keeper sleeps it writes down until when. Who makes something due before that calls it;
 //!    nobody else does.
 //! 6. What is pooled is taken by a worker, or waits while all of them are busy: a worker that is idle
-//!    looks once more before it waits or goes.
+//!    looks once more before it waits or goes. One that blocks for a timer lends its place to another.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::ptr;
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
 
-use super::roster::{Calls, Job, Linger, Over, Rest, Roster, Task};
+use super::roster::{Calls, Job, Linger, Over, Rest, Roster, Task, Woken};
 use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
 use crate::beat::Progress;
@@ -49,15 +49,47 @@ pub(super) struct Core {
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
     pub(super) name: Box<str>,
+    /// Whether it is one of those that everybody shares.
+    is_default: bool,
+}
+
+/// While it exists, the worker that this thread is does not count as one: it waits for something that
+/// another may have to do.
+pub(crate) struct LentPlace(Option<Arc<Core>>);
+
+impl LentPlace {
+    pub(crate) fn lend() -> Self {
+        let core = WORKED_FOR.try_with(|core| core.borrow().clone()).ok().flatten();
+        if let Some(core) = &core {
+            core.change(|roster| roster.workers.most += 1);
+        }
+        Self(core)
+    }
+}
+
+impl Drop for LentPlace {
+    fn drop(&mut self) {
+        if let Some(core) = &self.0 {
+            core.change(|roster| roster.workers.most -= 1);
+        }
+    }
 }
 
 thread_local! {
     /// The engine that this thread keeps the time for.
     static KEPT: Cell<*const Core> = const { Cell::new(ptr::null()) };
+    /// The engine that this thread is a worker of.
+    static WORKED_FOR: RefCell<Option<Arc<Core>>> = const { RefCell::new(None) };
 }
 
 impl Core {
-    pub(super) fn new(name: &str, precision: Precision, workers: usize, time: Time) -> Arc<Self> {
+    pub(super) fn new(
+        name: &str,
+        precision: Precision,
+        workers: usize,
+        time: Time,
+        is_default: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             roster: Mutex::new(Roster::new(workers)),
             work: Condvar::new(),
@@ -67,6 +99,7 @@ impl Core {
             time: Arc::new(time),
             precision,
             name: name.into(),
+            is_default,
         })
     }
 
@@ -164,7 +197,8 @@ impl Core {
     }
 
     fn thread_name(&self) -> String {
-        format!("everbeat {}", self.name)
+        // A thread's name ends at the first NUL, and the standard library takes none that has one.
+        format!("everbeat {}", self.name.replace('\0', " "))
     }
 
     /// Gives a place up: of a timer that has ended, or was not started after all.
@@ -190,9 +224,7 @@ impl Core {
                 self.tell_end(self.read(Roster::is_deserted));
             }
             Over::Closed(key, task) => {
-                if task.is_running() {
-                    task.abandon_at_engine();
-                }
+                task.abandon_at_engine(key);
                 self.leave(key);
             }
         }
@@ -207,22 +239,31 @@ impl Core {
     }
 
     fn wake(self: &Arc<Self>, key: Key) {
-        let Some(task) = self.change(|roster| roster.wake(key)) else { return };
-        if task.ends_quietly() {
+        let task = match self.change(|roster| roster.wake(key)) {
+            Woken::Away | Woken::Gone => return,
+            Woken::Waiting(task) => task,
+            Woken::Listed(task) => {
+                if !task.ends_quietly(key) || !self.change(|roster| roster.take_listed(key)) {
+                    return;
+                }
+                task
+            }
+        };
+        if task.ends_quietly(key) {
             // Who cancels a timer that only waited ends it without waking anybody.
-            let progress = task.clone().full_turn();
+            let progress = task.clone().full_turn(key);
             return self.give_back(key, task, &progress);
         }
         self.give_back(key, task, &Progress::Yield { restless: false });
     }
 
     /// `now` is moved on to the end of the turn.
-    fn turn_of(&self, task: &Task, queued: bool, now: &mut Instant) -> Progress {
+    fn turn_of(&self, key: Key, task: &Task, queued: bool, now: &mut Instant) -> Progress {
         if queued {
             task.count_queued();
         }
-        task.lean_turn(task, now).unwrap_or_else(|| {
-            let progress = task.clone().full_turn();
+        task.lean_turn(key, task, now).unwrap_or_else(|| {
+            let progress = task.clone().full_turn(key);
             *now = self.time.now();
             progress
         })
@@ -231,7 +272,7 @@ impl Core {
     fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Turn { key, task, queued } => {
-                let progress = self.turn_of(&task, queued, &mut self.time.now());
+                let progress = self.turn_of(key, &task, queued, &mut self.time.now());
                 self.give_back(key, task, &progress);
             }
             Job::Ring(waker) => {
@@ -247,12 +288,15 @@ impl Core {
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
         self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
         self.work.notify_all();
-        if self.is_kept_by_this_thread() {
-            return self.read(|roster| roster.timers);
-        }
+        let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
+        let timeout = if here { Duration::ZERO } else { timeout };
         let roster = self.lock();
         let waited = self.returned.wait_timeout_while(roster, timeout, |roster| roster.timers > 0);
-        waited.unwrap_or_else(PoisonError::into_inner).0.timers
+        let mut roster = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if self.is_default {
+            roster.closed = false; // it is everybody's, and there is no other
+        }
+        roster.timers
     }
 }
 
@@ -346,10 +390,13 @@ impl Core {
         for job in batch.jobs.drain(..) {
             match job {
                 Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(&task, queued, &mut now);
+                    let progress = self.turn_of(key, &task, queued, &mut now);
                     batch.done.push((key, task, progress));
                 }
-                ring @ Job::Ring(_) => self.perform(ring),
+                ring @ Job::Ring(_) => {
+                    self.perform(ring);
+                    now = self.time.now();
+                }
             }
         }
     }
@@ -359,13 +406,10 @@ impl Core {
         let _kept = Kept::enter(self);
         // Who hosts an engine, a test above all, sees one timer at a time.
         self.round(&mut Batch::of(1));
-        match self.change(Roster::rest) {
+        match self.change(Roster::rest_hosted) {
             Rest::None => Some(self.time.now()),
             Rest::Until(due) => due,
-            Rest::Empty => {
-                self.lock().linger(Instant::NEVER);
-                None
-            }
+            Rest::Empty => None,
         }
     }
 }
@@ -408,23 +452,56 @@ impl Core {
         let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.work());
         if let Err(error) = hired {
             tracing::error!(engine = &*self.name, %error, "a worker could not be started");
-            self.change(Roster::miss_worker);
+            // Another one cannot be had either, so only the keeper is called, if anybody.
+            let calls = {
+                let mut roster = self.lock();
+                roster.miss_worker();
+                roster.keeper_calls()
+            };
+            self.make(&calls);
         }
     }
 
     fn work(self: Arc<Self>) {
-        self.lock().workers.coming -= 1;
-        while let Some(job) = self.next_pooled_job() {
-            self.perform(job);
+        WORKED_FOR.set(Some(self.clone()));
+        let mut coming = true;
+        while let Some(job) = self.next_pooled_job(coming) {
+            coming = false;
+            match job {
+                Job::Turn { key, task, queued } => {
+                    let progress = self.turn_of(key, &task, queued, &mut self.time.now());
+                    let over = self.change(|roster| {
+                        roster.workers.idle += 1; // it takes the next job, this task's if it is first
+                        roster.give_back(key, task, &progress)
+                    });
+                    if let Some(over) = over {
+                        self.let_go(over);
+                    }
+                }
+                ring @ Job::Ring(_) => self.perform(ring),
+            }
         }
+    }
+
+    pub(super) fn is_worked_for_by_this_thread(&self) -> bool {
+        let is_it = |core: &Option<Arc<Self>>| core.as_ref().is_some_and(|core| ptr::eq(&**core, self));
+        WORKED_FOR.try_with(|core| is_it(&core.borrow())).unwrap_or(false)
     }
 
     /// Waits for work; `None` when there has been none for long enough. The worker is not counted as
     /// alive any more then.
-    fn next_pooled_job(self: &Arc<Self>) -> Option<Job> {
+    fn next_pooled_job(self: &Arc<Self>, coming: bool) -> Option<Job> {
         let mut roster = self.lock();
+        if coming {
+            roster.workers.coming -= 1;
+        } else {
+            roster.workers.idle -= 1;
+        }
         let mut patient = true;
         loop {
+            if roster.workers.alive > roster.workers.most {
+                patient = false; // a place that was lent has been given back
+            }
             if let Some(job) = roster.next_pooled_job() {
                 let calls = roster.calls();
                 drop(roster);

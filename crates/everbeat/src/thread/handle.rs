@@ -45,6 +45,17 @@ use crate::shared::Plans;
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
+    /// What the handles of a hosted engine share, its timers excepted.
+    owner: Option<Arc<Owner>>,
+}
+
+/// Closes a hosted engine with its last handle: nobody can give it a turn any more.
+struct Owner(Arc<Core>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.close(Duration::ZERO);
+    }
 }
 
 /// The default engines, one for each precision.
@@ -59,7 +70,8 @@ impl Engine {
 
     /// An engine of your own.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { name: "timers".into(), precision: Precision::default(), workers: default_workers() }
+        let (name, precision, workers) = ("timers".into(), Precision::default(), default_workers());
+        EngineBuilder { name, precision, workers, is_default: false }
     }
 
     /// The default engine of this precision. It costs nothing until it has its first timer.
@@ -70,18 +82,22 @@ impl Engine {
             Precision::Fine => (1, "fine"),
             Precision::Spin => (2, "spin"),
         };
-        let make = || Self::builder().name(name).precision(precision).build();
+        let make = || {
+            let builder = Self::builder().name(name).precision(precision);
+            EngineBuilder { is_default: true, ..builder }.build()
+        };
         DEFAULTS[place].get_or_init(make).clone()
     }
 
     /// An engine without a thread, for a loop of your own: it does something only when you call
-    /// [`turn`](Self::turn), and everything that it does, it does there.
+    /// [`turn`](Self::turn), and everything that it does, it does there. With the last handle it is closed,
+    /// whatever timers it still has.
     #[must_use]
     pub fn hosted(host: impl Host) -> Self {
         let time = Time::new(Some(Arc::new(host)));
-        let core = Core::new("hosted", Precision::Fine, 0, time);
+        let core = Core::new("hosted", Precision::Fine, 0, time, false);
         core.change(|roster| roster.linger(Instant::NEVER));
-        Self { core }
+        Self { owner: Some(Arc::new(Owner(core.clone()))), core }
     }
 
     /// Runs what is due, on this thread, and returns when to call it again; `None`: when the host is
@@ -114,7 +130,7 @@ impl Engine {
     /// Ends all its timers, for the reason [`Abandoned`](crate::StopReason::Abandoned), and refuses new
     /// ones. Runs in flight are not interrupted; they are waited for, at most `timeout`. Returns how many
     /// are left: zero if everything has ended, as after every call without a run in flight. On a thread
-    /// of the engine itself it does not wait. [`Ticks`](crate::Ticks) are driven by their consumer, and a
+    /// of the engine itself it does not wait. A default engine stays open for new timers. [`Ticks`](crate::Ticks) are driven by their consumer, and a
     /// consumer that blocks in [`next_blocking`](crate::Ticks::next_blocking) goes on.
     pub fn close(&self, timeout: Duration) -> usize {
         self.core.close(timeout)
@@ -144,6 +160,12 @@ impl Engine {
             wakeups: roster.figures.wakeups,
             lateness: roster.figures.lateness.clone(),
         })
+    }
+
+    /// The same engine, as its own timers hold it.
+    pub(crate) fn for_timers(mut self) -> Self {
+        self.owner = None;
+        self
     }
 
     pub(crate) fn time(&self) -> &Arc<Time> {
@@ -252,6 +274,7 @@ pub struct EngineBuilder {
     name: Box<str>,
     precision: Precision,
     workers: usize,
+    is_default: bool,
 }
 
 impl EngineBuilder {
@@ -282,7 +305,8 @@ impl EngineBuilder {
     /// Makes the engine. No thread is started yet.
     #[must_use]
     pub fn build(self) -> Engine {
-        Engine { core: Core::new(&self.name, self.precision, self.workers, Time::new(None)) }
+        let Self { name, precision, workers, is_default } = self;
+        Engine { core: Core::new(&name, precision, workers, Time::new(None), is_default), owner: None }
     }
 }
 

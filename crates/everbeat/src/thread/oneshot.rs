@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::StopReason;
-
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::handle::Timer;
@@ -15,8 +13,9 @@ use crate::pending::{self, Pending};
 
 /// A call that is to be made once, later. Made by [`after`](super::after).
 ///
-/// Dropping it calls the call off, unless it was [detached](Self::detach).
-#[must_use = "a call is called off when this is dropped; `detach` lets it happen"]
+/// Like all timers it needs a handle: when the last one is dropped the call is called off, unless it was
+/// [detached](Self::detach). This is one, and so is every clone of [`as_timer`](Self::as_timer).
+#[must_use = "a call is called off when its last handle is dropped; `detach` lets it happen"]
 pub struct OneShot<V: Send + Sync + 'static> {
     timer: Timer<V>,
 }
@@ -40,11 +39,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// will; after `false` it has, or the call was called off before. It does not wait for a call that
     /// is being made; see [`wait`](Self::wait).
     pub fn cancel(&self) -> bool {
-        self.timer.shared().command(|machine, now| {
-            let in_time = machine.accepts_triggers() && machine.runs() == 0;
-            machine.drain(now, StopReason::Cancelled, Duration::MAX);
-            in_time
-        })
+        self.timer.shared().call_off()
     }
 
     /// Makes the call now, or waits for it if it is being made, and gives its result.

@@ -40,7 +40,7 @@ use crate::target::IntoTarget;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a task stops when it is dropped"]
+#[must_use = "a task stops when its last handle is dropped"]
 pub struct PeriodicTask<V: Send + Sync + 'static> {
     timer: Timer<V>,
 }

@@ -31,6 +31,8 @@ pub(super) struct Roster {
     pub(super) keeper: Option<Thread>,
     pub(super) workers: Workers,
     pub(super) timers: usize,
+    /// How many keys on the lists have lost their meaning.
+    unlisted: usize,
     /// How often somebody was given something to do, other than by being restless.
     pub(super) stirred: u64,
     pub(super) figures: Figures,
@@ -100,6 +102,17 @@ pub(super) enum Job {
     Ring(Waker),
 }
 
+/// What was found of a task that is woken.
+pub(super) enum Woken {
+    /// It only waited, and is away from here on.
+    Waiting(Task),
+    /// It waits for its turn, and stays where it is.
+    Listed(Task),
+    /// It has its turn, and another one after it.
+    Away,
+    Gone,
+}
+
 /// A task that has no other turn.
 pub(super) enum Over {
     /// It has ended, and may have been started again since.
@@ -152,6 +165,7 @@ impl Roster {
             keeper: None,
             workers: Workers { most: most_workers, alive: 0, idle: 0, coming: 0 },
             timers: 0,
+            unlisted: 0,
             stirred: 0,
             figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
             closed: false,
@@ -167,8 +181,11 @@ impl Roster {
 
     /// Gives a place up, and what is left there.
     pub(super) fn leave(&mut self, key: Key) -> Option<Task> {
-        let Entry::Timer { task, .. } = self.queue.remove(key)? else { return None };
+        let Entry::Timer { task, seat, .. } = self.queue.remove(key)? else { return None };
         self.timers -= 1;
+        if matches!(seat, Seat::Listed | Seat::Queued) {
+            self.unlist();
+        }
         if self.queue.is_empty() {
             self.call_keeper(); // to find out that it is not needed any longer
         }
@@ -204,22 +221,50 @@ impl Roster {
     }
 
     /// Somebody has something for this task to do. Hands it out if it only waited; then it is away.
-    pub(super) fn wake(&mut self, key: Key) -> Option<Task> {
-        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
-        match seat {
-            Seat::Away | Seat::AwayAndWoken => {
-                *seat = Seat::AwayAndWoken;
-                self.stirred += 1;
-                None
-            }
-            Seat::Listed | Seat::Queued => None,
-            Seat::Waiting => {
+    pub(super) fn wake(&mut self, key: Key) -> Woken {
+        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return Woken::Gone };
+        match (&*seat, &*task) {
+            (Seat::Listed | Seat::Queued, Some(task)) => Woken::Listed(task.clone()),
+            (Seat::Waiting, Some(_)) => {
                 *seat = Seat::Away;
                 let task = task.take();
                 self.queue.set_aside(key);
-                task
+                task.map_or(Woken::Gone, Woken::Waiting)
+            }
+            _ => {
+                *seat = Seat::AwayAndWoken;
+                self.stirred += 1;
+                Woken::Away
             }
         }
+    }
+
+    /// Takes a task off the list, which is away then. Whoever asks has the task already.
+    pub(super) fn take_listed(&mut self, key: Key) -> bool {
+        let Some(Entry::Timer { task, seat: seat @ (Seat::Listed | Seat::Queued), .. }) =
+            self.queue.get_mut(key)
+        else {
+            return false;
+        };
+        *seat = Seat::Away;
+        let listed = task.take();
+        self.unlist();
+        drop(listed); // not the last reference
+        true
+    }
+
+    /// A key on a list has lost its meaning. The lists are cleared of such keys before they are mostly that.
+    fn unlist(&mut self) {
+        self.unlisted += 1;
+        if self.unlisted < 64 || self.unlisted * 2 < self.own.len() + self.pooled.len() {
+            return;
+        }
+        self.unlisted = 0;
+        let queue = &mut self.queue;
+        let mut means_something =
+            |key: &Key| matches!(queue.get_mut(*key), Some(Entry::Timer { task: Some(_), .. }));
+        self.own.retain(&mut means_something);
+        self.pooled.retain(&mut means_something);
     }
 
     /// Makes it the turn of a task that waits.
@@ -340,6 +385,15 @@ impl Roster {
         Rest::Until(due)
     }
 
+    /// As [`Roster::rest`], for a host: it is alerted of whatever comes.
+    pub(super) fn rest_hosted(&mut self) -> Rest {
+        let rest = self.rest();
+        if rest == Rest::Empty {
+            self.linger(Instant::NEVER);
+        }
+        rest
+    }
+
     /// As [`Roster::rest`], where nothing was left: the keeper stays until a while has passed.
     pub(super) fn rest_empty(&mut self, now: Instant, until: Instant) -> Linger {
         if self.rest() != Rest::Empty {
@@ -386,6 +440,11 @@ impl Roster {
             self.wakes_at = Instant::ORIGIN;
             self.alert = true;
         }
+    }
+
+    /// As [`Roster::calls`], without any worker.
+    pub(super) fn keeper_calls(&mut self) -> Calls {
+        Calls { keeper: mem::take(&mut self.alert), ..Calls::default() }
     }
 
     /// Whom to call after the release of the lock.

@@ -12,7 +12,7 @@ use super::time::Time;
 ///
 /// | | wakes up | lateness p50 / p99 | CPU at 1,000 ticks a second |
 /// |---|---|---|---|
-/// | `Coarse` | at most once a millisecond, for everything that is due | as `Fine` without the slack when idle, up to 1 ms under load | the least |
+/// | `Coarse` | for deadlines at most once a millisecond, for everything that is due; at once for commands | as `Fine` without the slack when idle, up to 1 ms under load | the least |
 /// | `Fine` | for each deadline | tens of microseconds | one sleep and wake-up a tick |
 /// | `Spin` | shortly before each deadline | about a microsecond | up to a tenth of a core more |
 ///
@@ -20,8 +20,8 @@ use super::time::Time;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Precision {
-    /// Wakes up at most once a millisecond and fires everything that is due: the cheapest for many
-    /// timers. A single timer is as precise as the machine's ordinary sleep.
+    /// Wakes up for deadlines at most once a millisecond and fires everything that is due: the cheapest for
+    /// many timers. A single timer is as precise as the machine's ordinary sleep.
     #[default]
     Coarse,
     /// Wakes up for every deadline. On Linux the thread asks the kernel for a slack of one nanosecond, where
@@ -87,7 +87,7 @@ impl Sleeper {
                 park_until(time, wake, note);
                 self.woke = wake.min(time.now());
             }
-            Precision::Fine => park_until(time, due, note),
+            Precision::Fine => _ = park_until(time, due, note),
             Precision::Spin => self.spin_until(time, due, note),
         }
     }
@@ -99,11 +99,10 @@ impl Sleeper {
         self.budget_nanos = self.budget_nanos.saturating_add(earned).min(Self::LARGEST_BUDGET_NANOS);
         let margin = self.overshoot_nanos + self.overshoot_nanos / 4;
         let start = due.sub_nanos(margin.min(self.budget_nanos));
-        park_until(time, start, note);
-        let awake = time.now();
-        if awake < start || due.is_never() {
+        if !park_until(time, start, note) || due.is_never() {
             return; // woken for something else
         }
+        let awake = time.now();
         if asleep < start {
             self.learn(awake.nanos_since(start));
         }
@@ -127,14 +126,15 @@ impl Sleeper {
     }
 }
 
-fn park_until(time: &Time, end: Instant, note: &Note) {
+/// Returns whether it is time; else somebody has left a note.
+fn park_until(time: &Time, end: Instant, note: &Note) -> bool {
     loop {
         if note.take() {
-            return;
+            return false;
         }
         let rest = end.saturating_since(time.now());
         if rest.is_zero() {
-            return;
+            return true;
         }
         thread::park_timeout(rest.min(LONGEST_SLEEP));
     }

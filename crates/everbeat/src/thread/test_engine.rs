@@ -56,7 +56,9 @@ impl Host for ByHand {
     fn now(&self) -> StdInstant {
         let passed = Duration::from_nanos(self.0.passed_nanos.load(Ordering::Acquire));
         // Times that the machine cannot represent are its last ones, for ever.
-        self.0.origin.checked_add(passed).unwrap_or(self.0.origin)
+        let halves = std::iter::successors(Some(passed), |passed| Some(*passed / 2));
+        let mut times = halves.filter_map(|passed| self.0.origin.checked_add(passed));
+        times.next().unwrap_or(self.0.origin)
     }
 
     /// Whoever moves the time looks by itself.

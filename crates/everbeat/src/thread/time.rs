@@ -2,28 +2,49 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant as StdInstant;
 
 use everbeat_core::Instant;
 
 use super::host::Host;
+use crate::guard::guarded;
 
 /// The time since an engine was made, on the machine's clock or on its host's.
 pub(crate) struct Time {
     origin: StdInstant,
     host: Option<Arc<dyn Host>>,
+    /// The latest time that the host has told.
+    told_nanos: AtomicU64,
 }
 
 impl Time {
     /// A clock that begins now.
     pub(super) fn new(host: Option<Arc<dyn Host>>) -> Self {
         let origin = host.as_ref().map_or_else(StdInstant::now, |host| host.now());
-        Self { origin, host }
+        Self { origin, host, told_nanos: AtomicU64::new(0) }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let now = self.host.as_ref().map_or_else(StdInstant::now, |host| host.now());
-        self.at_std(now)
+        match &self.host {
+            None => self.at_std(StdInstant::now()),
+            Some(host) => self.told_by(&**host),
+        }
+    }
+
+    /// The time of a host. One that fails to tell it has it stand still.
+    fn told_by(&self, host: &dyn Host) -> Instant {
+        match guarded(|| host.now()) {
+            Ok(now) => {
+                let now = self.at_std(now);
+                self.told_nanos.fetch_max(now.as_nanos(), Ordering::AcqRel);
+                now
+            }
+            Err(failure) => {
+                tracing::error!("the clock of an engine's host {failure}");
+                Instant::from_nanos(self.told_nanos.load(Ordering::Acquire))
+            }
+        }
     }
 
     pub(crate) fn to_std(&self, instant: Instant) -> Option<StdInstant> {

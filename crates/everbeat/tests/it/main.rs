@@ -18,6 +18,7 @@ mod test_clocks;
 mod thread_endings;
 mod thread_failures;
 mod thread_races;
+mod thread_regressions;
 mod thread_stops;
 mod thread_time;
 mod threads;
