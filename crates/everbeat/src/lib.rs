@@ -54,7 +54,7 @@
 //! - `task-names`: names the tasks `timer:<name>` for tokio-console, with `--cfg tokio_unstable`.
 //! - `testing`: the clocks for tests; turns on tokio's `test-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // allowed for one declaration, in `thread/exit.rs`
 
 pub use everbeat_core as core;
 pub use everbeat_core::{

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
 
+use super::exit::{self, stop_here_at_exit};
 use super::roster::{Calls, Job, Linger, Over, Rest, Roster, Task, Woken};
 use super::sleep::{Note, Precision, Sleeper};
 use super::time::Time;
@@ -187,6 +188,7 @@ impl Core {
     fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
         let mut roster = self.lock();
         if roster.keeper.is_none() && !roster.closed && self.time.host().is_none() {
+            exit::watch();
             let core = self.clone();
             // Under the lock: whoever comes second finds the thread or starts one, but never relies on
             // one that could not be started.
@@ -259,6 +261,9 @@ impl Core {
 
     /// `now` is moved on to the end of the turn.
     fn turn_of(&self, key: Key, task: &Task, queued: bool, now: &mut Instant) -> Progress {
+        if self.time.host().is_none() {
+            stop_here_at_exit();
+        }
         if queued {
             task.count_queued();
         }

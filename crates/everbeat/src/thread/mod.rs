@@ -31,10 +31,14 @@
 //! - A sync run cannot be interrupted: a cancel waits for it, as long as you let it.
 //! - How precise an engine is can be chosen: [`Precision`].
 //!
+//! When the process exits (by the end of `main` or by `exit`) no further run begins; runs in flight are not
+//! waited for. What has to end in good order belongs into a [`Scope`](crate::Scope) that `main` closes.
+//!
 //! [`PeriodicTask`] and [`Scope`](crate::Scope) are for code that used to chain one-shot timers by hand.
 
 pub(crate) mod alarm;
 pub(crate) mod engine;
+mod exit;
 mod handle;
 pub(crate) mod host;
 mod oneshot;

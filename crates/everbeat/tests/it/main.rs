@@ -4,6 +4,7 @@ mod attribute;
 mod cancel_safety;
 mod delivery;
 mod engines;
+mod exit;
 mod failures;
 mod groups;
 mod guarantees;
