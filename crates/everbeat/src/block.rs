@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crate::sync::thread::{self, Thread};
 
 /// What to do where blocking is refused.
 pub(crate) const ADVICE: &str = "await it, or block on another thread";

@@ -16,9 +16,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
-use std::thread;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
@@ -29,6 +28,7 @@ use super::time::Time;
 use crate::beat::Progress;
 use crate::guard::guarded;
 use crate::shared::Plans;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread, thread_local};
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.

@@ -37,6 +37,8 @@ pub(crate) mod alarm;
 pub(crate) mod engine;
 mod handle;
 pub(crate) mod host;
+#[cfg(all(test, everbeat_loom))]
+mod models;
 mod oneshot;
 mod periodic;
 mod roster;

@@ -7,6 +7,7 @@ use std::time::Instant as StdInstant;
 use everbeat_core::Instant;
 
 use super::host::Host;
+use crate::sync;
 
 /// The time since an engine was made, on the machine's clock or on its host's.
 pub(crate) struct Time {
@@ -17,12 +18,12 @@ pub(crate) struct Time {
 impl Time {
     /// A clock that begins now.
     pub(super) fn new(host: Option<Arc<dyn Host>>) -> Self {
-        let origin = host.as_ref().map_or_else(StdInstant::now, |host| host.now());
+        let origin = host.as_ref().map_or_else(sync::now, |host| host.now());
         Self { origin, host }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let now = self.host.as_ref().map_or_else(StdInstant::now, |host| host.now());
+        let now = self.host.as_ref().map_or_else(sync::now, |host| host.now());
         self.at_std(now)
     }
 
