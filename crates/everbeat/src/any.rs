@@ -266,13 +266,13 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn cancel(self: Arc<Self>) -> BoxFuture<StopReason> {
-        let ended = Shared::cancel(&self);
-        Box::pin(pending::for_stop(&self, ended))
+        let end = Shared::cancel(&self);
+        Box::pin(pending::for_stop(&self, end))
     }
 
     fn shutdown(self: Arc<Self>, grace: Duration) -> BoxFuture<Shutdown> {
-        let ended = self.shut_down(grace);
-        Box::pin(pending::for_stop(&self, ended))
+        let end = self.shut_down(grace);
+        Box::pin(pending::for_stop(&self, end))
     }
 
     fn stop_gently(&self) {

@@ -80,21 +80,19 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
-        let ended = self.shared.cancel();
-        pending::for_stop(&self.shared, ended)
+        pending::for_stop(&self.shared, self.shared.cancel())
     }
 
     /// Stops it gently: no further run starts, the current one may finish within `grace`, and is given
     /// up after that. The answer tells which of the two it was. An offloaded run cannot be given up: there
     /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
-        let ended = self.shared.shut_down(grace);
-        pending::for_stop(&self.shared, ended)
+        pending::for_stop(&self.shared, self.shared.shut_down(grace))
     }
 
     /// What waits for an end that has been asked for.
     pub(crate) fn request_end(&self) -> Pending<V, StopReason> {
-        pending::for_stop(&self.shared, None)
+        pending::for_stop(&self.shared, self.shared.queue_end())
     }
 
     /// Asks it to stop after the current run, however long that takes, without waiting for it.

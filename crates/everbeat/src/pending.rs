@@ -266,11 +266,14 @@ where
         other => Err(without_value(name, other)),
     };
     let never_started = |name: &Name| Err(Error::NotRunning { name: name.clone() });
-    Pending::ending(shared, Meaning { reply, inside: inside_run }, never_started)
+    Pending::ending(shared, shared.queue_end(), Meaning { reply, inside: inside_run }, never_started)
 }
 
-/// The end of the timer, as the consequence of a command, which may have ended it at once.
-pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>, ended: Option<StopReason>) -> Pending<V, O>
+/// The end of the timer, as the consequence of a command, which has taken this place in the line for it.
+pub(crate) fn for_stop<V, O>(
+    shared: &Arc<Shared<V>>,
+    place: Result<Place, Option<Reply<V>>>,
+) -> Pending<V, O>
 where
     V: Send + Sync + 'static,
     O: From<StopReason>,
@@ -283,10 +286,7 @@ where
         O::from(shared.read(|state| state.machine.stop_reason()).unwrap_or(StopReason::Cancelled))
     };
     let meaning = Meaning { reply, inside };
-    if let Some(reason) = ended {
-        return Pending::answered(shared, O::from(reason), meaning);
-    }
-    Pending::ending(shared, meaning, |_| O::from(StopReason::Drained))
+    Pending::ending(shared, place, meaning, |_| O::from(StopReason::Drained))
 }
 
 impl<V: Send + Sync + 'static, O> Pending<V, O> {
@@ -295,9 +295,14 @@ impl<V: Send + Sync + 'static, O> Pending<V, O> {
     }
 
     /// Waits for the end; an end in the past is the answer at once.
-    fn ending(shared: &Arc<Shared<V>>, meaning: Meaning<V, O>, never_started: fn(&Name) -> O) -> Self {
+    fn ending(
+        shared: &Arc<Shared<V>>,
+        place: Result<Place, Option<Reply<V>>>,
+        meaning: Meaning<V, O>,
+        never_started: fn(&Name) -> O,
+    ) -> Self {
         let name = shared.name();
-        match shared.queue_end() {
+        match place {
             Ok(place) => Self { shared: shared.clone(), place: Some(place), answer: None, meaning },
             Err(Some(reply)) => Self::answered(shared, (meaning.reply)(name, reply), meaning),
             Err(None) => Self::answered(shared, never_started(name), meaning),

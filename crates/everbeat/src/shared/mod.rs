@@ -189,22 +189,31 @@ impl<V: Send + Sync + 'static> Shared<V> {
         clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
     }
 
-    /// Stops it now. Returns the reason if it has ended already.
-    pub(crate) fn cancel(&self) -> Option<StopReason> {
-        let ended = self.stop_lean(StopReason::Cancelled);
-        if ended.is_none() {
-            self.command(Machine::cancel);
-        }
-        ended
+    /// Stops it now, and takes a place in the line for the end, as [`Shared::queue_end`].
+    pub(crate) fn cancel(&self) -> Result<Place, Option<Reply<V>>> {
+        self.stop(StopReason::Cancelled, Machine::cancel)
     }
 
-    /// Stops it gently. Returns the reason if it has ended already.
-    pub(crate) fn shut_down(&self, grace: Duration) -> Option<StopReason> {
-        let ended = self.stop_lean(StopReason::Drained);
-        if ended.is_none() {
-            self.command(|machine, now| machine.drain(now, StopReason::Drained, grace));
+    /// Stops it gently, and takes a place in the line for the end, as [`Shared::queue_end`].
+    pub(crate) fn shut_down(&self, grace: Duration) -> Result<Place, Option<Reply<V>>> {
+        self.stop(StopReason::Drained, |machine, now| machine.drain(now, StopReason::Drained, grace))
+    }
+
+    fn stop(
+        &self,
+        reason: StopReason,
+        command: impl FnOnce(&mut Machine, Instant),
+    ) -> Result<Place, Option<Reply<V>>> {
+        if let Some(reason) = self.stop_lean(reason) {
+            return Err(Some(Reply::Ended(reason)));
         }
-        ended
+        let now = self.present();
+        self.change(|state, left| {
+            command(&mut state.machine, now);
+            state.follow_command(now, left);
+            // Under the same lock: after a start that comes next it would be another end that is awaited.
+            state.wait_for_end()
+        })
     }
 
     /// From now on it cannot be started. It goes on if it runs.
@@ -316,12 +325,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Cell::Lean(Lean { phase: Phase::Over(reason), .. }) = &*self.lock() {
             return Err(Some(Reply::Ended(*reason)));
         }
-        self.change(|state, _| {
-            if state.machine.is_running() {
-                return Ok(state.waiters.wait_for(Want::End));
-            }
-            Err(state.machine.stop_reason().map(|reason| state.end_reply(reason)))
-        })
+        self.change(|state, _| state.wait_for_end())
     }
 
     /// The reply for a place, or the waker of `cx` is remembered.

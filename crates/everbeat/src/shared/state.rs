@@ -16,7 +16,7 @@ use crate::feed::Line;
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
 use crate::log::RateLimit;
 use crate::name::Name;
-use crate::waiters::{Reply, Waiters, Want};
+use crate::waiters::{Place, Reply, Waiters, Want};
 
 /// What the lock guards.
 pub(crate) struct State<V> {
@@ -220,7 +220,16 @@ impl<V: 'static> State<V> {
         self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
     }
 
-    pub(super) fn end_reply(&self, reason: StopReason) -> Reply<V> {
+    /// A place in the line for the end. An error tells that the timer does not run, and how it ended if it
+    /// ever did.
+    pub(super) fn wait_for_end(&mut self) -> Result<Place, Option<Reply<V>>> {
+        if self.machine.is_running() {
+            return Ok(self.waiters.wait_for(Want::End));
+        }
+        Err(self.machine.stop_reason().map(|reason| self.end_reply(reason)))
+    }
+
+    fn end_reply(&self, reason: StopReason) -> Reply<V> {
         end_reply(self.failure.as_ref(), reason)
     }
 

@@ -1,12 +1,13 @@
 //! The model checker's threads, and its time.
 //!
 //! Time stands still, and no wait has a limit: a thread that nobody wakes is a deadlock, which fails the
-//! model. From [`let_time_pass`] on every limit is over as soon as it is waited for.
+//! model. From [`let_time_pass`] on every limit is over as soon as it is waited for, unless it is as good as
+//! none.
 //!
 //! Everything that one thread does here for another goes through an object of loom's: it plays only those
 //! orders of which it knows that they differ.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock, LockResult, PoisonError};
@@ -156,7 +157,7 @@ pub(crate) mod thread {
     impl Thread {
         pub(super) fn new() -> Self {
             let thread = Self(Arc::new(Notify::new()));
-            super::passing().threads.push(thread.clone());
+            super::passing(|passing| passing.threads.push(thread.clone()));
             thread
         }
 
@@ -225,17 +226,15 @@ struct Passing {
     threads: Vec<Thread>,
 }
 
-loom::lazy_static! {
-    static ref PASSING: Lock<Passing> = Lock::new(Passing::default());
-}
-
-fn passing() -> LockGuard<'static, Passing> {
-    PASSING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 std::thread_local! {
-    /// All threads of a model are one to the system.
+    // All threads of a model are one to the system.
+    static PASSING: RefCell<Option<Arc<Lock<Passing>>>> = const { RefCell::new(None) };
     static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+fn passing<R>(f: impl FnOnce(&mut Passing) -> R) -> R {
+    let passing = PASSING.with_borrow(|passing| passing.clone().expect("this is called in a model"));
+    f(&mut passing.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The time of the model.
@@ -251,21 +250,27 @@ pub(crate) fn pass(span: Duration) {
 
 /// From now on every limit is over as soon as it is waited for, and those that are waited for are over.
 pub(crate) fn let_time_pass() {
-    let threads = {
-        let mut passing = passing();
+    let threads = passing(|passing| {
         passing.passes = true;
         passing.threads.clone()
-    };
+    });
     threads.iter().for_each(Thread::unpark);
 }
+
+/// Who waits for so long waits for somebody.
+const AS_GOOD_AS_NONE: Duration = Duration::from_secs(24 * 3600);
 
 /// Returns whether the limit is over.
 fn park(limit: Duration) -> bool {
     let me = thread::current();
-    if !passing().passes {
+    if limit >= AS_GOOD_AS_NONE {
+        me.0.wait();
+        return false;
+    }
+    if !passing(|passing| passing.passes) {
         me.0.wait();
     }
-    let passes = passing().passes;
+    let passes = passing(|passing| passing.passes);
     if passes {
         pass(limit);
     }
@@ -283,6 +288,7 @@ pub(crate) fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync +
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         PASSED.set(Duration::ZERO);
+        PASSING.set(Some(Arc::default()));
         model();
     });
     let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();

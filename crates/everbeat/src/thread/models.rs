@@ -26,7 +26,10 @@ use crate::sync::{self, Mutex, check};
 
 mod puppet;
 
-const SECOND: Duration = Duration::from_secs(1);
+/// So long that no limit is of this length.
+const PERIOD: Duration = Duration::from_secs(48 * 3600);
+/// The most preemptions in an order, where there are too many without a bound.
+const BOUND: Option<usize> = Some(3);
 const YIELD: Progress = Progress::Yield { restless: false };
 
 /// The thread that hosts an engine: the one that makes this.
@@ -38,8 +41,7 @@ impl Host for Loop {
     }
 
     fn alert(&self) {
-        self.0.unpark();
-    }
+        self.0.unpark();    }
 }
 
 impl Loop {
@@ -51,11 +53,12 @@ impl Loop {
 /// Takes turns until this is so. Whoever makes it so unparks this thread.
 fn host_until(engine: &Engine, over: impl Fn() -> bool) {
     loop {
-        engine.turn();
-        if over() {
+        let next = engine.turn();         if over() {
             return;
         }
-        thread::park_timeout(Duration::MAX);
+        if next.is_none_or(|next| next > sync::now()) {
+            thread::park_timeout(Duration::MAX);
+        }
     }
 }
 
@@ -116,7 +119,7 @@ impl Shared<Runs> {
 /// A lean timer, due at once and then never more, since time stands still.
 fn build(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
     let runs = runs.clone();
-    engine.every(SECOND).fixed_rate().inline().build(move || runs.run()).unwrap()
+    engine.every(PERIOD).fixed_rate().inline().build(move || runs.run()).unwrap()
 }
 
 fn start(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
@@ -133,7 +136,7 @@ fn assert_consistent(timer: &Timer<u64>, runs: u64) {
 
 /// A stop while the timer has its turn on a thread of its own. `stop` returns once it has ended.
 fn stop_against_turn(reason: StopReason, stop: impl Fn(&Timer<u64>) -> StopReason + Clone + Send + Sync + 'static) {
-    check(Some(3), move || {
+    check(BOUND, move || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
         let host = Loop::here();
         let here = host.0.clone();
@@ -168,4 +171,299 @@ fn request_stop_against_a_turn() {
         timer.request_stop();
         block::forever(timer.request_end())
     });
+}
+
+#[test]
+fn drop_of_the_last_handle_against_a_turn() {
+    check(BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = start(&engine, &runs);
+        let dropper = thread::spawn(move || drop(timer));
+        host_until(&engine, || timers(&engine) == 0);
+        runs.end();
+        engine.turn();
+        dropper.join();
+        drop(engine);
+        assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
+    });
+}
+
+#[test]
+fn stop_and_start_against_a_turn() {
+    check(BOUND, || {
+        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let timer = start(&engine, &runs);
+        let stopper = thread::spawn({
+            let (runs, done, timer) = (runs.clone(), done.clone(), timer.clone());
+            move || {
+                block::forever(timer.cancel());
+                let before = runs.get().begun;
+                timer.start().unwrap();
+                block::forever(timer.wait_hits(before + 1)).unwrap();
+                done.change(|done| *done = true);
+                here.unpark();
+            }
+        });
+        host_until(&engine, || done.get());
+        stopper.join();
+        assert_eq!(timers(&engine), 1);
+        assert_consistent(&timer, runs.get().begun);
+    });
+}
+
+/// The run that a trigger waits for began after it.
+#[test]
+fn trigger_against_a_turn() {
+    check(BOUND, || {
+        let (asked, done) = (Shared::new(false), Shared::new(false));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let was_asked = asked.clone();
+        let timer = engine.every(PERIOD).fixed_rate().inline().start(move || was_asked.get()).unwrap();
+        let asker = thread::spawn({
+            let (timer, done) = (timer.clone(), done.clone());
+            move || {
+                asked.change(|asked| *asked = true);
+                assert!(*block::forever(timer.trigger()).unwrap());
+                done.change(|done| *done = true);
+                here.unpark();
+            }
+        });
+        host_until(&engine, || done.get());
+        asker.join();
+        assert!((1..=2).contains(&timer.hits()));
+        assert_eq!(timers(&engine), 1);
+    });
+}
+
+#[test]
+fn start_against_cancel() {
+    check(BOUND, || {
+        let (runs, answer) = (Shared::new(Runs::default()), Shared::new(None));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let timer = build(&engine, &runs);
+        let stopper = thread::spawn({
+            let (timer, answer) = (timer.clone(), answer.clone());
+            move || {
+                let reason = block::forever(timer.cancel());
+                answer.change(|answer| *answer = Some(reason));
+                here.unpark();
+            }
+        });
+        timer.start().unwrap();        host_until(&engine, || answer.get().is_some());
+        stopper.join();
+        // `Drained` is the answer of one that was not started yet.
+        let stopped = answer.get() == Some(StopReason::Cancelled);
+        assert_eq!(timer.is_running(), !stopped);
+        assert_eq!(timers(&engine), usize::from(!stopped));
+        engine.turn();
+        assert_consistent(&timer, runs.get().begun);
+    });
+}
+
+#[test]
+fn two_starts_at_once() {
+    check(BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = build(&engine, &runs);
+        let other = thread::spawn({
+            let timer = timer.clone();
+            move || timer.start()
+        });
+        let started = [timer.start(), other.join()];
+        assert_eq!(started.iter().filter(|started| started.is_ok()).count(), 1);
+        assert!(started.iter().any(|started| matches!(started, Err(Error::AlreadyRunning { .. }))));
+        engine.turn();
+        assert_eq!((timers(&engine), runs.get().begun), (1, 1));
+    });
+}
+
+#[test]
+fn close_against_a_start() {
+    check(BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = build(&engine, &runs);
+        let starter = thread::spawn({
+            let timer = timer.clone();
+            move || timer.start()
+        });
+        assert_eq!(engine.close(Duration::MAX), 0);
+        let started = starter.join();
+        assert_eq!(timers(&engine), 0);
+        assert!(!timer.is_running());
+        match started {
+            Ok(()) => assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Abandoned),
+            Err(error) => assert!(matches!(error, Error::EngineClosed { .. }), "{error}"),
+        }
+        engine.turn();
+        assert_eq!(runs.end(), 0);
+    });
+}
+
+#[test]
+fn close_against_a_turn() {
+    check(BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = start(&engine, &runs);
+        let host = thread::spawn({
+            let engine = engine.clone();
+            move || _ = engine.turn()
+        });
+        assert_eq!(engine.close(Duration::MAX), 0);
+        let begun = runs.end();
+        assert_consistent(&timer, begun);
+        assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Abandoned);
+        host.join();
+        assert_eq!(timers(&engine), 0);
+    });
+}
+
+/// Something for a puppet to do, and what it has seen of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    wanted: u32,
+    seen: u32,
+    has_turn: bool,
+}
+
+fn wake_up_call(core: &Arc<Core>, key: Key) -> Waker {
+    Waker::from(Arc::new(Bell { core: core.clone(), key }))
+}
+
+/// After each wake-up there is a turn, and never two at once.
+#[test]
+fn wake_ups_against_turns() {
+    check(BOUND, || {
+        let wishes = Shared::new(Wishes::default());
+        let core = Core::new("model", Precision::Coarse, 0, Time::new(Some(Arc::new(Loop::here()))));
+        let key = core.enter(true).unwrap().unwrap();
+        let puppet = Puppet({
+            let wishes = wishes.clone();
+            move || {
+                wishes.change(|wishes| {
+                    assert!(!wishes.has_turn, "two turns at once");
+                    wishes.has_turn = true;
+                    wishes.seen = wishes.wanted;
+                });
+                wishes.change(|wishes| wishes.has_turn = false);
+                Progress::Sleep { until: None, busy: false }
+            }
+        });
+        core.give_back(key, Arc::new(puppet), &YIELD);
+        let wakers = [(), ()].map(|()| {
+            let (wishes, bell) = (wishes.clone(), wake_up_call(&core, key));
+            thread::spawn(move || {
+                wishes.change(|wishes| wishes.wanted += 1);
+                bell.wake();
+            })
+        });
+        loop {
+            let next = core.host_round();
+            if wishes.get().seen == 2 {
+                break;
+            }
+            if next.is_none() {
+                thread::park_timeout(Duration::MAX);
+            }
+        }
+        wakers.into_iter().for_each(thread::JoinHandle::join);
+    });
+}
+
+/// An engine with a thread of its own, which goes to sleep, is woken, and goes for good.
+fn keeper_against(model: impl Fn(&Timer<u64>, &Engine) + Send + Sync + 'static) {
+    check(BOUND, move || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::builder().workers(0).build();
+        let timer = start(&engine, &runs);
+        model(&timer, &engine);
+        block::forever(timer.cancel());
+        assert_consistent(&timer, runs.end());
+        assert_eq!(engine.close(Duration::MAX), 0);
+        sync::let_time_pass();
+    });
+}
+
+#[test]
+fn keeper_that_goes_to_sleep_against_a_trigger() {
+    keeper_against(|timer, _| {
+        block::forever(timer.wait_hits(1)).unwrap();
+        block::forever(timer.trigger()).unwrap();
+    });
+}
+
+#[test]
+fn keeper_that_goes_to_sleep_against_an_earlier_timer() {
+    keeper_against(|_, engine| {
+        let runs = Shared::new(Runs::default());
+        let timer = start(engine, &runs);
+        block::forever(timer.wait_hits(1)).unwrap();
+        block::forever(timer.cancel());
+    });
+}
+
+/// It lingers, or has gone already, when there is a timer again.
+#[test]
+fn keeper_that_goes_for_good_against_a_start() {
+    keeper_against(|timer, _| {
+        block::forever(timer.cancel());
+        sync::let_time_pass();
+        timer.start().unwrap();
+        block::forever(timer.wait_hits(1)).unwrap();
+    });
+}
+
+/// Tasks for workers. Each of them waits in its turn until all have had theirs, if there is a worker for
+/// each; this waits for all of them.
+fn workers(most: usize, tasks: usize, between: fn()) {
+    let (done, here) = (Shared::new(Vec::new()), thread::current());
+    let core = Core::new("model", Precision::Coarse, most, Time::new(Some(Arc::new(Loop::here()))));
+    for _ in 0..tasks {
+        let key = core.enter(false).unwrap().unwrap();
+        let (done, here) = (done.clone(), here.clone());
+        let puppet = Puppet(move || {
+            done.change(|done| done.push(thread::current()));
+            while most >= tasks && done.get().len() < tasks {
+                thread::park_timeout(Duration::MAX);
+            }
+            done.get().iter().chain([&here]).for_each(Thread::unpark);
+            Progress::Ended
+        });
+        core.give_back(key, Arc::new(puppet), &YIELD);
+        between();
+    }
+    while done.get().len() < tasks {
+        thread::park_timeout(Duration::MAX);
+    }
+    sync::let_time_pass();
+}
+
+#[test]
+fn one_worker_takes_what_is_listed() {
+    check(BOUND, || workers(1, 2, || ()));
+}
+
+#[test]
+fn one_worker_that_goes_takes_what_is_listed() {
+    check(BOUND, || workers(1, 2, sync::let_time_pass));
+}
+
+#[test]
+fn two_workers_take_what_is_listed() {
+    check(BOUND, || workers(2, 2, || ()));
+}
+
+#[test]
+fn two_workers_that_go_take_what_is_listed() {
+    check(BOUND, || workers(2, 2, sync::let_time_pass));
 }
