@@ -371,13 +371,10 @@ impl Core {
     pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
         let _kept = Kept::enter(self);
         self.round();
-        match self.change(Roster::rest) {
+        match self.change(Roster::rest_at_host) {
             Rest::None => Some(self.time.now()),
             Rest::Until(due) => due,
-            Rest::Empty => {
-                self.lock().linger(Instant::NEVER);
-                None
-            }
+            Rest::Empty => None,
         }
     }
 }

@@ -384,7 +384,7 @@ fn wake_ups_against_turns() {
 fn keeper_against(model: impl Fn(&Timer<u64>, &Engine) + Send + Sync + 'static) {
     check(BOUND, move || {
         let runs = Shared::new(Runs::default());
-        let engine = Engine::builder().workers(0).build();
+        let engine = Engine::builder().precision(Precision::Fine).workers(0).build();
         let timer = start(&engine, &runs);
         model(&timer, &engine);
         block::forever(timer.cancel());

@@ -320,6 +320,15 @@ impl Roster {
         Rest::Until(due)
     }
 
+    /// As [`Roster::rest`], for a host: it sleeps, if nothing is left, until it is alerted.
+    pub(super) fn rest_at_host(&mut self) -> Rest {
+        let rest = self.rest();
+        if rest == Rest::Empty {
+            self.linger(Instant::NEVER);
+        }
+        rest
+    }
+
     /// The keeper sleeps until then although nothing is due.
     pub(super) fn linger(&mut self, until: Instant) {
         self.wakes_at = until;
