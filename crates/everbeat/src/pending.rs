@@ -270,10 +270,7 @@ where
 }
 
 /// The end of the timer, as the consequence of a command, which has taken this place in the line for it.
-pub(crate) fn for_stop<V, O>(
-    shared: &Arc<Shared<V>>,
-    place: Result<Place, Option<Reply<V>>>,
-) -> Pending<V, O>
+pub(crate) fn for_stop<V, O>(shared: &Arc<Shared<V>>, place: Result<Place, Option<Reply<V>>>) -> Pending<V, O>
 where
     V: Send + Sync + 'static,
     O: From<StopReason>,
