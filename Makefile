@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt clippy doc ci clean cargo-present
+.PHONY: help demo test loom fmt clippy doc ci clean cargo-present
 
 CARGO ?= cargo
 
@@ -11,6 +11,12 @@ demo: cargo-present ## Build and start the demo service
 
 test: cargo-present ## Run every test, doc tests included
 	$(CARGO) test --workspace --all-features --locked
+
+# A directory of its own: the cfg changes what is built, and going back and forth would build it anew.
+loom: export RUSTFLAGS := --cfg everbeat_loom
+loom: cargo-present ## Check the hand-off between threads in every order
+	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
+		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
 
 fmt: cargo-present ## Format the code
 	$(CARGO) fmt --all

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::sync::thread::{self, Thread};
 use crate::thread::engine::LentPlace;
 
 /// What to do where blocking is refused.

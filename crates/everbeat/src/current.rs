@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::any::{AnyTimer, Control};
+use crate::sync::thread_local;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn Control>>> = const { RefCell::new(None) };

@@ -1,9 +1,10 @@
 //! Fences around code that is not ours.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 
 use crate::error::{Failure, panic_message};
 use crate::name::Name;
+use crate::sync::catch_unwind;
 
 /// Runs code of the user's; a panic becomes a failure. Whatever the code held is treated as broken
 /// afterwards, so it does not matter in which state the panic left it.

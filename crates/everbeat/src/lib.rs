@@ -84,6 +84,7 @@ mod runtime;
 mod scope;
 mod shared;
 mod stats;
+mod sync;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -19,8 +19,8 @@ mod plan;
 mod state;
 mod turn;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use crate::feed::Line;
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::target::Call;
 use crate::waiters::{Place, Reply, Want};
 

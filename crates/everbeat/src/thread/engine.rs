@@ -16,9 +16,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
-use std::thread;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key};
@@ -30,6 +29,7 @@ use super::time::Time;
 use crate::beat::Progress;
 use crate::guard::guarded;
 use crate::shared::Plans;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread, thread_local};
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.
@@ -79,6 +79,9 @@ impl Drop for LentPlace {
 thread_local! {
     /// The engine that this thread keeps the time for.
     static KEPT: Cell<*const Core> = const { Cell::new(ptr::null()) };
+}
+
+thread_local! {
     /// The engine that this thread is a worker of.
     static WORKED_FOR: RefCell<Option<Arc<Core>>> = const { RefCell::new(None) };
 }
@@ -468,7 +471,7 @@ impl Core {
     }
 
     fn work(self: Arc<Self>) {
-        WORKED_FOR.set(Some(self.clone()));
+        WORKED_FOR.with(|core| core.replace(Some(self.clone())));
         let mut coming = true;
         while let Some(job) = self.next_pooled_job(coming) {
             coming = false;

@@ -41,6 +41,8 @@ pub(crate) mod engine;
 mod exit;
 mod handle;
 pub(crate) mod host;
+#[cfg(all(test, everbeat_loom))]
+mod models;
 mod oneshot;
 mod periodic;
 mod roster;

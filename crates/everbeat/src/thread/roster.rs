@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::Thread;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
 use crate::any::Control;
 use crate::beat::Progress;
+use crate::sync::thread::Thread;
 
 /// A timer, as an engine sees it.
 pub(super) type Task = Arc<dyn Control>;

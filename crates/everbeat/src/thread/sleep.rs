@@ -1,12 +1,12 @@
 //! How the thread of an engine sleeps.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everbeat_core::Instant;
 
 use super::time::Time;
+use crate::sync::{AtomicBool, thread};
 
 /// How precisely an engine keeps its times, and what it pays for it.
 ///

@@ -9,6 +9,7 @@ use everbeat_core::Instant;
 
 use super::host::Host;
 use crate::guard::guarded;
+use crate::sync::now;
 
 /// The time since an engine was made, on the machine's clock or on its host's.
 pub(crate) struct Time {
@@ -21,13 +22,13 @@ pub(crate) struct Time {
 impl Time {
     /// A clock that begins now.
     pub(super) fn new(host: Option<Arc<dyn Host>>) -> Self {
-        let origin = host.as_ref().map_or_else(StdInstant::now, |host| host.now());
+        let origin = host.as_ref().map_or_else(now, |host| host.now());
         Self { origin, host, told_nanos: AtomicU64::new(0) }
     }
 
     pub(crate) fn now(&self) -> Instant {
         match &self.host {
-            None => self.at_std(StdInstant::now()),
+            None => self.at_std(now()),
             Some(host) => self.told_by(&**host),
         }
     }

@@ -1,0 +1,476 @@
+//! The hand-off between threads, in every order that there is: `make loom`.
+//!
+//! Each test is a model of a few threads that the checker plays again and again, each time in another order
+//! of the steps that they share. A thread that waits for ever fails the model, as a failed assertion does.
+//! Where there are too many orders, those with more than a few preemptions are left out.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant as StdInstant};
+
+use everbeat_core::{Key, StopReason};
+
+use self::puppet::Puppet;
+use super::Precision;
+use super::engine::{Bell, Core};
+use super::handle::Engine;
+use super::host::Host;
+use super::time::Time;
+use crate::beat::Progress;
+use crate::block;
+use crate::error::Error;
+use crate::handle::Timer;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{self, Mutex, check};
+
+mod puppet;
+
+/// So long that no limit is of this length.
+const PERIOD: Duration = Duration::from_secs(48 * 3600);
+/// The most preemptions in an order.
+const BOUND: Option<usize> = Some(3);
+/// For three threads that wait for each other.
+const LOW_BOUND: Option<usize> = Some(2);
+const YIELD: Progress = Progress::Yield { restless: false };
+
+/// The thread that hosts an engine: the one that makes this.
+struct Loop(Thread);
+
+impl Host for Loop {
+    fn now(&self) -> StdInstant {
+        sync::now()
+    }
+
+    fn alert(&self) {
+        self.0.unpark();
+    }
+}
+
+impl Loop {
+    fn here() -> Self {
+        Self(thread::current())
+    }
+}
+
+/// Takes turns until this is so. Whoever makes it so unparks this thread.
+fn host_until(engine: &Engine, over: impl Fn() -> bool) {
+    loop {
+        let next = engine.turn();
+        if over() {
+            return;
+        }
+        if next.is_none_or(|next| next > sync::now()) {
+            thread::park_timeout(Duration::MAX);
+        }
+    }
+}
+
+fn timers(engine: &Engine) -> usize {
+    engine.stats().timers
+}
+
+/// What is told from one thread to another.
+#[derive(Clone)]
+struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T: Clone> Shared<T> {
+    fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(value)))
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.lock().unwrap())
+    }
+
+    fn get(&self) -> T {
+        self.change(|value| value.clone())
+    }
+}
+
+/// What a target does, and whether it may.
+#[derive(Clone, Copy, Debug, Default)]
+struct Runs {
+    begun: u64,
+    running: bool,
+    /// No run is to be in flight any more.
+    over: bool,
+}
+
+impl Shared<Runs> {
+    fn run(&self) -> u64 {
+        let run = self.change(|runs| {
+            assert!(!runs.running, "two runs at once");
+            assert!(!runs.over, "a run after the end");
+            runs.running = true;
+            runs.begun += 1;
+            runs.begun
+        });
+        self.change(|runs| runs.running = false);
+        run
+    }
+
+    /// From here on there is no run.
+    fn end(&self) -> u64 {
+        self.change(|runs| {
+            assert!(!runs.running, "the end came before that of the run in flight");
+            runs.over = true;
+            runs.begun
+        })
+    }
+}
+
+/// A lean timer, due at once and then never more, since time stands still.
+fn build(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
+    let runs = runs.clone();
+    engine.every(PERIOD).fixed_rate().inline().build(move || runs.run()).unwrap()
+}
+
+fn start(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
+    let timer = build(engine, runs);
+    timer.start().unwrap();
+    timer
+}
+
+/// What is delivered is counted, and the other way round.
+fn assert_consistent(timer: &Timer<u64>, runs: u64) {
+    assert_eq!(timer.hits(), runs);
+    assert_eq!(timer.latest().map_or(0, |latest| *latest), runs);
+}
+
+/// A stop while the timer has its turn on a thread of its own. `stop` returns once it has ended.
+fn stop_against_turn(
+    reason: StopReason,
+    stop: impl Fn(&Timer<u64>) -> StopReason + Clone + Send + Sync + 'static,
+) {
+    check(BOUND, move || {
+        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let timer = start(&engine, &runs);
+        let stopper = thread::spawn({
+            let (runs, done, stop) = (runs.clone(), done.clone(), stop.clone());
+            move || {
+                assert_eq!(stop(&timer), reason);
+                let begun = runs.end();
+                assert_consistent(&timer, begun);
+                done.change(|done| *done = true);
+                here.unpark();
+            }
+        });
+        host_until(&engine, || done.get());
+        stopper.join();
+        assert_eq!(timers(&engine), 0);
+        drop(engine);
+        assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
+    });
+}
+
+#[test]
+fn cancel_against_a_turn() {
+    stop_against_turn(StopReason::Cancelled, |timer| block::forever(timer.cancel()));
+}
+
+#[test]
+fn request_stop_against_a_turn() {
+    stop_against_turn(StopReason::Drained, |timer| {
+        timer.request_stop();
+        block::forever(timer.request_end())
+    });
+}
+
+#[test]
+fn drop_of_the_last_handle_against_a_turn() {
+    check(BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = start(&engine, &runs);
+        let dropper = thread::spawn(move || drop(timer));
+        host_until(&engine, || timers(&engine) == 0);
+        runs.end();
+        engine.turn();
+        dropper.join();
+        drop(engine);
+        assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
+    });
+}
+
+#[test]
+fn stop_and_start_against_a_turn() {
+    check(BOUND, || {
+        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let timer = start(&engine, &runs);
+        let stopper = thread::spawn({
+            let (runs, done, timer) = (runs.clone(), done.clone(), timer.clone());
+            move || {
+                block::forever(timer.cancel());
+                let before = runs.get().begun;
+                timer.start().unwrap();
+                block::forever(timer.wait_hits(before + 1)).unwrap();
+                done.change(|done| *done = true);
+                here.unpark();
+            }
+        });
+        host_until(&engine, || done.get());
+        stopper.join();
+        assert_eq!(timers(&engine), 1);
+        assert_consistent(&timer, runs.get().begun);
+    });
+}
+
+/// The run that a trigger waits for began after it.
+#[test]
+fn trigger_against_a_turn() {
+    check(BOUND, || {
+        let (asked, done) = (Shared::new(false), Shared::new(false));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let was_asked = asked.clone();
+        let timer = engine.every(PERIOD).fixed_rate().inline().start(move || was_asked.get()).unwrap();
+        let asker = thread::spawn({
+            let (timer, done) = (timer.clone(), done.clone());
+            move || {
+                asked.change(|asked| *asked = true);
+                assert!(*block::forever(timer.trigger()).unwrap());
+                done.change(|done| *done = true);
+                here.unpark();
+            }
+        });
+        host_until(&engine, || done.get());
+        asker.join();
+        assert!((1..=2).contains(&timer.hits()));
+        assert_eq!(timers(&engine), 1);
+    });
+}
+
+#[test]
+fn start_against_cancel() {
+    check(BOUND, || {
+        let (runs, answer) = (Shared::new(Runs::default()), Shared::new(None));
+        let host = Loop::here();
+        let here = host.0.clone();
+        let engine = Engine::hosted(host);
+        let timer = build(&engine, &runs);
+        let stopper = thread::spawn({
+            let (timer, answer) = (timer.clone(), answer.clone());
+            move || {
+                let reason = block::forever(timer.cancel());
+                answer.change(|answer| *answer = Some(reason));
+                here.unpark();
+            }
+        });
+        timer.start().unwrap();
+        host_until(&engine, || answer.get().is_some());
+        stopper.join();
+        // `Drained` is the answer of one that was not started yet.
+        let stopped = answer.get() == Some(StopReason::Cancelled);
+        assert_eq!(timer.is_running(), !stopped);
+        assert_eq!(timers(&engine), usize::from(!stopped));
+        engine.turn();
+        assert_consistent(&timer, runs.get().begun);
+    });
+}
+
+#[test]
+fn two_starts_at_once() {
+    check(None, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = build(&engine, &runs);
+        let other = thread::spawn({
+            let timer = timer.clone();
+            move || timer.start()
+        });
+        let started = [timer.start(), other.join()];
+        assert_eq!(started.iter().filter(|started| started.is_ok()).count(), 1);
+        assert!(started.iter().any(|started| matches!(started, Err(Error::AlreadyRunning { .. }))));
+        engine.turn();
+        assert_eq!((timers(&engine), runs.get().begun), (1, 1));
+    });
+}
+
+#[test]
+fn close_against_a_start() {
+    check(None, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = build(&engine, &runs);
+        let starter = thread::spawn({
+            let timer = timer.clone();
+            move || timer.start()
+        });
+        assert_eq!(engine.close(Duration::MAX), 0);
+        let started = starter.join();
+        assert_eq!(timers(&engine), 0);
+        assert!(!timer.is_running());
+        match started {
+            Ok(()) => assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Abandoned),
+            Err(error) => assert!(matches!(error, Error::EngineClosed { .. }), "{error}"),
+        }
+        engine.turn();
+        assert_eq!(runs.end(), 0);
+    });
+}
+
+#[test]
+fn close_against_a_turn() {
+    check(None, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = start(&engine, &runs);
+        let host = thread::spawn({
+            let engine = engine.clone();
+            move || _ = engine.turn()
+        });
+        assert_eq!(engine.close(Duration::MAX), 0);
+        let begun = runs.end();
+        assert_consistent(&timer, begun);
+        assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Abandoned);
+        host.join();
+        assert_eq!(timers(&engine), 0);
+    });
+}
+
+/// Something for a puppet to do, and what it has seen of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    wanted: u32,
+    seen: u32,
+    has_turn: bool,
+}
+
+fn wake_up_call(core: &Arc<Core>, key: Key) -> Waker {
+    Waker::from(Arc::new(Bell { core: core.clone(), key }))
+}
+
+/// After each wake-up there is a turn, and never two at once.
+#[test]
+fn wake_ups_against_turns() {
+    check(BOUND, || {
+        let wishes = Shared::new(Wishes::default());
+        let core = Core::new("model", Precision::Coarse, 0, Time::new(Some(Arc::new(Loop::here()))), false);
+        let key = core.enter(true).unwrap().unwrap();
+        let puppet = Puppet({
+            let wishes = wishes.clone();
+            move || {
+                wishes.change(|wishes| {
+                    assert!(!wishes.has_turn, "two turns at once");
+                    wishes.has_turn = true;
+                    wishes.seen = wishes.wanted;
+                });
+                wishes.change(|wishes| wishes.has_turn = false);
+                Progress::Sleep { until: None, busy: false }
+            }
+        });
+        core.give_back(key, Arc::new(puppet), &YIELD);
+        let wakers = [(), ()].map(|()| {
+            let (wishes, bell) = (wishes.clone(), wake_up_call(&core, key));
+            thread::spawn(move || {
+                wishes.change(|wishes| wishes.wanted += 1);
+                bell.wake();
+            })
+        });
+        loop {
+            let next = core.host_round();
+            if wishes.get().seen == 2 {
+                break;
+            }
+            if next.is_none() {
+                thread::park_timeout(Duration::MAX);
+            }
+        }
+        wakers.into_iter().for_each(thread::JoinHandle::join);
+    });
+}
+
+/// An engine with a thread of its own, which goes to sleep, is woken, and goes for good.
+fn keeper_against(model: impl Fn(&Timer<u64>, &Engine) + Send + Sync + 'static) {
+    check(BOUND, move || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::builder().precision(Precision::Fine).workers(0).build();
+        let timer = start(&engine, &runs);
+        model(&timer, &engine);
+        block::forever(timer.cancel());
+        assert_consistent(&timer, runs.end());
+        assert_eq!(engine.close(Duration::MAX), 0);
+        sync::let_time_pass();
+    });
+}
+
+#[test]
+fn keeper_that_goes_to_sleep_against_a_trigger() {
+    keeper_against(|timer, _| {
+        block::forever(timer.wait_hits(1)).unwrap();
+        block::forever(timer.trigger()).unwrap();
+    });
+}
+
+#[test]
+fn keeper_that_goes_to_sleep_against_an_earlier_timer() {
+    keeper_against(|_, engine| {
+        let runs = Shared::new(Runs::default());
+        let timer = start(engine, &runs);
+        block::forever(timer.wait_hits(1)).unwrap();
+        block::forever(timer.cancel());
+    });
+}
+
+/// It lingers, or has gone already, when there is a timer again.
+#[test]
+fn keeper_that_goes_for_good_against_a_start() {
+    keeper_against(|timer, _| {
+        block::forever(timer.cancel());
+        sync::let_time_pass();
+        timer.start().unwrap();
+        block::forever(timer.wait_hits(1)).unwrap();
+    });
+}
+
+/// Tasks for workers. Each of them waits in its turn until all have had theirs, if there is a worker for
+/// each; this waits for all of them.
+fn workers(most: usize, tasks: usize, between: fn()) {
+    let (done, here) = (Shared::new(Vec::new()), thread::current());
+    let core = Core::new("model", Precision::Coarse, most, Time::new(Some(Arc::new(Loop::here()))), false);
+    for _ in 0..tasks {
+        let key = core.enter(false).unwrap().unwrap();
+        let (done, here) = (done.clone(), here.clone());
+        let puppet = Puppet(move || {
+            done.change(|done| done.push(thread::current()));
+            while most >= tasks && done.get().len() < tasks {
+                thread::park_timeout(Duration::MAX);
+            }
+            done.get().iter().chain([&here]).for_each(Thread::unpark);
+            Progress::Ended
+        });
+        core.give_back(key, Arc::new(puppet), &YIELD);
+        between();
+    }
+    while done.get().len() < tasks {
+        thread::park_timeout(Duration::MAX);
+    }
+    sync::let_time_pass();
+}
+
+#[test]
+fn one_worker_takes_what_is_listed() {
+    check(BOUND, || workers(1, 2, || ()));
+}
+
+#[test]
+fn one_worker_that_goes_takes_what_is_listed() {
+    check(BOUND, || workers(1, 2, sync::let_time_pass));
+}
+
+#[test]
+fn two_workers_take_what_is_listed() {
+    check(LOW_BOUND, || workers(2, 2, || ()));
+}
+
+#[test]
+fn two_workers_that_go_take_what_is_listed() {
+    check(LOW_BOUND, || workers(2, 2, sync::let_time_pass));
+}
