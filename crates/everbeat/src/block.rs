@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::sync::thread::{self, Thread};
-use crate::thread::engine::LentPlace;
+use crate::thread::workers::LentPlace;
 
 /// What to do where blocking is refused.
 pub(crate) const ADVICE: &str = "await it, or block on another thread";

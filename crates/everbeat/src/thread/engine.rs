@@ -1,4 +1,5 @@
-//! The engine: one thread that keeps the time for all its timers.
+//! The engine: one thread that keeps the time for all its timers, and what all its threads share. The
+//! keeper itself is in `keeper.rs`, the workers in `workers.rs`.
 //!
 //! # Invariants
 //!
@@ -12,10 +13,8 @@
 //! 6. What is pooled is taken by a worker, or waits while all of them are busy: a worker that is idle
 //!    looks once more before it waits or goes. One that blocks for a timer lends its place to another.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::ptr;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -23,67 +22,32 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key};
 
 use super::exit::{self, stop_here_at_exit};
-use super::roster::{Calls, Job, Linger, Over, Rest, Roster, Task, Woken};
-use super::sleep::{Note, Precision, Sleeper};
+use super::roster::{Calls, Job, Over, Roster, Task, Woken};
+use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
 use crate::guard::guarded;
 use crate::shared::Plans;
-use crate::sync::{Condvar, Mutex, MutexGuard, thread, thread_local};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.
-const LINGER: Duration = Duration::from_millis(100);
-
-/// How long a worker stays idle while there are timers.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(super) const LINGER: Duration = Duration::from_millis(100);
 
 /// What all handles of an engine share.
 pub(super) struct Core {
     roster: Mutex<Roster>,
     /// There is work for workers, or none is to come.
-    work: Condvar,
+    pub(super) work: Condvar,
     /// A task has come back to an engine that is closed.
     returned: Condvar,
-    note: Note,
+    pub(super) note: Note,
     pub(super) plans: Plans,
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
     pub(super) name: Box<str>,
     /// Whether it is one of those that everybody shares.
     is_default: bool,
-}
-
-/// While it exists, the worker that this thread is does not count as one: it waits for something that
-/// another may have to do.
-pub(crate) struct LentPlace(Option<Arc<Core>>);
-
-impl LentPlace {
-    pub(crate) fn lend() -> Self {
-        let core = WORKED_FOR.try_with(|core| core.borrow().clone()).ok().flatten();
-        if let Some(core) = &core {
-            core.change(|roster| roster.workers.most += 1);
-        }
-        Self(core)
-    }
-}
-
-impl Drop for LentPlace {
-    fn drop(&mut self) {
-        if let Some(core) = &self.0 {
-            core.change(|roster| roster.workers.most -= 1);
-        }
-    }
-}
-
-thread_local! {
-    /// The engine that this thread keeps the time for.
-    static KEPT: Cell<*const Core> = const { Cell::new(ptr::null()) };
-}
-
-thread_local! {
-    /// The engine that this thread is a worker of.
-    static WORKED_FOR: RefCell<Option<Arc<Core>>> = const { RefCell::new(None) };
 }
 
 impl Core {
@@ -112,7 +76,7 @@ impl Core {
         f(&self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Roster> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Roster> {
         // By invariant 1 nothing can panic under the lock, so a poisoned one is as good as any.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +92,7 @@ impl Core {
         result
     }
 
-    fn make(self: &Arc<Self>, calls: &Calls) {
+    pub(super) fn make(self: &Arc<Self>, calls: &Calls) {
         if calls.worker {
             self.work.notify_one();
         }
@@ -152,10 +116,6 @@ impl Core {
         if let Some(keeper) = keeper {
             keeper.unpark();
         }
-    }
-
-    pub(super) fn is_kept_by_this_thread(&self) -> bool {
-        KEPT.try_with(|kept| ptr::eq(kept.get(), self)).unwrap_or(false)
     }
 }
 
@@ -201,7 +161,7 @@ impl Core {
         Ok(roster)
     }
 
-    fn thread_name(&self) -> String {
+    pub(super) fn thread_name(&self) -> String {
         // A thread's name ends at the first NUL, and the standard library takes none that has one.
         format!("everbeat {}", self.name.replace('\0', " "))
     }
@@ -222,7 +182,7 @@ impl Core {
 
     /// Lets go of a task that has no other turn. On an engine that is closed it is abandoned, and gives
     /// its place up when its end has been announced.
-    fn let_go(self: &Arc<Self>, over: Over) {
+    pub(super) fn let_go(self: &Arc<Self>, over: Over) {
         match over {
             Over::Ended(task) => {
                 drop(task);
@@ -263,7 +223,7 @@ impl Core {
     }
 
     /// `now` is moved on to the end of the turn.
-    fn turn_of(&self, key: Key, task: &Task, queued: bool, now: &mut Instant) -> Progress {
+    pub(super) fn turn_of(&self, key: Key, task: &Task, queued: bool, now: &mut Instant) -> Progress {
         if self.time.host().is_none() {
             stop_here_at_exit();
         }
@@ -277,7 +237,7 @@ impl Core {
         })
     }
 
-    fn perform(self: &Arc<Self>, job: Job) {
+    pub(super) fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Turn { key, task, queued } => {
                 let progress = self.turn_of(key, &task, queued, &mut self.time.now());
@@ -305,228 +265,6 @@ impl Core {
             roster.closed = false; // it is everybody's, and there is no other
         }
         roster.timers
-    }
-}
-
-/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
-/// ended, is seen after that; whether a run may start is asked of each timer itself.
-const MOST_AT_ONCE: usize = 64;
-
-/// Timers that have their turns one after the other, taken from the roster and given back together.
-struct Batch {
-    most: usize,
-    jobs: Vec<Job>,
-    done: Vec<(Key, Task, Progress)>,
-    /// Those that have no other turn.
-    over: Vec<Over>,
-}
-
-impl Batch {
-    fn of(most: usize) -> Self {
-        Self { most, jobs: Vec::new(), done: Vec::new(), over: Vec::new() }
-    }
-
-    /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
-    fn exchange(&mut self, roster: &mut Roster, due_by: Instant) -> bool {
-        for (key, task, progress) in self.done.drain(..) {
-            self.over.extend(roster.give_back(key, task, &progress));
-        }
-        while self.jobs.len() < self.most {
-            let Some(job) = roster.next_due_job(due_by) else { break };
-            self.jobs.push(job);
-        }
-        !self.jobs.is_empty() || !self.over.is_empty()
-    }
-
-    /// Brings the memory of all timers in. Independent loads overlap, where those of the turns would wait
-    /// for each other: with a million timers that are due in random order this halves the cost of a tick.
-    fn fetch(&self) {
-        let look = |sum: usize, job: &Job| match job {
-            Job::Turn { task, .. } => sum.wrapping_add(task.handles()),
-            Job::Ring(_) => sum,
-        };
-        std::hint::black_box(self.jobs.iter().fold(0, look));
-    }
-}
-
-/// The thread that keeps the time.
-impl Core {
-    fn keep(self: Arc<Self>) {
-        let _kept = Kept::enter(&self);
-        let mut sleeper = Sleeper::new(self.precision);
-        let mut empty_since = None;
-        let mut batch = Batch::of(MOST_AT_ONCE);
-        loop {
-            self.round(&mut batch);
-            match self.change(Roster::rest) {
-                Rest::None => {}
-                Rest::Until(due) => {
-                    empty_since = None;
-                    sleeper.sleep(&self.time, due, &self.note);
-                }
-                Rest::Empty => {
-                    let now = self.time.now();
-                    let until = *empty_since.get_or_insert(now) + LINGER;
-                    match self.change(|roster| roster.rest_empty(now, until)) {
-                        Linger::Not => empty_since = None,
-                        Linger::On => sleeper.sleep(&self.time, Some(until), &self.note),
-                        Linger::Over => return,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Everything that is due, and one turn for everybody who is on the list for this thread.
-    fn round(self: &Arc<Self>, batch: &mut Batch) {
-        let listed = self.change(Roster::begin_round);
-        let due_by = self.time.now();
-        while self.change(|roster| batch.exchange(roster, due_by)) {
-            self.take_turns(batch);
-        }
-        for _ in 0..listed {
-            let Some(job) = self.change(Roster::next_own_job) else { return };
-            self.perform(job);
-        }
-    }
-
-    /// Gives all of a batch their turn.
-    fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
-        batch.over.drain(..).for_each(|over| self.let_go(over));
-        batch.fetch();
-        let mut now = self.time.now();
-        for job in batch.jobs.drain(..) {
-            match job {
-                Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(key, &task, queued, &mut now);
-                    batch.done.push((key, task, progress));
-                }
-                ring @ Job::Ring(_) => {
-                    self.perform(ring);
-                    now = self.time.now();
-                }
-            }
-        }
-    }
-
-    /// A round on this thread, for an engine without one of its own. Returns when the next is needed.
-    pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
-        let _kept = Kept::enter(self);
-        // Who hosts an engine, a test above all, sees one timer at a time.
-        self.round(&mut Batch::of(1));
-        match self.change(Roster::rest_hosted) {
-            Rest::None => Some(self.time.now()),
-            Rest::Until(due) => due,
-            Rest::Empty => None,
-        }
-    }
-}
-
-/// For tests.
-#[cfg(feature = "testing")]
-impl Core {
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.lock().next_due()
-    }
-
-    /// Gives everybody a turn who has something to do. Returns whether it has come to rest.
-    pub(super) fn settle_once(self: &Arc<Self>) -> bool {
-        let stirred = self.read(|roster| roster.stirred);
-        self.host_round();
-        self.read(|roster| roster.is_settled() || roster.stirred == stirred)
-    }
-}
-
-/// While it exists, this thread is known as the keeper of an engine.
-struct Kept(*const Core);
-
-impl Kept {
-    fn enter(core: &Arc<Core>) -> Self {
-        Self(KEPT.with(|kept| kept.replace(Arc::as_ptr(core))))
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        KEPT.with(|kept| kept.set(self.0));
-    }
-}
-
-/// Workers.
-impl Core {
-    /// Starts a worker, which is counted as alive already.
-    fn hire(self: &Arc<Self>) {
-        let core = self.clone();
-        let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.work());
-        if let Err(error) = hired {
-            tracing::error!(engine = &*self.name, %error, "a worker could not be started");
-            // Another one cannot be had either, so only the keeper is called, if anybody.
-            let calls = {
-                let mut roster = self.lock();
-                roster.miss_worker();
-                roster.keeper_calls()
-            };
-            self.make(&calls);
-        }
-    }
-
-    fn work(self: Arc<Self>) {
-        WORKED_FOR.with(|core| core.replace(Some(self.clone())));
-        let mut coming = true;
-        while let Some(job) = self.next_pooled_job(coming) {
-            coming = false;
-            match job {
-                Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(key, &task, queued, &mut self.time.now());
-                    let over = self.change(|roster| {
-                        roster.workers.idle += 1; // it takes the next job, this task's if it is first
-                        roster.give_back(key, task, &progress)
-                    });
-                    if let Some(over) = over {
-                        self.let_go(over);
-                    }
-                }
-                ring @ Job::Ring(_) => self.perform(ring),
-            }
-        }
-    }
-
-    pub(super) fn is_worked_for_by_this_thread(&self) -> bool {
-        let is_it = |core: &Option<Arc<Self>>| core.as_ref().is_some_and(|core| ptr::eq(&**core, self));
-        WORKED_FOR.try_with(|core| is_it(&core.borrow())).unwrap_or(false)
-    }
-
-    /// Waits for work; `None` when there has been none for long enough. The worker is not counted as
-    /// alive any more then.
-    fn next_pooled_job(self: &Arc<Self>, coming: bool) -> Option<Job> {
-        let mut roster = self.lock();
-        if coming {
-            roster.workers.coming -= 1;
-        } else {
-            roster.workers.idle -= 1;
-        }
-        let mut patient = true;
-        loop {
-            if roster.workers.alive > roster.workers.most {
-                patient = false; // a place that was lent has been given back
-            }
-            if let Some(job) = roster.next_pooled_job() {
-                let calls = roster.calls();
-                drop(roster);
-                self.make(&calls);
-                return Some(job);
-            }
-            if !patient {
-                roster.workers.alive -= 1;
-                return None;
-            }
-            let limit = if roster.timers == 0 { LINGER } else { KEEP_ALIVE };
-            roster.workers.idle += 1;
-            let waited = self.work.wait_timeout(roster, limit).unwrap_or_else(PoisonError::into_inner);
-            roster = waited.0;
-            roster.workers.idle -= 1;
-            patient = !waited.1.timed_out();
-        }
     }
 }
 

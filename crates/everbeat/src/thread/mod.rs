@@ -41,6 +41,7 @@ pub(crate) mod engine;
 mod exit;
 mod handle;
 pub(crate) mod host;
+mod keeper;
 #[cfg(all(test, everbeat_loom))]
 mod models;
 mod oneshot;
@@ -50,6 +51,7 @@ mod sleep;
 #[cfg(feature = "testing")]
 pub(crate) mod test_engine;
 pub(crate) mod time;
+pub(crate) mod workers;
 
 use std::time::Duration;
 
