@@ -135,10 +135,15 @@ fn l5_a_run_may_close_its_own_engine() -> Result<(), Error> {
         let closing = engine.clone();
         let builder = engine.every(ms(5));
         let builder = if inline { builder.inline() } else { builder };
-        let timer = builder.start(move || closing.close(ms(1)))?;
+        let timer = builder.start(move || {
+            let start = Instant::now();
+            (closing.close(LIMIT), start.elapsed() < LIMIT)
+        })?;
         assert_eq!(timer.wait().block(LIMIT)?, StopReason::Abandoned);
         assert_eq!(other.wait().block(LIMIT)?, StopReason::Abandoned);
         assert_eq!((engine.close(LIMIT), timer.stats().runs), (0, 1));
+        let (left, at_once) = *timer.latest().unwrap();
+        assert!(left >= 1 && at_once, "{left}: it does not wait for itself");
     }
     Ok(())
 }

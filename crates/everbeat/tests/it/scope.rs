@@ -239,13 +239,15 @@ async fn l10_a_scope_ends_timers_of_both_kinds() -> Result<(), Error> {
 
 #[tokio::test]
 async fn l10_a_scope_closed_on_the_thread_of_its_timers_does_not_wait() -> Result<(), Error> {
-    let scope = Scope::new();
-    let timer = Timer::every(ms(1)).tied_to(&scope).name("here").start(|| ())?;
-    timer.wait_hits(1).await?;
-    let report = scope.close(LIMIT);
-    // No run is in flight, and none will be: its end is announced as soon as this thread lets it.
-    assert_eq!((report.drained, report.left.len()), (1, 0));
-    assert_eq!(timer.wait().await?, StopReason::Drained);
+    for grace in [LIMIT, Duration::ZERO] {
+        let scope = Scope::new();
+        let timer = Timer::every(ms(1)).tied_to(&scope).name("here").start(|| ())?;
+        timer.wait_hits(1).await?;
+        let report = scope.close(grace);
+        // No run is in flight, and none will be: its end is announced as soon as this thread lets it.
+        assert_eq!((report.drained, report.left.len()), (1, 0));
+        assert_eq!(timer.wait().await?, StopReason::Drained);
+    }
     Ok(())
 }
 
@@ -280,7 +282,18 @@ fn l10_a_timer_that_may_start_again_is_not_forgotten() -> Result<(), Error> {
         clock.settle();
     }
     timer.start()?;
+    assert_eq!(scope.active().len(), 1, "tied, and running again");
     drop(scope);
     assert!(!timer.is_running(), "it has outlived its scope");
     Ok(())
+}
+
+#[test]
+fn l10_a_failed_start_leaves_nothing_in_the_scope() {
+    let (engine, scope) = (Engine::new(), Scope::new());
+    assert_eq!(engine.close(Duration::ZERO), 0);
+    for _ in 0..500 {
+        assert!(engine.every(SECOND).tied_to(&scope).start(|| ()).is_err());
+    }
+    assert!(format!("{scope:?}").contains("timers: 0"), "{scope:?}");
 }

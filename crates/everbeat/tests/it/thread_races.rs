@@ -8,15 +8,9 @@ use std::time::{Duration, Instant};
 use everbeat::thread::{Engine, PeriodicTask, Precision};
 use everbeat::{Error, Missed, OnError, Timer};
 
-use crate::support::{LIMIT, eventually, ms};
+use crate::support::{LIMIT, eventually, factor, ms};
 
 const PRECISIONS: [Precision; 3] = [Precision::Coarse, Precision::Fine, Precision::Spin];
-
-/// How much longer than usual to race.
-fn factor() -> u32 {
-    let factor = std::env::var("EVERBEAT_STRESS").ok();
-    factor.map_or(1, |factor| factor.parse().expect("EVERBEAT_STRESS is a number"))
-}
 
 /// Numbers in no particular order, the same in each test run.
 struct Dice(u64);
@@ -59,7 +53,7 @@ fn duel(engine: &Engine, shots: u64, seed: u64) -> Result<u64, Error> {
 fn l12_either_the_call_is_made_or_the_cancel_has_won() {
     for workers in [0, 2] {
         let engine = Engine::builder().precision(Precision::Fine).workers(workers).build();
-        let shots = 2_500 * u64::from(factor());
+        let shots = 1_000 * u64::from(factor());
         let fired: u64 = thread::scope(|scope| {
             let duels: Vec<_> = (0..4)
                 .map(|seed| (seed, engine.clone()))
@@ -192,7 +186,7 @@ fn l4_no_run_starts_or_goes_on_after_a_stop_on_threads() -> Result<(), Error> {
     let mut stops = 0;
     for precision in PRECISIONS {
         for inline in [false, true] {
-            stops += race(precision, inline, ms(400) * factor())?;
+            stops += race(precision, inline, ms(150) * factor())?;
         }
     }
     eprintln!("{stops} stops");
@@ -283,7 +277,7 @@ fn trigger_often(timer: &Timer<()>, witness: &Witness) {
 #[test]
 fn d2_whoever_waits_while_timers_end_is_answered() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).build();
-    for round in 0..300 * factor() {
+    for round in 0..200 * factor() {
         let timer = engine.every(Duration::from_micros(20)).on_error(OnError::Continue).start(|| ())?;
         thread::scope(|scope| {
             for _ in 0..3 {

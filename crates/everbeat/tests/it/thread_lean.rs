@@ -1,0 +1,230 @@
+//! S, R, L, O: timers that take the short way through their turns do what all others do.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use everbeat::testing::TestEngine;
+use everbeat::thread;
+use everbeat::{Missed, OnError, Tick, Timer};
+
+use crate::support::{LIMIT, factor, ms};
+use crate::thread_support::{HOUR, in_time};
+
+/// Numbers in no particular order, the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
+
+/// One timer on a clock of its own; `whole` ones are never lean.
+struct Side {
+    clock: TestEngine,
+    origin: Instant,
+    timer: Timer<u64>,
+    ticks: Arc<Mutex<Vec<String>>>,
+    pending: Vec<everbeat::Pending<u64, Result<Arc<u64>, everbeat::Error>>>,
+    feeds: Vec<everbeat::Feed<u64>>,
+}
+
+impl Side {
+    fn new(whole: bool, seed: u64) -> Self {
+        let clock = TestEngine::new();
+        let probe = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
+        clock.settle();
+        let origin = probe.last_tick_at().unwrap();
+        drop(probe);
+        clock.settle();
+        let mut random = Random(seed | 1);
+        let mut builder = thread::every(ms(10)).on(&clock).histograms(whole).name("timer");
+        if random.below(2) == 0 {
+            builder = builder.fixed_rate();
+        }
+        if random.below(2) == 0 {
+            builder = builder.initial_delay(ms(random.below(30)));
+        }
+        builder = match random.below(4) {
+            0 => builder.missed(Missed::Burst { max: 3 }),
+            1 => builder.missed(Missed::Delay),
+            _ => builder,
+        };
+        if random.below(3) == 0 {
+            builder = builder.max_lateness(ms(random.below(20)));
+        }
+        if random.below(3) == 0 {
+            builder = builder.max_runs(1 + random.below(20));
+        }
+        if random.below(2) == 0 {
+            builder = builder.on_error(OnError::Continue);
+        }
+        let ticks: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (log, inside) = (ticks.clone(), clock.clone());
+        let timer = builder.start(move |tick: Tick| {
+            log.lock().unwrap().push(format!("{tick:?}"));
+            let me = everbeat::current().unwrap();
+            match random.below(24) {
+                0 => return Err("failed".to_owned()),
+                1 => std::panic::resume_unwind(Box::new("panicked")), // tells no hook
+                2 => inside.pass(ms(random.below(40))),
+                3 => me.pause(),
+                4 => me.set_period(ms(1 + random.below(30))),
+                5 => me.rearm(ms(1 + random.below(30))),
+                6 => drop(me.trigger()),
+                7 => me.request_stop(),
+                8 => drop(me.cancel()),
+                9 => drop(me.join()),
+                10 => inside.pass(Duration::from_nanos(random.below(9_999_999))),
+                _ => {}
+            }
+            Ok(tick.run)
+        });
+        let timer = timer.unwrap();
+        Self { clock, origin, timer, ticks, pending: Vec::new(), feeds: Vec::new() }
+    }
+
+    fn step(&mut self, random: &mut Random) -> String {
+        let (clock, timer) = (&self.clock, &self.timer);
+        let span = ms(random.below(40)) + Duration::from_nanos(random.below(3));
+        let choice = random.below(26);
+        match choice {
+            0 => clock.pass(span),
+            1 => timer.pause(),
+            2 => timer.resume(),
+            3 => timer.set_period(span + ms(1)),
+            4 => timer.rearm(span + ms(1)),
+            5 => timer.set_period(ms(10)),
+            6 => self.pending.push(timer.trigger()),
+            7 => self.pending.push(timer.join()),
+            8 => self.pending.clear(),
+            9 if random.below(4) == 0 => drop(timer.cancel()),
+            10 if random.below(4) == 0 => drop(timer.shutdown(span)),
+            11 if random.below(4) == 0 => timer.request_stop(),
+            12 => self.feeds.push(timer.subscribe().open().unwrap()),
+            13 => self.feeds.clear(),
+            14 | 15 => _ = timer.start(),
+            16 => timer.rearm(ms(10)),
+            17 => clock.settle(),
+            _ => clock.advance(span),
+        }
+        format!("{choice} {span:?}")
+    }
+
+    fn state(&self) -> String {
+        let stats = self.timer.stats();
+        let since = |at: Option<Instant>| at.map(|at| at - self.origin);
+        let end = if stats.running { None } else { Some(format!("{:?}", self.timer.wait().block(LIMIT))) };
+        format!(
+            "{:?} {:?} {} {} {} r{} h{} f{} {:?} last {:?} next {:?} latest {:?} end {end:?} now {:?} due {:?} log {:?}",
+            stats.name,
+            stats.period,
+            stats.running,
+            stats.busy,
+            stats.paused,
+            stats.runs,
+            stats.hits,
+            stats.failures,
+            stats.skipped,
+            since(stats.last_tick),
+            since(stats.next_due),
+            self.timer.latest(),
+            self.clock.elapsed(),
+            self.clock.next_due(),
+            self.ticks.lock().unwrap().last(),
+        )
+    }
+}
+
+#[test]
+fn s_r_l_lean_and_whole_timers_do_the_same() {
+    for seed in 1..=60 * u64::from(factor()) {
+        let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let (mut lean, mut whole) = (Side::new(false, seed), Side::new(true, seed));
+        let mut history = Vec::new();
+        for step in 0..60_u64 {
+            let mut random = Random((seed ^ (step + 1).wrapping_mul(0xD134_2543_DE82_EF95)) | 1);
+            (0..4).for_each(|_| _ = random.below(2));
+            let mut again = Random(random.0);
+            history.push(lean.step(&mut random));
+            whole.step(&mut again);
+            assert_eq!(lean.state(), whole.state(), "seed {seed}: {history:?}");
+        }
+    }
+}
+
+#[test]
+fn o3_figures_outlast_whoever_waits_for_a_value() {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
+    clock.settle();
+    let run = timer.trigger(); // a whole timer as long as somebody waits
+    clock.settle();
+    let measured = timer.stats().duration.count();
+    drop(run);
+    clock.advance(HOUR);
+    let count = timer.stats().duration.count();
+    assert!(count >= measured, "{measured} runs were measured, and then {count}");
+}
+
+/// A subscriber that looks at a timer whenever it is asked whether it is interested.
+struct Curious {
+    timer: Arc<OnceLock<Timer<()>>>,
+    spans: Arc<AtomicU64>,
+    spans_only: bool,
+}
+
+impl tracing::Subscriber for Curious {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        if let Some(timer) = self.timer.get() {
+            let _ = timer.hits();
+        }
+        self.spans_only && metadata.is_span()
+    }
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(self.spans.fetch_add(1, SeqCst) + 1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn d11_no_subscriber_is_asked_under_a_lock() {
+    let hits = in_time(|| {
+        let slot: Arc<OnceLock<Timer<()>>> = Arc::default();
+        let curious = Curious { timer: slot.clone(), spans: Arc::default(), spans_only: false };
+        tracing::subscriber::with_default(curious, || {
+            let clock = TestEngine::new();
+            let timer = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
+            assert!(slot.set(timer.clone()).is_ok());
+            clock.settle();
+            timer.hits()
+        })
+    });
+    assert_eq!(hits, Some(1), "the subscriber waits for the lock of the timer that asks it");
+}
+
+#[test]
+fn o2_runs_of_plain_timers_have_spans_like_all_others() {
+    let spans = Arc::new(AtomicU64::new(0));
+    let curious = Curious { timer: Arc::default(), spans: spans.clone(), spans_only: true };
+    tracing::subscriber::with_default(curious, || {
+        let clock = TestEngine::new();
+        let full = thread::every(HOUR).on(&clock).histograms(true).start(|| ()).unwrap();
+        clock.settle();
+        assert_eq!((full.hits(), spans.load(SeqCst)), (1, 1));
+        let lean = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
+        clock.settle();
+        assert_eq!((lean.hits(), spans.load(SeqCst)), (1, 2));
+    });
+}
