@@ -15,7 +15,9 @@ use tracing::Span;
 use crate::any::{BoxFuture, Control};
 use crate::clock::Clock;
 use crate::current::Scope;
-use crate::error::{Error, Failure};
+#[cfg(feature = "tokio")]
+use crate::error::Error;
+use crate::error::Failure;
 use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
 use crate::log::MissedLog;
 use crate::name::Name;
