@@ -15,6 +15,7 @@ use super::Precision;
 use super::engine::{Bell, Core};
 use super::handle::Engine;
 use super::host::Host;
+use super::roster::Task;
 use super::time::Time;
 use crate::beat::Progress;
 use crate::block;
@@ -311,6 +312,7 @@ fn close_against_a_start() {
             Ok(()) => assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Abandoned),
             Err(error) => assert!(matches!(error, Error::EngineClosed { .. }), "{error}"),
         }
+        assert!(matches!(timer.start(), Err(Error::EngineClosed { .. })));
         engine.turn();
         assert_eq!(runs.end(), 0);
     });
@@ -347,26 +349,33 @@ fn wake_up_call(core: &Arc<Core>, key: Key) -> Waker {
     Waker::from(Arc::new(Bell { core: core.clone(), key }))
 }
 
+fn engine_with(workers: usize) -> Arc<Core> {
+    Core::new("model", Precision::Coarse, workers, Time::new(Some(Arc::new(Loop::here()))), false)
+}
+
+/// A task that sees in its turn what is wanted, and tells this thread.
+fn sees(wishes: &Shared<Wishes>) -> Task {
+    let (wishes, here) = (wishes.clone(), thread::current());
+    Arc::new(Puppet(move || {
+        wishes.change(|wishes| {
+            assert!(!wishes.has_turn, "two turns at once");
+            wishes.has_turn = true;
+            wishes.seen = wishes.wanted;
+        });
+        wishes.change(|wishes| wishes.has_turn = false);
+        here.unpark();
+        Progress::Sleep { until: None, busy: false }
+    }))
+}
+
 /// After each wake-up there is a turn, and never two at once.
 #[test]
 fn wake_ups_against_turns() {
     check(BOUND, || {
         let wishes = Shared::new(Wishes::default());
-        let core = Core::new("model", Precision::Coarse, 0, Time::new(Some(Arc::new(Loop::here()))), false);
+        let core = engine_with(0);
         let key = core.enter(true).unwrap().unwrap();
-        let puppet = Puppet({
-            let wishes = wishes.clone();
-            move || {
-                wishes.change(|wishes| {
-                    assert!(!wishes.has_turn, "two turns at once");
-                    wishes.has_turn = true;
-                    wishes.seen = wishes.wanted;
-                });
-                wishes.change(|wishes| wishes.has_turn = false);
-                Progress::Sleep { until: None, busy: false }
-            }
-        });
-        core.give_back(key, Arc::new(puppet), &YIELD);
+        core.give_back(key, sees(&wishes), &YIELD);
         let wakers = [(), ()].map(|()| {
             let (wishes, bell) = (wishes.clone(), wake_up_call(&core, key));
             thread::spawn(move || {
@@ -384,6 +393,24 @@ fn wake_ups_against_turns() {
             }
         }
         wakers.into_iter().for_each(thread::JoinHandle::join);
+    });
+}
+
+#[test]
+fn wake_ups_against_turns_on_workers() {
+    check(LOW_BOUND, || {
+        let wishes = Shared::new(Wishes::default());
+        let core = engine_with(2);
+        let key = core.enter(false).unwrap().unwrap();
+        core.give_back(key, sees(&wishes), &YIELD);
+        for _ in 0..2 {
+            wishes.change(|wishes| wishes.wanted += 1);
+            wake_up_call(&core, key).wake();
+        }
+        while wishes.get().seen < 2 {
+            thread::park_timeout(Duration::MAX);
+        }
+        sync::let_time_pass();
     });
 }
 
@@ -432,11 +459,10 @@ fn keeper_that_goes_for_good_against_a_start() {
 
 /// Tasks for workers. Each of them waits in its turn until all have had theirs, if there is a worker for
 /// each; this waits for all of them.
-fn workers(most: usize, tasks: usize, between: fn()) {
+fn workers(most: usize, tasks: usize, list: fn(&Arc<Core>, Vec<(Key, Task)>)) {
     let (done, here) = (Shared::new(Vec::new()), thread::current());
-    let core = Core::new("model", Precision::Coarse, most, Time::new(Some(Arc::new(Loop::here()))), false);
-    for _ in 0..tasks {
-        let key = core.enter(false).unwrap().unwrap();
+    let core = engine_with(most);
+    let task = |()| {
         let (done, here) = (done.clone(), here.clone());
         let puppet = Puppet(move || {
             done.change(|done| done.push(thread::current()));
@@ -446,31 +472,47 @@ fn workers(most: usize, tasks: usize, between: fn()) {
             done.get().iter().chain([&here]).for_each(Thread::unpark);
             Progress::Ended
         });
-        core.give_back(key, Arc::new(puppet), &YIELD);
-        between();
-    }
+        (core.enter(false).unwrap().unwrap(), Arc::new(puppet) as Task)
+    };
+    list(&core, std::iter::repeat_n((), tasks).map(task).collect());
     while done.get().len() < tasks {
         thread::park_timeout(Duration::MAX);
     }
     sync::let_time_pass();
 }
 
+fn list_at_once(core: &Arc<Core>, tasks: Vec<(Key, Task)>) {
+    core.change(|roster| {
+        for (key, task) in tasks {
+            assert!(roster.give_back(key, task, &YIELD).is_none());
+        }
+    });
+}
+
+/// Meanwhile the workers that are idle have waited for long enough.
+fn list_one_by_one(core: &Arc<Core>, tasks: Vec<(Key, Task)>) {
+    for (key, task) in tasks {
+        core.give_back(key, task, &YIELD);
+        sync::let_time_pass();
+    }
+}
+
 #[test]
 fn one_worker_takes_what_is_listed() {
-    check(BOUND, || workers(1, 2, || ()));
+    check(BOUND, || workers(1, 2, list_at_once));
 }
 
 #[test]
 fn one_worker_that_goes_takes_what_is_listed() {
-    check(BOUND, || workers(1, 2, sync::let_time_pass));
+    check(BOUND, || workers(1, 2, list_one_by_one));
 }
 
 #[test]
 fn two_workers_take_what_is_listed() {
-    check(LOW_BOUND, || workers(2, 2, || ()));
+    check(LOW_BOUND, || workers(2, 2, list_at_once));
 }
 
 #[test]
 fn two_workers_that_go_take_what_is_listed() {
-    check(LOW_BOUND, || workers(2, 2, sync::let_time_pass));
+    check(LOW_BOUND, || workers(2, 2, list_one_by_one));
 }
