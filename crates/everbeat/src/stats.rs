@@ -66,7 +66,7 @@ impl Stats {
                 hits: state.hits,
                 failures: state.failures,
                 blocked: state.blocked,
-                queued: state.queued,
+                queued: shared.queued(),
                 feeds: state.feeds.len(),
                 skipped: machine.skipped(),
                 last_tick: state.last_tick.and_then(to_std),

@@ -174,7 +174,6 @@ impl<V: Send + Sync + 'static> State<V> {
             && self.hits == rested.runs()
             && self.failures == 0
             && self.blocked == 0
-            && self.queued == 0
             && self.failure.is_none()
             && self.waiters.is_empty()
             && self.feeds.is_empty();

@@ -38,7 +38,7 @@ use crate::feed::Line;
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
-use crate::sync::{AtomicUsize, Mutex, MutexGuard};
+use crate::sync::{AtomicU32, Mutex, MutexGuard};
 use crate::target::Call;
 use crate::waiters::{Place, Reply, Want};
 
@@ -46,12 +46,17 @@ use crate::waiters::{Place, Reply, Want};
 pub(crate) struct Shared<V> {
     plan: Arc<Plan>,
     /// How many there are, and the flag [`DETACHED`].
-    handles: AtomicUsize,
+    handles: AtomicU32,
+    /// Turns that had to wait for a worker. A count without a lock: it must not thaw a lean timer.
+    queued: AtomicU32,
     cell: Mutex<Cell<V>>,
 }
 
 /// Set among the handles once the timer does not need any.
-const DETACHED: usize = 1 << (usize::BITS - 1);
+const DETACHED: u32 = 1 << 31;
+
+/// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
+const MOST_HANDLES: u32 = 1 << 30;
 
 /// What a driver does next.
 #[derive(Debug)]
@@ -122,7 +127,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Cell::Full(Box::new(state))
             }
         };
-        Arc::new(Self { plan, handles: AtomicUsize::new(1), cell: Mutex::new(cell) })
+        let (handles, queued) = (AtomicU32::new(1), AtomicU32::new(0));
+        Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -487,9 +493,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         block::is_in_runtime() && self.read(|state| state.thread == Some(this))
     }
 
+    /// How many turns had to wait for a worker.
+    pub(crate) fn queued(&self) -> u64 {
+        u64::from(self.queued.load(Ordering::Relaxed))
+    }
+
     /// Counts a turn that had to wait for a worker.
     pub(crate) fn count_queued(&self) {
-        self.change(|state, _| state.queued += 1);
+        let more = |count: u32| count.checked_add(1);
+        let _ = self.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// Counts a run that held its thread for too long.
@@ -501,11 +513,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
 /// Handles.
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn handles(&self) -> usize {
-        self.handles.load(Ordering::Relaxed) & !DETACHED
+        (self.handles.load(Ordering::Relaxed) & !DETACHED) as usize
     }
 
     pub(crate) fn add_handle(&self) {
-        self.handles.fetch_add(1, Ordering::Relaxed);
+        let before = self.handles.fetch_add(1, Ordering::Relaxed) & !DETACHED;
+        assert!(before < MOST_HANDLES, "a timer has more than 2^30 handles");
     }
 
     /// One handle fewer; the last one asks the timer to stop after the current run.
@@ -518,7 +531,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// One handle more, if there is still one or the timer does not need any.
     pub(crate) fn revive_handle(&self) -> bool {
-        let alive = |count: usize| (count > 0).then_some(count + 1);
+        let alive = |count: u32| (count > 0).then_some(count + 1);
         self.handles.fetch_update(Ordering::AcqRel, Ordering::Relaxed, alive).is_ok()
     }
 

@@ -41,7 +41,6 @@ pub(crate) struct State<V> {
     pub(crate) hits: u64,
     pub(crate) failures: u64,
     pub(crate) blocked: u64,
-    pub(crate) queued: u64,
     pub(crate) lateness: Summary,
     pub(crate) duration: Summary,
     /// The failure that ended the timer.
@@ -85,7 +84,6 @@ impl<V: 'static> State<V> {
             hits: 0,
             failures: 0,
             blocked: 0,
-            queued: 0,
             lateness: summary(),
             duration: summary(),
             failure: None,
