@@ -124,7 +124,7 @@ impl Engine {
         F: FnOnce() -> O + Send + 'static,
         O: Outcome<Value: Send + Sync + 'static> + 'static,
     {
-        OneShot::start(Builder::new(Duration::ZERO).on(self), delay, target)
+        OneShot::start(Builder::new(OneShot::<()>::PERIOD).on(self), delay, target)
     }
 
     /// Ends all its timers, for the reason [`Abandoned`](crate::StopReason::Abandoned), and refuses new

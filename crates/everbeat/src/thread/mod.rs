@@ -92,5 +92,5 @@ where
     F: FnOnce() -> O + Send + 'static,
     O: Outcome<Value: Send + Sync + 'static> + 'static,
 {
-    OneShot::start(Builder::new(Duration::ZERO).on_threads(), delay, target)
+    OneShot::start(Builder::new(OneShot::<()>::PERIOD).on_threads(), delay, target)
 }

@@ -21,6 +21,10 @@ pub struct OneShot<V: Send + Sync + 'static> {
 }
 
 impl<V: Send + Sync + 'static> OneShot<V> {
+    /// There is no second run for it to say anything about, but with a period of zero a timer is never at
+    /// rest.
+    pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+
     pub(crate) fn start<F, O>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
     where
         F: FnOnce() -> O + Send + 'static,
