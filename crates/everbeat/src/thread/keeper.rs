@@ -83,10 +83,11 @@ impl Core {
 
     /// Everything that is due, and one turn for everybody who is on the list for this thread.
     fn round(self: &Arc<Self>, batch: &mut Batch) {
-        let listed = self.change(Roster::begin_round);
         let due_by = self.time.now();
-        while self.change(|roster| batch.exchange(roster, due_by)) {
+        let (listed, mut more) = self.change(|roster| (roster.begin_round(), batch.exchange(roster, due_by)));
+        while more {
             self.take_turns(batch);
+            more = self.change(|roster| batch.exchange(roster, due_by));
         }
         for _ in 0..listed {
             let Some(job) = self.change(Roster::next_own_job) else { return };

@@ -270,7 +270,7 @@ impl Roster {
     /// Makes it the turn of a task that waits.
     fn list(&mut self, key: Key) {
         let workers = &self.workers;
-        let busy = workers.alive == workers.most && self.pooled.len() >= workers.free();
+        let busy = workers.alive >= workers.most && self.pooled.len() >= workers.free();
         let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
             return;
         };
