@@ -391,7 +391,7 @@ impl Builder {
             && schedule.can_rest()
     }
 
-    /// The plan of the last timer that was built alike, or a new one. The delay before the first tick is
+    /// The plan of a timer that was lately built alike, or a new one. The delay before the first tick is
     /// not a part of it.
     fn plan_alike(&self, home: &Home, schedule: &Schedule) -> Arc<Plan> {
         let alike = |plan: &Plan| {

@@ -82,8 +82,8 @@ impl Home {
         }
     }
 
-    /// The plan of the last lean timer that was built there, if it is like this.
-    pub(crate) fn known_plan(&self, alike: impl FnOnce(&Plan) -> bool) -> Option<Arc<Plan>> {
+    /// The plan of a lean timer that was built there lately, if one was like this.
+    pub(crate) fn known_plan(&self, alike: impl Fn(&Plan) -> bool) -> Option<Arc<Plan>> {
         match self {
             #[cfg(feature = "tokio")]
             Self::Runtime { .. } => None,

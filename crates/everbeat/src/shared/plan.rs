@@ -1,6 +1,6 @@
 //! What is settled about a timer when it is built. Timers that are built alike share it.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::Schedule;
@@ -35,24 +35,42 @@ impl Plan {
     }
 }
 
-/// The plans of an engine's timers that are likely to be used again: the last one, since who starts many
-/// timers starts them in a row.
+/// How many plans are remembered.
+const REMEMBERED: usize = 8;
+
+/// The plans of an engine's timers that are likely to be used again: the newest, since who starts many
+/// timers starts them in a row, of a few kinds.
 ///
-/// Its lock is held to compare and to exchange, and no other is taken under it.
+/// Its lock is held to copy or to exchange a reference, and no other is taken under it.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
-    last: Mutex<Weak<Plan>>,
+    newest: Mutex<Newest>,
+}
+
+#[derive(Debug, Default)]
+struct Newest {
+    plans: [Weak<Plan>; REMEMBERED],
+    /// The place of the oldest.
+    oldest: usize,
 }
 
 impl Plans {
-    pub(crate) fn known(&self, alike: impl FnOnce(&Plan) -> bool) -> Option<Arc<Plan>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
-        alike(&last).then_some(last)
+    pub(crate) fn known(&self, alike: impl Fn(&Plan) -> bool) -> Option<Arc<Plan>> {
+        // One at a time: none is compared or dropped under the lock.
+        let mut plans = (0..REMEMBERED).filter_map(|place| self.lock().plans[place].upgrade());
+        plans.find(|plan| alike(plan))
     }
 
     pub(crate) fn remember(&self, plan: &Arc<Plan>) {
-        let plan = Arc::downgrade(plan);
-        let before = std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), plan);
-        drop(before);
+        let mut newest = self.lock();
+        let place = newest.oldest;
+        newest.oldest = (place + 1) % REMEMBERED;
+        let forgotten = std::mem::replace(&mut newest.plans[place], Arc::downgrade(plan));
+        drop(newest);
+        drop(forgotten);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

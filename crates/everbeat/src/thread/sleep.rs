@@ -12,11 +12,11 @@ use crate::sync::{AtomicBool, thread};
 ///
 /// | | wakes up | lateness p50 / p99 at 1 kHz | of a core |
 /// |---|---|---|---|
-/// | `Coarse` | for deadlines at most once a millisecond, for everything that is due; at once for commands | 58 / 104 µs | 1.2 % |
-/// | `Fine` | for each deadline | 8 / 58 µs | 1.2 % |
-/// | `Spin` | shortly before each deadline | 1.6 / 11 µs | 7 % |
+/// | `Coarse` | for deadlines at most once a millisecond, for everything that is due; at once for commands | 65 / 109 µs | 1.5 % |
+/// | `Fine` | for each deadline | 8 / 52 µs | 1.2 % |
+/// | `Spin` | shortly before each deadline | 1.0 / 8.5 µs | 8 % |
 ///
-/// Measured on one idle machine, where the bare system call with the least slack gave 6 / 40 µs. With many
+/// Measured on one idle machine, where the bare system call with the least slack gave 10 / 72 µs. With many
 /// timers `Coarse` is up to a millisecond late. A tick is never early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
