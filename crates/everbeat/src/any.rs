@@ -341,13 +341,11 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn full_turn(self: Arc<Self>, key: Key) -> Progress {
-        let me = self.clone();
-        Self::full_turn(&self, key, me)
+        Self::full_turn(&self, key)
     }
 
     fn abandon_at_engine(self: Arc<Self>, key: Key) {
-        let me = self.clone();
-        Self::abandon_at_engine(&self, key, me);
+        Self::abandon_at_engine(&self, key);
     }
 
     fn count_queued(&self) {

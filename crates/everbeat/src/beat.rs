@@ -290,11 +290,7 @@ impl<X: Target> Beat<X> {
                 return RunEnd::Failed(Failure::TimedOut(limit));
             }
         }
-        match step {
-            Step::Value(value) => RunEnd::Delivered(value),
-            Step::Failed(error) => RunEnd::Failed(Failure::from_error(error)),
-            Step::Exhausted => RunEnd::Exhausted,
-        }
+        step.into()
     }
 
     fn poll_abort(
@@ -392,18 +388,13 @@ impl<V: Send + Sync + 'static> Duty<V> {
     #[cfg(feature = "tokio")]
     pub(crate) fn begin(shared: &Arc<Shared<V>>) -> Result<Self, Error> {
         let (beat, clock) = shared.launch()?;
-        let me: Arc<dyn Control> = shared.clone();
-        Ok(Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) })
+        Ok(Self::resume(shared, clock, beat))
     }
 
     /// Takes a timer up again that was laid down by [`Duty::pause`].
-    pub(crate) fn resume(
-        shared: Arc<Shared<V>>,
-        me: Arc<dyn Control>,
-        clock: Clock,
-        beat: BoxDrive<V>,
-    ) -> Self {
-        Self { shared, me: Some(me), clock, beat: Some(beat) }
+    pub(crate) fn resume(shared: &Arc<Shared<V>>, clock: Clock, beat: BoxDrive<V>) -> Self {
+        let me: Arc<dyn Control> = shared.clone();
+        Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) }
     }
 
     /// Lays the timer down; `None` if it has ended.

@@ -309,8 +309,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder; as [`Timer::start`] for what is missing, such as
-    /// [`Error::NoRuntime`] outside of a tokio
-    /// runtime with its time driver enabled.
+    /// [`Error::NoRuntime`] outside of a tokio runtime with its time driver enabled.
     pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
         let scope = self.scope.clone();
         let timer = self.build(target)?;
@@ -384,11 +383,8 @@ impl Builder {
 
     /// Whether nothing about it is special, and so it can be stored as a lean timer.
     fn can_be_lean(&self, home: &Home, schedule: &Schedule) -> bool {
-        home.is_engine()
-            && !self.keeps_figures(home)
-            && self.until.is_none()
-            && self.attachments.extras.is_none()
-            && schedule.can_rest()
+        let figures = self.keeps_figures(home);
+        self.attachments.extras.is_none() && Plan::is_plain(home, figures, self.until, schedule)
     }
 
     /// The plan of a timer that was lately built alike, or a new one. The delay before the first tick is
@@ -400,10 +396,13 @@ impl Builder {
                 && plan.blocked_after == self.attachments.blocked_after
                 && plan.home == *home
         };
-        home.known_plan(alike).unwrap_or_else(|| {
+        let plans = home.engine().map(Engine::plans);
+        plans.and_then(|plans| plans.known(alike)).unwrap_or_else(|| {
             let schedule = schedule.clone().with_initial_delay(Duration::ZERO);
             let plan = Arc::new(self.plan(home.clone(), schedule, false));
-            home.remember_plan(&plan);
+            if let Some(plans) = plans {
+                plans.remember(&plan);
+            }
             plan
         })
     }

@@ -1,9 +1,8 @@
 //! What gives a timer its time and its turns.
 
 use std::sync::Arc;
-use std::task::Waker;
 
-use everbeat_core::{Instant, Key};
+use everbeat_core::Instant;
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -12,7 +11,7 @@ use crate::runtime::{
     clock::{RuntimeClock, Source},
     driver::spawn,
 };
-use crate::shared::{Plan, Shared};
+use crate::shared::Shared;
 use crate::thread::Engine;
 
 /// Where a timer lives.
@@ -53,13 +52,17 @@ impl Home {
         }
     }
 
-    /// What wakes the timer at this place with its engine.
-    pub(crate) fn bell(&self, key: Key) -> Option<Waker> {
+    /// The engine, if it lives with one.
+    pub(crate) fn engine(&self) -> Option<&Engine> {
         match self {
             #[cfg(feature = "tokio")]
             Self::Runtime { .. } => None,
-            Self::Engine { engine, .. } => Some(engine.bell(key)),
+            Self::Engine { engine, .. } => Some(engine),
         }
+    }
+
+    pub(crate) fn is_engine(&self) -> bool {
+        self.engine().is_some()
     }
 
     /// Starts a timer that lives here.
@@ -70,50 +73,6 @@ impl Home {
             Self::Engine { engine, inline } => {
                 engine.take_on(shared.clone(), *inline, |key| shared.start_at(key))
             }
-        }
-    }
-
-    /// The time there; `before` if it cannot be told.
-    pub(crate) fn now(&self, before: Instant) -> Instant {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => before,
-            Self::Engine { engine, .. } => engine.time().now().max(before),
-        }
-    }
-
-    /// The plan of a lean timer that was built there lately, if one was like this.
-    pub(crate) fn known_plan(&self, alike: impl Fn(&Plan) -> bool) -> Option<Arc<Plan>> {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => None,
-            Self::Engine { engine, .. } => engine.plans().known(alike),
-        }
-    }
-
-    /// Remembers the plan of a lean timer, for those that are built alike.
-    pub(crate) fn remember_plan(&self, plan: &Arc<Plan>) {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => {}
-            Self::Engine { engine, .. } => engine.plans().remember(plan),
-        }
-    }
-
-    /// Gives up a place with its engine.
-    pub(crate) fn leave(&self, key: Key) {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => {}
-            Self::Engine { engine, .. } => engine.leave(key),
-        }
-    }
-
-    pub(crate) fn is_engine(&self) -> bool {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => false,
-            Self::Engine { .. } => true,
         }
     }
 
@@ -128,11 +87,7 @@ impl Home {
 
     /// Whether this thread keeps the time there, and must not be blocked.
     pub(crate) fn is_kept_by_this_thread(&self) -> bool {
-        match self {
-            #[cfg(feature = "tokio")]
-            Self::Runtime { .. } => false,
-            Self::Engine { engine, .. } => engine.is_kept_by_this_thread(),
-        }
+        self.engine().is_some_and(Engine::is_kept_by_this_thread)
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use everbeat_core::StopReason;
 
 use crate::block;
-use crate::current::is_inside;
 use crate::error::Error;
 use crate::name::Name;
 use crate::shared::{Ending, Shared};
@@ -171,7 +170,7 @@ impl<V: Send + Sync + 'static, O> Future for Pending<V, O> {
         }
         let place = this.place.expect("a wait that is over is not polled again");
         let polled = this.shared.poll_reply(place, cx);
-        if polled.is_pending() && is_inside(Arc::as_ptr(&this.shared).cast()) {
+        if polled.is_pending() && this.shared.is_inside() {
             return Poll::Ready((this.meaning.inside)(&this.shared));
         }
         let reply = ready!(polled);

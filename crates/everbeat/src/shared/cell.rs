@@ -160,7 +160,7 @@ impl<V: Send + Sync + 'static> State<V> {
     /// The timer has this place with its engine.
     pub(super) fn settle_at(&mut self, key: Key, plan: &Plan) {
         self.key = Some(key);
-        self.bell = plan.home.bell(key);
+        self.bell = plan.home.engine().map(|engine| engine.bell(key));
         self.driver.clone_from(&self.bell);
     }
 

@@ -39,7 +39,7 @@ use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
-use crate::target::Call;
+use crate::target::{Call, Step};
 use crate::waiters::{Place, Reply, Want};
 
 /// One timer.
@@ -91,6 +91,16 @@ pub(crate) enum Ending<V> {
     NeverStarted,
 }
 
+impl<V> From<Step<V>> for RunEnd<V> {
+    fn from(step: Step<V>) -> Self {
+        match step {
+            Step::Value(value) => Self::Delivered(value),
+            Step::Failed(error) => Self::Failed(Failure::from_error(error)),
+            Step::Exhausted => Self::Exhausted,
+        }
+    }
+}
+
 impl<V> RunEnd<V> {
     fn outcome(&self) -> Outcome {
         match self {
@@ -115,17 +125,16 @@ pub(crate) enum Work<V> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(plan: Arc<Plan>, work: Work<V>) -> Arc<Self> {
+        let whole = |parked: Option<BoxDrive<V>>| {
+            let machine = Machine::new(plan.schedule.clone());
+            let mut state = State::new(&plan, machine, parked.is_none());
+            state.parked = parked;
+            Cell::Full(Box::new(state))
+        };
         let cell = match work {
             Work::Lean(call, delay) => Cell::Lean(Lean::idle(call, delay)),
-            work => {
-                let machine = Machine::new(plan.schedule.clone());
-                let mut state = State::new(&plan, machine, matches!(work, Work::Nothing));
-                state.parked = match work {
-                    Work::Beat(beat) => Some(beat),
-                    Work::Lean(..) | Work::Nothing => None,
-                };
-                Cell::Full(Box::new(state))
-            }
+            Work::Beat(beat) => whole(Some(beat)),
+            Work::Nothing => whole(None),
         };
         let (handles, queued) = (AtomicU32::new(1), AtomicU32::new(0));
         Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })

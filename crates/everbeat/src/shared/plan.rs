@@ -27,11 +27,17 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether a timer can do with the few bytes of a lean one while nothing special happens.
     pub(crate) fn can_be_lean(&self) -> bool {
-        self.home.is_engine()
-            && !self.figures
-            && self.until.is_none()
-            && !self.single_use
-            && self.schedule.can_rest()
+        !self.single_use && Self::is_plain(&self.home, self.figures, self.until, &self.schedule)
+    }
+
+    /// Whether a plan of these parts allows a lean timer, if the timer can be started more than once.
+    pub(crate) fn is_plain(
+        home: &Home,
+        figures: bool,
+        until: Option<StdInstant>,
+        schedule: &Schedule,
+    ) -> bool {
+        home.is_engine() && !figures && until.is_none() && schedule.can_rest()
     }
 }
 

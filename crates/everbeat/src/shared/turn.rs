@@ -14,7 +14,7 @@ use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick};
 use super::cell::{Cell, Lean, Phase, beat_of};
 use super::{RunEnd, Shared};
 use crate::any::Control;
-use crate::beat::{BoxDrive, Duty, Progress, log_failure, spans_are_wanted};
+use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
 use crate::current::Scope;
 use crate::error::{Error, Failure};
@@ -77,7 +77,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             key
         };
         tracing::debug!(timer = %self.name(), ?reason, "timer ended");
-        self.home().leave(key);
+        if let Some(engine) = self.home().engine() {
+            engine.leave(key);
+        }
         Some((reason, true))
     }
 
@@ -107,7 +109,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             guarded(|| call(tick))
         };
         let began = *now;
-        *now = self.plan.home.now(began);
+        *now = self.time_after(began);
         let blocked =
             now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
@@ -115,7 +117,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let progress = self.deliver_lean(&tick, call, value, *now);
                 if std::mem::needs_drop::<V>() {
                     // A value has been dropped, and who comes next is not to be blamed for that.
-                    *now = self.plan.home.now(*now);
+                    *now = self.time_after(*now);
                 }
                 progress
             }
@@ -124,6 +126,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 None
             }
         }
+    }
+
+    /// The time of the engine, which does not run backwards.
+    fn time_after(&self, before: Instant) -> Instant {
+        self.home().engine().map_or(before, |engine| engine.time().now().max(before))
     }
 
     fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> Option<Progress> {
@@ -154,14 +161,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         now: Instant,
         blocked: bool,
     ) {
-        let end = match step {
-            Ok(Step::Value(value)) => RunEnd::Delivered(value),
-            Ok(Step::Exhausted) => RunEnd::Exhausted,
-            Ok(Step::Failed(error)) => RunEnd::Failed(Failure::from_error(error)),
-            Err(failure) => RunEnd::Failed(failure),
-        };
+        let end = step.map_or_else(RunEnd::Failed, RunEnd::from);
         if blocked {
-            crate::beat::report_blocked(self, now.saturating_since(tick.started()));
+            report_blocked(self, now.saturating_since(tick.started()));
         }
         if let RunEnd::Failed(failure) = &end {
             log_failure(self.name(), tick, failure);
@@ -173,11 +175,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A turn with everything that can come up, for the start that has this place. Another start is none of
     /// its business.
-    pub(crate) fn full_turn(self: &Arc<Self>, key: Key, me: Arc<dyn Control>) -> Progress {
+    pub(crate) fn full_turn(self: &Arc<Self>, key: Key) -> Progress {
         let (Some(beat), Some(clock), Some(bell)) = self.take_beat(key) else {
             return Progress::Ended; // the timer has ended meanwhile
         };
-        let mut duty = Duty::resume(self.clone(), me, clock, beat);
+        let mut duty = Duty::resume(self, clock, beat);
         let progress = duty.poll(&mut Context::from_waker(&bell));
         if let Some(beat) = duty.pause() {
             self.put_back(beat);
@@ -206,9 +208,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The engine goes away before the timer has ended.
-    pub(crate) fn abandon_at_engine(self: &Arc<Self>, key: Key, me: Arc<dyn Control>) {
+    pub(crate) fn abandon_at_engine(self: &Arc<Self>, key: Key) {
         if let (Some(beat), Some(clock), _) = self.take_beat(key) {
-            drop(Duty::resume(self.clone(), me, clock, beat));
+            drop(Duty::resume(self, clock, beat));
         }
     }
 

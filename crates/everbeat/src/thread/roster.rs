@@ -274,7 +274,7 @@ impl Roster {
         let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
             return;
         };
-        let pooled = *pooled && workers.most > 0;
+        let pooled = *pooled;
         let queued = pooled && busy;
         *seat = if queued { Seat::Queued } else { Seat::Listed };
         self.figures.queued += u64::from(queued);
@@ -311,18 +311,17 @@ impl Roster {
 
     /// The next turn on the keeper's own thread.
     pub(super) fn next_own_job(&mut self) -> Option<Job> {
-        loop {
-            let key = self.own.pop_front()?;
-            if let Some(job) = self.take_turn(key) {
-                return Some(job);
-            }
-        }
+        self.next_listed(|roster| &mut roster.own)
     }
 
     /// The next turn on a worker.
     pub(super) fn next_pooled_job(&mut self) -> Option<Job> {
+        self.next_listed(|roster| &mut roster.pooled)
+    }
+
+    fn next_listed(&mut self, list: fn(&mut Self) -> &mut VecDeque<Key>) -> Option<Job> {
         loop {
-            let key = self.pooled.pop_front()?;
+            let key = list(self).pop_front()?;
             if let Some(job) = self.take_turn(key) {
                 return Some(job);
             }
@@ -380,7 +379,7 @@ impl Roster {
         if self.queue.is_empty() {
             return Rest::Empty;
         }
-        let due = self.queue.next_due().filter(|due| !due.is_never());
+        let due = self.next_due();
         self.wakes_at = due.unwrap_or(Instant::NEVER);
         Rest::Until(due)
     }
@@ -413,7 +412,7 @@ impl Roster {
         self.wakes_at = until;
     }
 
-    #[cfg(feature = "testing")]
+    /// The earliest deadline.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
         self.queue.next_due().filter(|due| !due.is_never())
     }
