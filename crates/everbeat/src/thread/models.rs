@@ -37,6 +37,13 @@ const YIELD: Progress = Progress::Yield { restless: false };
 /// The thread that hosts an engine: the one that makes this.
 struct Loop(Thread);
 
+/// An engine that lives on this thread, and what wakes that.
+fn hosted() -> (Engine, Thread) {
+    let host = Loop::here();
+    let here = host.0.clone();
+    (Engine::hosted(host), here)
+}
+
 impl Host for Loop {
     fn now(&self) -> StdInstant {
         sync::now()
@@ -145,9 +152,7 @@ fn stop_against_turn(
 ) {
     check(BOUND, move || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let host = Loop::here();
-        let here = host.0.clone();
-        let engine = Engine::hosted(host);
+        let (engine, here) = hosted();
         let timer = start(&engine, &runs);
         let stopper = thread::spawn({
             let (runs, done, stop) = (runs.clone(), done.clone(), stop.clone());
@@ -200,9 +205,7 @@ fn drop_of_the_last_handle_against_a_turn() {
 fn stop_and_start_against_a_turn() {
     check(BOUND, || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let host = Loop::here();
-        let here = host.0.clone();
-        let engine = Engine::hosted(host);
+        let (engine, here) = hosted();
         let timer = start(&engine, &runs);
         let stopper = thread::spawn({
             let (runs, done, timer) = (runs.clone(), done.clone(), timer.clone());
@@ -227,9 +230,7 @@ fn stop_and_start_against_a_turn() {
 fn trigger_against_a_turn() {
     check(BOUND, || {
         let (asked, done) = (Shared::new(false), Shared::new(false));
-        let host = Loop::here();
-        let here = host.0.clone();
-        let engine = Engine::hosted(host);
+        let (engine, here) = hosted();
         let was_asked = asked.clone();
         let timer = engine.every(PERIOD).fixed_rate().inline().start(move || was_asked.get()).unwrap();
         let asker = thread::spawn({
@@ -252,9 +253,7 @@ fn trigger_against_a_turn() {
 fn start_against_cancel() {
     check(BOUND, || {
         let (runs, answer) = (Shared::new(Runs::default()), Shared::new(None));
-        let host = Loop::here();
-        let here = host.0.clone();
-        let engine = Engine::hosted(host);
+        let (engine, here) = hosted();
         let timer = build(&engine, &runs);
         let stopper = thread::spawn({
             let (timer, answer) = (timer.clone(), answer.clone());

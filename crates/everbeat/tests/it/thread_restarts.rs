@@ -40,21 +40,21 @@ fn l7_a_restart_by_whoever_is_told_of_the_end_stands() -> Result<(), Error> {
     Ok(())
 }
 
+fn assert_run(runs: &mpsc::Receiver<()>, task: &PeriodicTask<()>, engine: &Engine, round: u32) {
+    let came = runs.recv_timeout(LIMIT);
+    let (timer, engine) = (task.timer().stats(), engine.stats());
+    assert!(came.is_ok(), "round {round}: no run came: {timer:?}, {engine:?}");
+}
+
 #[test]
 fn l7_every_start_after_a_stop_runs() -> Result<(), Error> {
     let engine = Engine::builder().workers(2).build();
     let (begun, runs) = mpsc::channel();
     let task = PeriodicTask::of(engine.every(ms(1)), move || begun.send(()).unwrap_or(()))?;
-    let (start, mut rounds) = (Instant::now(), 0_u64);
+    let (start, mut rounds) = (Instant::now(), 0_u32);
     while start.elapsed() < ms(500) * factor() {
         task.start()?;
-        let came = runs.recv_timeout(LIMIT);
-        assert!(
-            came.is_ok(),
-            "round {rounds}: no run came: {:?}, {:?}",
-            task.timer().stats(),
-            engine.stats()
-        );
+        assert_run(&runs, &task, &engine, rounds);
         task.stop();
         while runs.try_recv().is_ok() {}
         rounds += 1;
@@ -77,13 +77,7 @@ fn l7_a_task_that_is_started_while_it_ends_runs_at_once() -> Result<(), Error> {
         task.timer().request_stop();
         spin(rounds % 300);
         task.start()?;
-        let came = runs.recv_timeout(LIMIT);
-        assert!(
-            came.is_ok(),
-            "round {rounds}: no run came: {:?}, {:?}",
-            task.timer().stats(),
-            engine.stats()
-        );
+        assert_run(&runs, &task, &engine, rounds);
         rounds += 1;
     }
     eprintln!("{rounds} rounds");
