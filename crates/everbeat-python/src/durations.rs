@@ -1,0 +1,64 @@
+//! Durations and counts, as Python callers write them.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDelta, PyType};
+
+use crate::errors::bad_value;
+
+/// `everbeat.ns`: a whole number of nanoseconds.
+fn nanoseconds_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "everbeat._durations", "ns")
+}
+
+/// A duration: seconds as a number, a `timedelta` or an `everbeat.ns`.
+///
+/// # Errors
+/// `TypeError` for anything else; `ScheduleError` for one that is negative, infinite or not a number.
+pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    if let Ok(seconds) = given.cast_exact::<pyo3::types::PyFloat>() {
+        return from_seconds(field, given, seconds.extract()?);
+    }
+    let py = given.py();
+    if given.is_instance(nanoseconds_type(py)?)? {
+        let nanos = given.extract::<u64>().map_err(|_| refused(field, given))?;
+        return Ok(Duration::from_nanos(nanos));
+    }
+    if given.is_instance_of::<PyDelta>() {
+        return given.extract::<Duration>().map_err(|_| refused(field, given));
+    }
+    if given.is_instance_of::<PyBool>() {
+        return Err(wrong_type(field, given));
+    }
+    match given.extract::<f64>() {
+        Ok(seconds) => from_seconds(field, given, seconds),
+        // An int too large for a float is a duration beyond the end of time.
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => {
+            if given.lt(0)? { Err(refused(field, given)) } else { Ok(Duration::MAX) }
+        }
+        Err(_) => Err(wrong_type(field, given)),
+    }
+}
+
+fn from_seconds(field: &str, given: &Bound<'_, PyAny>, seconds: f64) -> PyResult<Duration> {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(refused(field, given));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+fn refused(field: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    bad_value(given.py(), field, given, "a finite duration of at least zero")
+}
+
+fn wrong_type(field: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    let kind = given.get_type();
+    let kind = kind.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "{field} must be a number of seconds, a timedelta or everbeat.ns(...), not {kind}"
+    ))
+}

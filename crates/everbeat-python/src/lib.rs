@@ -1,0 +1,24 @@
+//! The compiled part of the Python package `everbeat`.
+//!
+//! It decides nothing: timers are those of the crate `everbeat`, on engines that live in an event loop
+//! (`desk.rs`) or keep a thread of their own (`threading/`). What is here carries values, errors and calls
+//! over. The package's stubs (`python/everbeat/*.pyi`) are its manual.
+//!
+//! # Locks and the interpreter
+//!
+//! 1. No lock of this crate or of `everbeat` is held while Python code can run or while the interpreter
+//!    is attached to. So whoever holds a lock never waits for the interpreter, and either can be waited for
+//!    with the other in hand.
+//! 2. A thread that waits for long detaches from the interpreter first.
+//! 3. What a running timer needs of Python it holds through its `Link`, which is emptied when the timer
+//!    ends: an ended timer is in no reference cycle that the collector cannot see.
+
+mod durations;
+mod errors;
+mod value;
+
+use pyo3::prelude::*;
+
+/// The private module `everbeat._everbeat`.
+#[pymodule(gil_used = false)]
+mod _everbeat {}
