@@ -13,12 +13,31 @@
 //! 3. What a running timer needs of Python it holds through its `Link`, which is emptied when the timer
 //!    ends: an ended timer is in no reference cycle that the collector cannot see.
 
+mod alarm;
+mod answer;
+mod blocking;
+mod clocks;
+mod conditions;
+mod config;
+mod desk;
 mod durations;
 mod errors;
+mod feed;
+mod link;
+mod loops;
+mod pause;
+mod runner;
+mod target;
+mod timer;
 mod value;
 
 use pyo3::prelude::*;
 
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
-mod _everbeat {}
+mod _everbeat {
+    #[pymodule_export]
+    use crate::feed::Subscription;
+    #[pymodule_export]
+    use crate::timer::Timer;
+}
