@@ -59,7 +59,8 @@ pub(crate) fn check_dispatch(py: Python<'_>, desk: &Desk, who: &str, alternative
         return Err(threadsafe_dispatch(py, format!("the event loop of {who} is closed")));
     }
     if desk.is_here(py) {
-        let message = format!("{who} lives in the loop of this thread, which must not block: await {alternative}");
+        let message =
+            format!("{who} lives in the loop of this thread, which must not block: await {alternative}");
         return Err(threadsafe_dispatch(py, message));
     }
     Ok(())
@@ -87,7 +88,9 @@ pub(crate) fn failure_to_python(py: Python<'_>, failure: &Failure) -> PyErr {
         return raised.raise_again(py);
     }
     match failure {
-        Failure::TimedOut(limit) => PyTimeoutError::new_err(format!("the run exceeded its time limit of {limit:?}")),
+        Failure::TimedOut(limit) => {
+            PyTimeoutError::new_err(format!("the run exceeded its time limit of {limit:?}"))
+        }
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }
