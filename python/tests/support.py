@@ -184,3 +184,25 @@ async def spin(times: int = 10) -> None:
     """Lets everybody else have some turns, in which no time passes."""
     for _ in range(times):
         await asyncio.sleep(0)
+
+
+class Times:
+    """A target that writes down when it was called, in milliseconds from the making of the list."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self._watch = Stopwatch()
+
+    def __call__(self) -> int:
+        self.at.append(self._watch.ms)
+        return len(self.at)
+
+    def taking(self, seconds: float) -> Callable[[], Any]:
+        """The same as a coroutine function that takes its time."""
+
+        async def run() -> int:
+            number = self()
+            await asyncio.sleep(seconds)
+            return number
+
+        return run
