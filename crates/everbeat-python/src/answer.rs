@@ -137,7 +137,10 @@ impl Asking {
             if let Poll::Ready(answer) = self.ask.poll(py, &mut Context::from_waker(Waker::noop())) {
                 return Ok(Poll::Ready(answer));
             }
-            let kept = self.ask.kept_pause().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let kept = self
+                .ask
+                .kept_pause()
+                .and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
             let pause = match kept.filter(|pause| pause.get().desk().is_here(py)) {
                 Some(pause) => pause,
                 None => Pause::new(py, &loops::here(py)?)?,

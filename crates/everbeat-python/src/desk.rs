@@ -353,7 +353,7 @@ impl Desk {
             mem::take(&mut state.ready)
         };
         self.engine().close(Duration::ZERO);
-        Python::try_attach(|py| self.alarm.clear(py));
+        Python::try_attach(|py| self.alarm.close(py, self));
         drop(ready);
     }
 }

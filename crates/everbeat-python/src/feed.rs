@@ -48,7 +48,14 @@ impl Line {
         };
         let bound = (size > 0).then_some(size);
         let drop_newest = drop_newest && bound.is_some();
-        Ok(Arc::new(Self { bound, drop_newest, name, feed: OnceLock::new(), early: Mutex::default(), pause: Mutex::default() }))
+        Ok(Arc::new(Self {
+            bound,
+            drop_newest,
+            name,
+            feed: OnceLock::new(),
+            early: Mutex::default(),
+            pause: Mutex::default(),
+        }))
     }
 
     /// Sees the ticks of this timer from now on.
