@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use everbeat::{Step, Target, Tick};
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -114,6 +114,7 @@ impl PyTarget {
         if has_source && ended {
             return Step::Exhausted;
         }
+        let error = if ended { no_value(py, error) } else { error };
         self.desk.interrupt(py, &error);
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
@@ -121,6 +122,14 @@ impl PyTarget {
         }
         Step::Failed(Raised::boxed(py, error))
     }
+}
+
+/// As Python does with a coroutine that raises what would end its caller's loop.
+fn no_value(py: Python<'_>, error: PyErr) -> PyErr {
+    let kind = error.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
+    let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
+    told.set_cause(py, Some(error));
+    told
 }
 
 impl Held {
