@@ -173,15 +173,16 @@ impl Timer {
             return Err(errors::restart(py, format!("timer `{}` {message}", core.label(py))));
         }
         let place = core.bind(py)?;
-        let feeds = core.note_start();
-        for line in feeds.iter().filter_map(Weak::upgrade) {
-            line.open(&place.timer)?;
-        }
         let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "copy_context"))?;
         place.link.hold(Alive { owner: slf.clone().unbind(), context: context.unbind() });
         if let Err(error) = place.timer.start() {
             place.link.let_go();
             return Err(errors::to_python(py, &error));
+        }
+        // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
+        let feeds = core.note_start();
+        for line in feeds.iter().filter_map(Weak::upgrade) {
+            line.open(&place.timer)?;
         }
         match &core.conditions {
             Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
