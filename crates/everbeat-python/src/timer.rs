@@ -276,6 +276,9 @@ impl Timer {
             }
             inner.place.clone()
         };
+        if let Some(place) = &place {
+            place.desk.expect_period(period);
+        }
         match place {
             Some(place) if rearm => place.timer.rearm(period),
             Some(place) => place.timer.set_period(period),
@@ -667,6 +670,7 @@ impl Core {
             None if self.fine => loops::fine(py)?,
             None => here,
         };
+        desk.expect_period(period);
         let link = Link::new(self.label(py).into());
         let builder = self.config.apply(desk.engine().every(period)).inline().name(&link.name);
         let builder = if self.cancel_cb.is_some() {
