@@ -15,10 +15,16 @@
 
 mod durations;
 mod errors;
+mod logging;
 mod value;
 
 use pyo3::prelude::*;
 
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
-mod _everbeat {}
+mod _everbeat {
+    #[pymodule_init]
+    fn init() {
+        crate::logging::install();
+    }
+}
