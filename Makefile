@@ -61,7 +61,8 @@ types-python: $(CHECK_STAMP) $(MODULE) ## Check the stubs against the package, a
 	cd python && $(BIN)/mypy
 	cd python && $(BIN)/pyright --pythonpath $(BIN)/python
 
-wheel: cargo-present $(TEST_STAMP) ## Build the Python package into dist/
+# After the module, since two maturins at once get in each other's way.
+wheel: $(MODULE) ## Build the Python package into dist/
 	rm -f dist/everbeat-*.whl
 	+cd python && $(MATURIN) build --release --locked --out ../dist
 
