@@ -1,0 +1,26 @@
+"""`subscribe()` gives each consumer a buffer of its own: with every value, or bounded."""
+
+import asyncio
+
+from everbeat import Subscription, Timer
+
+
+async def collect(feed: Subscription) -> None:
+    values = []
+    async for value in feed:
+        values.append(value)
+        await asyncio.sleep(0.03)  # slower than the timer
+    print(f"{feed.name}: {values}, lost: {feed.dropped_count}")
+
+
+async def main() -> None:
+    async with Timer(0.01, target=iter(range(12)), mode="fixed_rate") as timer:
+        async with (
+            timer.subscribe(name="archive") as archive,
+            timer.subscribe(maxsize=3, name="display") as display,
+            timer.subscribe(maxsize=3, name="first come", overflow="drop_newest") as first_come,
+        ):
+            await asyncio.gather(collect(archive), collect(display), collect(first_come))
+
+
+asyncio.run(main())
