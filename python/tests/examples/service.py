@@ -21,7 +21,8 @@ PATIENCE = 20.0
 class Service:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.lines: list[str] = []
+        self.log = ""
+        self._ended = False
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -32,19 +33,20 @@ class Service:
         assert self.process.stderr
         for line in self.process.stderr:
             with self._news:
-                self.lines.append(line)
+                self.log += line
                 self._news.notify_all()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
     def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
         """Waits until the pattern has been logged so many times."""
         deadline = time.monotonic() + PATIENCE
         with self._news:
             while len(found := list(re.finditer(pattern, self.log))) < times:
-                assert self._news.wait(deadline - time.monotonic()), f"no {pattern!r} in\n{self.log}"
+                assert not self._ended and self._news.wait(deadline - time.monotonic()), (
+                    f"{pattern!r} is missing in\n{self.log}"
+                )
         return found[-1]
 
     def request(self, method: str, path: str) -> Any:
@@ -70,6 +72,7 @@ def started(database: Path, *options: str, **settings: object) -> Iterator[Servi
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=database.parent,
         start_new_session=True,
     )
     with process:
