@@ -1,6 +1,8 @@
 """Recurring work for asyncio and threads."""
 
 from everbeat._durations import ns
+from everbeat._everbeat import Subscription, Timer
+from everbeat._policies import Backoff, Burst
 from everbeat.exceptions import (
     ScheduleError,
     ThreadsafeDispatchError,
@@ -12,8 +14,12 @@ from everbeat.exceptions import (
 )
 
 __all__ = [
+    "Backoff",
+    "Burst",
     "ScheduleError",
+    "Subscription",
     "ThreadsafeDispatchError",
+    "Timer",
     "TimerAlreadyRunningError",
     "TimerError",
     "TimerNotRunningError",

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::desk::Desk;
 use crate::value::Raised;
 
 /// The exceptions of `everbeat.exceptions`, by the name they have there.
@@ -35,6 +36,33 @@ exceptions! {
 pub(crate) fn bad_value(py: Python<'_>, field: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyErr {
     let value = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
     schedule(py, format!("{field} must be {allowed}, got {value}"))
+}
+
+pub(crate) fn timeout(message: String) -> PyErr {
+    PyTimeoutError::new_err(message)
+}
+
+/// Whether a timer does not run, or has stopped.
+pub(crate) fn is_not_running(py: Python<'_>, error: &PyErr) -> bool {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let kind = TYPE.import(py, "everbeat.exceptions", "TimerNotRunningError");
+    kind.is_ok_and(|kind| error.is_instance(py, kind))
+}
+
+/// Whether a call that blocks may be made on this thread for a timer in this loop.
+///
+/// # Errors
+/// `ThreadsafeDispatchError` on the loop's own thread, and when the loop is closed.
+pub(crate) fn check_dispatch(py: Python<'_>, desk: &Desk, who: &str, alternative: &str) -> PyResult<()> {
+    let closed = desk.event_loop(py).call_method0(pyo3::intern!(py, "is_closed"))?;
+    if desk.is_closed() || closed.is_truthy()? {
+        return Err(threadsafe_dispatch(py, format!("the event loop of {who} is closed")));
+    }
+    if desk.is_here(py) {
+        let message = format!("{who} lives in the loop of this thread, which must not block: await {alternative}");
+        return Err(threadsafe_dispatch(py, message));
+    }
+    Ok(())
 }
 
 /// An error of the library. The failure of a run is the exception that the run raised.

@@ -13,9 +13,23 @@
 //! 3. What a running timer needs of Python it holds through its `Link`, which is emptied when the timer
 //!    ends: an ended timer is in no reference cycle that the collector cannot see.
 
+mod alarm;
+mod answer;
+mod blocking;
+mod clocks;
+mod conditions;
+mod config;
+mod desk;
 mod durations;
 mod errors;
+mod feed;
+mod link;
 mod logging;
+mod loops;
+mod pause;
+mod runner;
+mod target;
+mod timer;
 mod value;
 
 use pyo3::prelude::*;
@@ -23,6 +37,11 @@ use pyo3::prelude::*;
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
 mod _everbeat {
+    #[pymodule_export]
+    use crate::feed::Subscription;
+    #[pymodule_export]
+    use crate::timer::Timer;
+
     #[pymodule_init]
     fn init() {
         crate::logging::install();

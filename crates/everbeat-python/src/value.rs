@@ -40,11 +40,6 @@ impl Raised {
         let _ = exception.setattr(pyo3::intern!(py, "__traceback__"), traceback);
         PyErr::from_value(exception.clone().into_any())
     }
-
-    /// The exception itself.
-    pub(crate) fn exception<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.error.value(py).clone().into_any()
-    }
 }
 
 impl fmt::Display for Raised {

@@ -1,6 +1,7 @@
 //! Which timer's run is being polled on this thread.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::any::{AnyTimer, Control};
@@ -36,10 +37,33 @@ pub fn current() -> Option<AnyTimer> {
     with_current(AnyTimer::inside)
 }
 
-/// The current timer, to be made current on another thread that works for it.
-#[cfg(feature = "tokio")]
-pub(crate) fn share() -> Option<Arc<dyn Control>> {
-    with_current(Arc::clone)
+/// The current timer, for a [`Target`](crate::Target) of your own whose runs do their work elsewhere than
+/// where they are polled: on another thread, in somebody else's event loop.
+///
+/// What is done within [`scope`](Self::scope) counts as a part of the run: [`current()`] finds the timer, and
+/// what would wait for its own run is answered at once. It keeps the timer in memory, but not going.
+#[derive(Clone)]
+pub struct Inside(Arc<dyn Control>);
+
+impl Inside {
+    /// The timer whose run or callback is calling this, if one is.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        with_current(Arc::clone).map(Self)
+    }
+
+    /// Makes it the current timer of this thread while `f` runs.
+    pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        let mut timer = Some(self.0.clone());
+        let _scope = Scope::enter(&mut timer);
+        f()
+    }
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inside").field(self.0.name()).finish()
+    }
 }
 
 /// Whether a run or a callback of this timer is being polled on this thread.

@@ -196,6 +196,12 @@ impl<V: Send + Sync + 'static> Feed<V> {
         poll_fn(|cx| self.poll_item(cx)).await
     }
 
+    /// As polling [`next`](Self::next), for an event loop of your own. One consumer is remembered: if
+    /// several poll, the last one is woken.
+    pub fn poll_value(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<V>, Failure>>> {
+        self.poll_item(cx)
+    }
+
     /// The next value if it is there already. `None` if it is not, or if the feed has ended.
     pub fn try_next(&mut self) -> Option<Result<Arc<V>, Failure>> {
         match self.poll_item(&Context::from_waker(Waker::noop())) {
@@ -236,9 +242,13 @@ impl<V: Send + Sync + 'static> Feed<V> {
 
     /// Drops up to `count` of the oldest values, to catch up. They count as dropped. The end of the
     /// feed and its failure are never dropped.
-    pub fn drop_oldest(&mut self, count: usize) {
+    ///
+    /// Returns how many were dropped.
+    pub fn drop_oldest(&self, count: usize) -> u64 {
         let dropped: Vec<_> = self.line().lock().buffer.drop_oldest(count).collect();
+        let count = dropped.len() as u64;
         drop_all_quietly(dropped);
+        count
     }
 
     /// How many values this feed lost: to its bound, and to [`Feed::drop_oldest`].

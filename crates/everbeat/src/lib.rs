@@ -98,7 +98,7 @@ pub use everbeat_macros::every;
 pub use crate::{
     any::{AnyTimer, AnyValue, BoxFuture},
     builder::{Builder, IntoPolicy, Value as TargetValue},
-    current::current,
+    current::{Inside, current},
     error::{BoxError, Error, Failure},
     feed::{Feed, FeedBuilder, FeedCloser},
     group::{Answers, Group, Together},

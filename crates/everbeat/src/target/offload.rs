@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::shapes::CallOnTick;
 use super::{Step, Target};
-use crate::current::{self, Scope};
+use crate::current::Inside;
 use crate::outcome::Outcome;
 
 pin_project! {
@@ -63,10 +63,10 @@ where
                 // On an engine: its workers are threads for blocking work already.
                 return Poll::Ready(Step::of(loan.call(tick)));
             }
-            let mut timer = current::share();
-            *this.job = Some(tokio::task::spawn_blocking(move || {
-                let _scope = Scope::enter(&mut timer);
-                loan.call(tick)
+            let run = Inside::current();
+            *this.job = Some(tokio::task::spawn_blocking(move || match run {
+                Some(run) => run.scope(|| loan.call(tick)),
+                None => loan.call(tick),
             }));
         }
         match ready!(poll_job(this.job, cx)) {

@@ -1,0 +1,39 @@
+//! Clocks for tests, which are Python objects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::alarm::{Alarm, ManualClock};
+use crate::desk::{Desk, Turn};
+
+/// A Python object with two methods: `elapsed()`, in nanoseconds, and `set_alarm(due, turn)`: `turn()` is
+/// to be called in the loop when the clock has reached `due` nanoseconds; `None`: at no time.
+struct PyClock(Py<PyAny>);
+
+impl ManualClock for PyClock {
+    fn elapsed(&self) -> Duration {
+        let told = Python::try_attach(|py| {
+            let nanos = self.0.call_method0(py, intern!(py, "elapsed"))?;
+            nanos.extract::<u64>(py)
+        });
+        match told {
+            Some(Ok(nanos)) => Duration::from_nanos(nanos),
+            // A clock that fails stands still.
+            Some(Err(_)) | None => Duration::ZERO,
+        }
+    }
+
+    fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<()> {
+        let turn: Py<Turn> = desk.turn_by_alarm(py)?;
+        let due = due.map(|due| due.as_nanos());
+        self.0.call_method1(py, intern!(py, "set_alarm"), (due, turn)).map(drop)
+    }
+}
+
+/// The alarm that such a clock is.
+pub(crate) fn alarm(py: Python<'_>, clock: &Py<PyAny>) -> PyResult<Alarm> {
+    Ok(Alarm::Manual(Arc::new(PyClock(clock.clone_ref(py)))))
+}

@@ -1,0 +1,161 @@
+//! What the arguments of a timer say.
+
+use std::time::Duration;
+
+use everbeat::{Builder, Missed, OnError, Ratio};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyString};
+
+use crate::durations;
+use crate::errors::bad_value;
+
+/// The schedule of a timer and the policies of its runs, as they were given.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) period: Duration,
+    pub(crate) initial_delay: Duration,
+    pub(crate) jitter: f64,
+    pub(crate) fixed_rate: bool,
+    /// Most timers have none of these.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    pub(crate) seed: Option<u64>,
+    pub(crate) on_error: OnError,
+    pub(crate) missed: Missed,
+    pub(crate) run_timeout: Option<Duration>,
+    pub(crate) run_for: Option<Duration>,
+    pub(crate) max_lateness: Option<Duration>,
+    pub(crate) max_runs: Option<u64>,
+    pub(crate) keep_phase: bool,
+    pub(crate) histograms: bool,
+}
+
+impl Config {
+    /// Parses what every timer has.
+    ///
+    /// # Errors
+    /// `TypeError` and `ScheduleError`, with the field, the value and what is allowed.
+    pub(crate) fn parse(
+        period: (&str, &Bound<'_, PyAny>),
+        mode: Option<&Bound<'_, PyAny>>,
+        initial_delay: Option<&Bound<'_, PyAny>>,
+        jitter: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let initial_delay = initial_delay.map(|delay| durations::parse("initial_delay", delay));
+        Ok(Self {
+            period: durations::parse(period.0, period.1)?,
+            initial_delay: initial_delay.transpose()?.unwrap_or_default(),
+            jitter: jitter.map(parse_jitter).transpose()?.unwrap_or_default(),
+            fixed_rate: mode.map(is_fixed_rate).transpose()?.unwrap_or_default(),
+            rare: None,
+        })
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Tells a builder all of it.
+    pub(crate) fn apply(&self, builder: Builder) -> Builder {
+        let builder = builder.initial_delay(self.initial_delay).jitter(self.jitter);
+        let builder = if self.fixed_rate { builder.fixed_rate() } else { builder };
+        let Some(rare) = self.rare.as_deref() else { return builder };
+        let builder = builder.on_error(rare.on_error).missed(rare.missed).histograms(rare.histograms);
+        let builder = if rare.keep_phase { builder.keep_phase() } else { builder };
+        let builder = rare.seed.into_iter().fold(builder, Builder::jitter_seed);
+        let builder = rare.run_timeout.into_iter().fold(builder, Builder::run_timeout);
+        let builder = rare.run_for.into_iter().fold(builder, Builder::run_for);
+        let builder = rare.max_lateness.into_iter().fold(builder, Builder::max_lateness);
+        rare.max_runs.into_iter().fold(builder, Builder::max_runs)
+    }
+}
+
+fn is_fixed_rate(mode: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match one_of("mode", mode, &["fixed_delay", "fixed_rate"])? {
+        "fixed_rate" => Ok(true),
+        _ => Ok(false),
+    }
+}
+
+/// One of some words.
+///
+/// # Errors
+/// `TypeError` if it is no string, `ScheduleError` if it is another one.
+pub(crate) fn one_of<'w>(field: &str, given: &Bound<'_, PyAny>, words: &[&'w str]) -> PyResult<&'w str> {
+    let Ok(text) = given.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!("{field} must be a string, one of {}", listed(words))));
+    };
+    let text = text.to_string();
+    let known = words.iter().find(|word| **word == text);
+    known.copied().ok_or_else(|| bad_value(given.py(), field, given, &format!("one of {}", listed(words))))
+}
+
+fn listed(words: &[&str]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn parse_jitter(given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let number = if given.is_instance_of::<PyBool>() { None } else { given.extract::<f64>().ok() };
+    let Some(jitter) = number else {
+        return Err(PyTypeError::new_err("jitter must be a number, a fraction of the period from 0 to 1"));
+    };
+    if (0.0..=1.0).contains(&jitter) {
+        return Ok(jitter);
+    }
+    Err(bad_value(given.py(), "jitter", given, "a fraction of the period from 0 to 1"))
+}
+
+/// `"stop"`, `"continue"` or a `Backoff`.
+pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
+    let py = given.py();
+    if !given.hasattr(intern!(py, "factor"))? {
+        return match one_of("on_error", given, &["stop", "continue"])? {
+            "continue" => Ok(OnError::Continue),
+            _ => Ok(OnError::Stop),
+        };
+    }
+    let first = durations::parse("first", &given.getattr(intern!(py, "first"))?)?;
+    let max = durations::parse("max", &given.getattr(intern!(py, "max"))?)?;
+    let factor = given.getattr(intern!(py, "factor"))?;
+    let policy = OnError::backoff_by(first, ratio("factor", &factor)?, max);
+    policy.map_err(|error| crate::errors::schedule(py, error.to_string()))
+}
+
+/// A float of at least zero in the core's fixed point.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn ratio(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Ratio> {
+    let number: f64 = given.extract().map_err(|_| PyTypeError::new_err(format!("{field} must be a number")))?;
+    if !(1.0..=1e6).contains(&number) {
+        return Err(bad_value(given.py(), field, given, "a number from 1 to 1e6"));
+    }
+    // In range, so the cast neither saturates nor loses a sign.
+    Ok(Ratio::from_bits((number * Ratio::ONE.to_bits() as f64).round() as u64))
+}
+
+/// `"skip"`, `"delay"` or a `Burst`.
+pub(crate) fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
+    let py = given.py();
+    if given.is_instance_of::<PyString>() || !given.hasattr(intern!(py, "max"))? {
+        return match one_of("missed", given, &["skip", "delay"])? {
+            "delay" => Ok(Missed::Delay),
+            _ => Ok(Missed::Skip),
+        };
+    }
+    Ok(Missed::Burst { max: count("max", &given.getattr(intern!(py, "max"))?, 0)? })
+}
+
+/// A whole number of at least `least`.
+pub(crate) fn count(field: &str, given: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
+    let py = given.py();
+    if given.is_instance_of::<PyBool>() || !given.hasattr(intern!(py, "__index__"))? {
+        let kind = given.get_type();
+        return Err(PyTypeError::new_err(format!("{field} must be a whole number, not {}", kind.name()?)));
+    }
+    let number = given.extract::<u64>().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| bad_value(py, field, given, &format!("a whole number of at least {least}")))
+}

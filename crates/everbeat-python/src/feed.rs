@@ -1,0 +1,208 @@
+//! Feeds: every tick for one consumer, in a buffer of its own.
+//!
+//! The lock of a line is held for a few instructions and never while Python code can run.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use everbeat::Feed;
+use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::prelude::*;
+
+use crate::answer::{Answer, Ask, Settled};
+use crate::config::one_of;
+use crate::errors;
+use crate::value::Value;
+
+/// A feed, which is opened when the timer runs.
+pub(crate) struct Line {
+    bound: Option<usize>,
+    drop_newest: bool,
+    name: Option<String>,
+    feed: OnceLock<Feed<Value>>,
+    early: Mutex<Early>,
+}
+
+/// Before it is opened.
+#[derive(Default)]
+struct Early {
+    closed: bool,
+    waiting: Option<Waker>,
+}
+
+impl Line {
+    pub(crate) fn new(py: Python<'_>, maxsize: i64, name: Option<String>, overflow: &str) -> PyResult<Arc<Self>> {
+        let given = overflow.into_pyobject(py)?;
+        let drop_newest = one_of("overflow", &given, &["drop_oldest", "drop_newest"])? == "drop_newest";
+        let Ok(size) = usize::try_from(maxsize) else {
+            let given = maxsize.into_pyobject(py)?;
+            return Err(errors::bad_value(py, "maxsize", &given, "at least 0, which stands for unbounded"));
+        };
+        let bound = (size > 0).then_some(size);
+        let drop_newest = drop_newest && bound.is_some();
+        Ok(Arc::new(Self { bound, drop_newest, name, feed: OnceLock::new(), early: Mutex::default() }))
+    }
+
+    /// Sees the ticks of this timer from now on.
+    pub(crate) fn open(&self, timer: &everbeat::Timer<Value>) -> PyResult<()> {
+        let feed = self.bound.iter().fold(timer.subscribe(), |feed, bound| feed.bounded(*bound));
+        let feed = if self.drop_newest { feed.drop_newest() } else { feed };
+        let feed = self.name.iter().fold(feed, |feed, name| feed.name(name));
+        let feed = feed.open().map_err(|error| Python::attach(|py| errors::to_python(py, &error)))?;
+        let (closed, waiting) = {
+            let mut early = self.lock();
+            (early.closed, early.waiting.take())
+        };
+        if closed {
+            feed.close();
+        }
+        if let Err(second) = self.feed.set(feed) {
+            drop(second); // opened before
+        }
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        let waiting = {
+            let mut early = self.lock();
+            early.closed = true;
+            early.waiting.take()
+        };
+        if let Some(feed) = self.feed.get() {
+            feed.close();
+        }
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        let Some(feed) = self.feed.get() else { return self.poll_early(cx) };
+        feed.poll_value(cx).map(|item| match item {
+            Some(Ok(value)) => Ok(value.object(py)),
+            Some(Err(failure)) => Err(errors::failure_to_python(py, &failure)),
+            None => Err(PyStopAsyncIteration::new_err(())),
+        })
+    }
+
+    fn poll_early(&self, cx: &Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        let fresh = cx.waker().clone();
+        let (closed, before) = {
+            let mut early = self.lock();
+            (early.closed, early.waiting.replace(fresh))
+        };
+        drop(before);
+        if self.feed.get().is_some() {
+            cx.waker().wake_by_ref(); // opened meanwhile, perhaps by another thread
+        }
+        if closed { Poll::Ready(Err(PyStopAsyncIteration::new_err(()))) } else { Poll::Pending }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Early> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct NextValue(Arc<Line>);
+
+impl Ask for NextValue {
+    fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.0.poll(py, cx)
+    }
+}
+
+/// A buffered feed of the ticks of a timer.
+#[pyclass(frozen, weakref, generic, module = "everbeat")]
+pub(crate) struct Subscription {
+    line: Arc<Line>,
+}
+
+impl Subscription {
+    pub(crate) fn new(line: Arc<Line>) -> Self {
+        Self { line }
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// How many values wait to be read.
+    #[getter]
+    fn qsize(&self) -> usize {
+        self.line.feed.get().map_or(0, Feed::len)
+    }
+
+    fn __len__(&self) -> usize {
+        self.qsize()
+    }
+
+    // A feed is true however many values it holds.
+    #[allow(clippy::unused_self)]
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.line.name.as_deref()
+    }
+
+    /// How many values this feed has lost.
+    #[getter]
+    fn dropped_count(&self) -> u64 {
+        self.line.feed.get().map_or(0, Feed::dropped_count)
+    }
+
+    /// Drops up to `n` of the oldest values; returns how many.
+    #[pyo3(signature = (n = 1))]
+    fn drop_oldest(&self, py: Python<'_>, n: i64) -> PyResult<u64> {
+        let Ok(count) = usize::try_from(n) else {
+            return Err(errors::bad_value(py, "n", &n.into_pyobject(py)?.into_any(), "at least 0"));
+        };
+        let Some(feed) = self.line.feed.get() else { return Ok(0) };
+        Ok(feed.drop_oldest(count))
+    }
+
+    /// Ends the feed. From any thread.
+    fn close(&self) {
+        self.line.close();
+    }
+
+    /// As `close`.
+    fn close_threadsafe(&self) {
+        self.line.close();
+    }
+
+    fn __aenter__(slf: &Bound<'_, Self>) -> Answer {
+        Answer::new("__aenter__", None, Settled::value(slf.clone().into_any().unbind()))
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> Answer {
+        self.line.close();
+        Answer::new("__aexit__", None, Settled::value(py.None()))
+    }
+
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__(&self) -> Answer {
+        Answer::new("__anext__", None, NextValue(self.line.clone()))
+    }
+
+    fn __repr__(&self) -> String {
+        let name = self.line.name.as_ref().map_or_else(String::new, |name| format!(" name={name:?}"));
+        format!("<Subscription{name} qsize={} dropped={}>", self.qsize(), self.dropped_count())
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.line.close();
+        drop(mem::take(&mut *self.line.lock()));
+    }
+}

@@ -1,0 +1,123 @@
+//! Which event loop has which desks.
+//!
+//! # Invariant
+//!
+//! The lock is held for a few instructions and never while Python code can run.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::alarm::Alarm;
+use crate::desk::{Desk, running_loop};
+
+/// The desks of one loop.
+struct Desks {
+    usual: Arc<Desk>,
+    /// Those with an alarm or a clock of their own. Whoever uses them keeps them.
+    others: Vec<Weak<Desk>>,
+    /// An async generator that the loop closes when it is shut down.
+    _watch: Option<Py<PyAny>>,
+}
+
+/// By the address of the loop, which a desk keeps alive.
+static LOOPS: LazyLock<Mutex<HashMap<usize, Desks>>> = LazyLock::new(Mutex::default);
+
+fn lock() -> MutexGuard<'static, HashMap<usize, Desks>> {
+    // By the invariant nothing can panic under the lock, so a poisoned one is as good as any.
+    LOOPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The usual desk of the loop that this thread is running.
+pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
+    let event_loop = running_loop(py).ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+    let address = event_loop.as_ptr() as usize;
+    let known = lock().get(&address).map(|desks| desks.usual.clone());
+    if let Some(desk) = known.filter(|desk| !desk.is_closed()) {
+        return Ok(desk);
+    }
+    sweep(py);
+    let desk = Desk::new(&event_loop, Alarm::call_at())?;
+    let desks = Desks { usual: desk.clone(), others: Vec::new(), _watch: None };
+    let replaced = lock().insert(address, desks);
+    drop(replaced);
+    let watch = watch(py, &desk)?;
+    if let Some(desks) = lock().get_mut(&address) {
+        desks._watch = Some(watch);
+    }
+    Ok(desk)
+}
+
+/// The desk of the running loop whose waits are as precise as the system allows.
+pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
+    here(py)
+}
+
+/// A desk of its own in the loop that this thread is running, with this alarm. It ends with the loop.
+pub(crate) fn another(py: Python<'_>, alarm: Alarm) -> PyResult<Arc<Desk>> {
+    let usual = here(py)?;
+    let desk = Desk::new(usual.event_loop(py), alarm)?;
+    let address = usual.event_loop(py).as_ptr() as usize;
+    if let Some(desks) = lock().get_mut(&address) {
+        desks.others.retain(|other| other.strong_count() > 0);
+        desks.others.push(Arc::downgrade(&desk));
+    }
+    Ok(desk)
+}
+
+/// Has the loop end the timers when it is shut down.
+fn watch(py: Python<'_>, desk: &Arc<Desk>) -> PyResult<Py<PyAny>> {
+    let watch = py.import(intern!(py, "everbeat._loop"))?.getattr(intern!(py, "until_shutdown"))?;
+    let end = Py::new(py, EndOfLoop { desk: Arc::downgrade(desk) })?;
+    let watch = watch.call1((end,))?;
+    // Runs the generator to its `yield`, which is where the loop gets to know it.
+    let begun = watch.call_method0(intern!(py, "__anext__"))?.call_method1(intern!(py, "send"), (py.None(),));
+    match begun {
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyStopIteration>(py) => Ok(watch.unbind()),
+        Err(error) => Err(error),
+        Ok(_) => Err(PyRuntimeError::new_err("the watch over the loop did not begin")),
+    }
+}
+
+/// Ends the desks of loops that were closed without having been shut down.
+fn sweep(py: Python<'_>) {
+    let known: Vec<_> = lock().iter().map(|(address, desks)| (*address, desks.usual.clone())).collect();
+    for (address, desk) in known {
+        let closed = desk.event_loop(py).call_method0(intern!(py, "is_closed"));
+        if closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)) {
+            end(address);
+        }
+    }
+}
+
+fn end(address: usize) {
+    let Some(mut desks) = lock().remove(&address) else { return };
+    for other in mem::take(&mut desks.others) {
+        if let Some(other) = other.upgrade() {
+            other.close();
+        }
+    }
+    desks.usual.close();
+}
+
+/// Called when a loop is shut down.
+#[pyclass(frozen, module = "everbeat._everbeat", name = "_EndOfLoop")]
+struct EndOfLoop {
+    desk: Weak<Desk>,
+}
+
+#[pymethods]
+impl EndOfLoop {
+    fn __call__(&self, py: Python<'_>) {
+        let Some(desk) = self.desk.upgrade() else { return };
+        let address = desk.event_loop(py).as_ptr() as usize;
+        let is_known = lock().get(&address).is_some_and(|desks| Arc::ptr_eq(&desks.usual, &desk));
+        if is_known {
+            end(address);
+        }
+    }
+}

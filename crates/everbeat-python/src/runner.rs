@@ -1,0 +1,364 @@
+//! The coroutine behind the task of a timer with an async target.
+//!
+//! The task lives as long as the timer runs: between two runs it is parked on a [`Pause`], during a run it
+//! forwards to the run's own awaitable. So a tick makes no task, and the target sees one current task, whose
+//! context and cancellation are as usual.
+//!
+//! # Invariants
+//!
+//! 1. The lock is held for a few instructions; no Python code can run under it.
+//! 2. A run that is given up gets `CancelledError` where it awaits, and is over when it has ended, whatever
+//!    it does with that. The task itself goes on.
+//! 3. A cancellation of the task from elsewhere ends the timer, since nobody could tell it from one that the
+//!    timer should survive.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use everbeat::Inside;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyIterator};
+
+use crate::answer::thrown;
+use crate::desk::{Desk, ends_program};
+use crate::link::Link;
+use crate::pause::{Pause, is_cancelled_error, stop_iteration};
+
+/// How long a step may hold the loop before it is reported.
+const BLOCKED_AFTER: Duration = Duration::from_millis(100);
+
+/// How a run ended.
+pub(crate) enum Outcome {
+    Value(Py<PyAny>),
+    Raised(PyErr),
+    /// Given up: on request, or since the task was cancelled from elsewhere.
+    Aborted,
+}
+
+#[pyclass(frozen, module = "everbeat._everbeat", name = "_Runner")]
+pub(crate) struct Runner {
+    pause: Py<Pause>,
+    link: Arc<Link>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    run: Option<Run>,
+    outcome: Option<Outcome>,
+    /// Who wants to know of the outcome.
+    waker: Option<Waker>,
+    task: Option<Py<PyAny>>,
+    /// The run is to be given up, and the task was told.
+    giving_up: bool,
+    /// The timer has ended: so does the task.
+    ending: bool,
+    /// The task has ended, or is about to.
+    over: bool,
+}
+
+/// The run in flight.
+struct Run {
+    awaited: Py<PyAny>,
+    inside: Option<Inside>,
+}
+
+impl Runner {
+    /// A runner in a task of its own.
+    pub(crate) fn start(
+        py: Python<'_>,
+        desk: &Arc<Desk>,
+        link: &Arc<Link>,
+        context: &Py<PyAny>,
+        awaitable: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<Self>> {
+        let pause = Pause::new(py, desk)?;
+        let runner = Py::new(py, Self { pause, link: link.clone(), state: Mutex::default() })?;
+        runner.get().assign(awaitable)?;
+        let options = PyDict::new(py);
+        options.set_item("name", format!("timer:{}", link.name))?;
+        options.set_item("context", context)?;
+        let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
+        runner.get().lock().task = Some(task.unbind());
+        Ok(runner)
+    }
+
+    /// Gives it a run.
+    pub(crate) fn assign(&self, awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+        let awaited = awaitable.call_method0(intern!(awaitable.py(), "__await__"))?.unbind();
+        let run = Run { awaited, inside: Inside::current() };
+        let before = {
+            let mut state = self.lock();
+            state.giving_up = false;
+            (state.run.replace(run), state.outcome.take())
+        };
+        drop(before);
+        self.pause.get().wake();
+        Ok(())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().over
+    }
+
+    /// Whether it has neither a run nor the outcome of one.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.run.is_none() && state.outcome.is_none()
+    }
+
+    /// How the run ended, or `waker` is told when it has.
+    pub(crate) fn poll_outcome(&self, waker: &Waker) -> Option<Outcome> {
+        let fresh = waker.clone();
+        let (outcome, unneeded) = {
+            let mut state = self.lock();
+            match state.outcome.take() {
+                Some(outcome) => (Some(outcome), Some(fresh)),
+                None => (None, state.waker.replace(fresh)),
+            }
+        };
+        drop(unneeded);
+        outcome
+    }
+
+    /// Asks the run to give up. Once, however often it is called for one run.
+    pub(crate) fn give_up(&self, py: Python<'_>) {
+        let task = {
+            let mut state = self.lock();
+            if state.run.is_none() || mem::replace(&mut state.giving_up, true) {
+                return;
+            }
+            state.task.as_ref().map(|task| task.clone_ref(py))
+        };
+        if let Some(task) = task {
+            if let Err(error) = task.call_method0(py, intern!(py, "cancel")) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    /// The timer has ended, and so shall the task; a run that is left is given up.
+    pub(crate) fn end(&self, py: Python<'_>) {
+        self.lock().ending = true;
+        self.give_up(py);
+        self.pause.get().wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // By invariant 1 nothing can panic under the lock, so a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a step of the task comes to.
+enum Next {
+    /// Hand this to the task, to be waited for.
+    Yield(Py<PyAny>),
+    /// The run is over.
+    Over,
+}
+
+impl Runner {
+    /// Goes on with the run, or is parked until there is one.
+    fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        loop {
+            // Before the look at the state, so that a run that comes after it is noticed.
+            let _ = self.pause.get().begin();
+            let Some(run) = self.current_run(py) else {
+                if self.lock().ending {
+                    return Err(self.leave(py));
+                }
+                return Ok(Pause::hand_out(&self.pause, py));
+            };
+            match self.advance(py, &run, |awaited| awaited.cast::<PyIterator>()?.send(&py.None().into_bound(py)))? {
+                Next::Yield(waited_for) => return Ok(waited_for),
+                Next::Over => {}
+            }
+        }
+    }
+
+    /// Something is thrown into the task.
+    fn step_throwing(&self, py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
+        let cancelled = is_cancelled_error(py, &error);
+        let Some(run) = self.current_run(py) else {
+            if cancelled && mem::take(&mut self.lock().giving_up) {
+                self.uncancel(py); // meant for a run that has ended by itself
+                return self.step(py);
+            }
+            self.lock().over = true;
+            self.link.cancel();
+            return Err(error);
+        };
+        match self.advance(py, &run, |awaited| throw(awaited, &error))? {
+            Next::Yield(waited_for) => Ok(waited_for),
+            Next::Over => self.step(py),
+        }
+    }
+
+    fn current_run(&self, py: Python<'_>) -> Option<Run> {
+        let state = self.lock();
+        let run = state.run.as_ref()?;
+        Some(Run { awaited: run.awaited.clone_ref(py), inside: run.inside.clone() })
+    }
+
+    fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        run: &Run,
+        step: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<PySendResult<'py>>,
+    ) -> PyResult<Next> {
+        let began = Instant::now();
+        let awaited = run.awaited.bind(py);
+        let result = match &run.inside {
+            Some(inside) => inside.scope(|| step(awaited)),
+            None => step(awaited),
+        };
+        let took = began.elapsed();
+        if took >= BLOCKED_AFTER {
+            tracing::warn!(timer = &*self.link.name, ?took, "a run blocked its loop");
+        }
+        match result {
+            Ok(PySendResult::Next(waited_for)) => Ok(Next::Yield(waited_for.unbind())),
+            Ok(PySendResult::Return(value)) => {
+                self.conclude(py, Outcome::Value(value.unbind()));
+                Ok(Next::Over)
+            }
+            Err(error) => self.fail(py, error),
+        }
+    }
+
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Next> {
+        if is_cancelled_error(py, &error) {
+            if self.lock().giving_up {
+                self.conclude(py, Outcome::Aborted);
+                return Ok(Next::Over);
+            }
+            self.lock().over = true;
+            self.link.cancel();
+            self.conclude(py, Outcome::Aborted);
+            return Err(error);
+        }
+        if ends_program(py, &error) {
+            self.lock().over = true;
+            self.conclude(py, Outcome::Raised(error.clone_ref(py)));
+            return Err(error);
+        }
+        self.conclude(py, Outcome::Raised(error));
+        Ok(Next::Over)
+    }
+
+    /// The run is over: whoever waits for that is told.
+    fn conclude(&self, py: Python<'_>, outcome: Outcome) {
+        let (run, waker, given_up) = {
+            let mut state = self.lock();
+            state.outcome = Some(outcome);
+            (state.run.take(), state.waker.take(), mem::take(&mut state.giving_up))
+        };
+        drop(run);
+        if given_up {
+            self.uncancel(py);
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What was asked of the task has been done: the next run starts without it.
+    fn uncancel(&self, py: Python<'_>) {
+        let task = self.lock().task.as_ref().map(|task| task.clone_ref(py));
+        if let Some(task) = task {
+            if let Err(error) = task.call_method0(py, intern!(py, "uncancel")) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    /// The end of the task.
+    fn leave(&self, py: Python<'_>) -> PyErr {
+        let task = {
+            let mut state = self.lock();
+            state.over = true;
+            state.task.take()
+        };
+        drop(task);
+        stop_iteration(py, py.None())
+    }
+}
+
+/// Throws an exception into whatever a run awaits.
+fn throw<'py>(awaited: &Bound<'py, PyAny>, error: &PyErr) -> PyResult<PySendResult<'py>> {
+    let py = awaited.py();
+    let thrown = match awaited.getattr(intern!(py, "throw")) {
+        Ok(throw) => throw.call1((error.value(py),)),
+        Err(_) => Err(error.clone_ref(py)), // a bare iterator cannot be told
+    };
+    match thrown {
+        Ok(waited_for) => Ok(PySendResult::Next(waited_for)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            Ok(PySendResult::Return(error.value(py).getattr("value")?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[pymethods]
+impl Runner {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.step(py)
+    }
+
+    fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = value;
+        self.step(py)
+    }
+
+    #[pyo3(signature = (kind, value = None, traceback = None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.step_throwing(py, thrown(&kind, value, traceback)?)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let run = {
+            let mut state = self.lock();
+            state.over = true;
+            state.run.take()
+        };
+        run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
+            Ok(close) => close.call0(py).map(drop),
+            Err(_) => Ok(()),
+        })
+    }
+
+    #[getter]
+    fn __name__(&self) -> String {
+        format!("timer:{}", self.link.name)
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> String {
+        self.__name__()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<runs of timer `{}`>", self.link.name)
+    }
+}

@@ -1,0 +1,227 @@
+//! A Python object as the target of a timer in an event loop.
+//!
+//! What it is shows when it is called: a plain value is delivered at once; an awaitable becomes a run of
+//! the timer's task; an iterator or async iterator is asked for an item by this and every later run, until
+//! the timer ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use everbeat::{Step, Target, Tick};
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+use crate::desk::Desk;
+use crate::link::{Alive, Link};
+use crate::runner::{Outcome, Runner};
+use crate::value::{Raised, Value};
+
+pub(crate) struct PyTarget {
+    link: Arc<Link>,
+    desk: Arc<Desk>,
+    /// The run that has not begun yet.
+    tick: Option<Tick>,
+    /// What is held from the first run to the end.
+    held: Option<Held>,
+}
+
+struct Held {
+    alive: Alive,
+    /// What gives the items, if the target is or has returned an iterator.
+    source: Option<Source>,
+    runner: Option<Py<Runner>>,
+}
+
+struct Source {
+    next: Py<PyAny>,
+    is_async: bool,
+}
+
+/// What a call of the target has returned.
+enum Returned<'py> {
+    Value(Bound<'py, PyAny>),
+    Awaitable(Bound<'py, PyAny>),
+}
+
+impl PyTarget {
+    pub(crate) fn new(link: Arc<Link>, desk: Arc<Desk>) -> Self {
+        Self { link, desk, tick: None, held: None }
+    }
+
+    fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<Step<Value>> {
+        if self.tick.take().is_some() {
+            match self.begin_run(py) {
+                Ok(Some(value)) => return Poll::Ready(Step::Value(Value(value))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(self.failed(py, error)),
+            }
+        }
+        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
+        let Some(runner) = runner else { return Poll::Ready(Step::Exhausted) };
+        match runner.get().poll_outcome(cx.waker()) {
+            None => Poll::Pending,
+            Some(Outcome::Value(value)) => Poll::Ready(Step::Value(Value(value))),
+            Some(Outcome::Raised(error)) => Poll::Ready(self.failed(py, error)),
+            // Nobody had asked for that but the task's own canceller, who ends the timer.
+            Some(Outcome::Aborted) => Poll::Ready(Step::Exhausted),
+        }
+    }
+
+    /// Calls the target, or asks the source. `None`: the runner has the rest.
+    fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let held = self.hold(py)?;
+        match held.call(py)? {
+            Returned::Value(value) => Ok(Some(value.unbind())),
+            Returned::Awaitable(awaitable) => {
+                match held.runner.as_ref().filter(|runner| !runner.get().is_over()) {
+                    Some(runner) => runner.get().assign(&awaitable)?,
+                    None => {
+                        let context = held.alive.context.clone_ref(py);
+                        let runner = Runner::start(py, &self.desk, &self.link, &context, &awaitable)?;
+                        self.hold(py)?.runner = Some(runner);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn hold(&mut self, py: Python<'_>) -> PyResult<&mut Held> {
+        if self.held.is_none() {
+            let alive = self.link.alive(py);
+            let alive = alive.ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))?;
+            self.held = Some(Held { alive, source: None, runner: None });
+        }
+        self.held.as_mut().ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))
+    }
+
+    /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
+    /// told of.
+    fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
+        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
+        let ended = error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
+        if has_source && ended {
+            return Step::Exhausted;
+        }
+        self.desk.interrupt(py, &error);
+        if let Some(held) = &self.held {
+            held.alive.owner.get().tell_failure(py, &held.alive, &error);
+        }
+        Step::Failed(Raised::boxed(py, error))
+    }
+}
+
+impl Held {
+    fn call<'py>(&mut self, py: Python<'py>) -> PyResult<Returned<'py>> {
+        let owner = self.alive.owner.get();
+        if let Some(source) = &self.source {
+            return source.next(py, &self.alive.context);
+        }
+        let target = owner.target(py)?;
+        if let Some(source) = Source::of(&target)? {
+            return self.source.insert(source).next(py, &self.alive.context);
+        }
+        let returned = if owner.is_offloaded() {
+            let to_thread = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "to_thread"))?;
+            self.alive.context.bind(py).call_method1(intern!(py, "run"), (to_thread, target))?
+        } else {
+            self.alive.context.bind(py).call_method1(intern!(py, "run"), (target,))?
+        };
+        if is_plain(&returned) {
+            return Ok(Returned::Value(returned));
+        }
+        if returned.hasattr(intern!(py, "__await__"))? {
+            return Ok(Returned::Awaitable(returned));
+        }
+        match Source::of(&returned)? {
+            Some(source) => self.source.insert(source).next(py, &self.alive.context),
+            None => Ok(Returned::Value(returned)),
+        }
+    }
+}
+
+/// The types that most runs return, which need no closer look.
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyTuple>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyBytes>()
+}
+
+impl Source {
+    /// The source that a target is, or has returned.
+    fn of(candidate: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let py = candidate.py();
+        for (method, is_async) in [(intern!(py, "__next__"), false), (intern!(py, "__anext__"), true)] {
+            if candidate.get_type().hasattr(method)? {
+                return Ok(Some(Self { next: candidate.getattr(method)?.unbind(), is_async }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {
+        let item = context.bind(py).call_method1(intern!(py, "run"), (&self.next,))?;
+        Ok(if self.is_async { Returned::Awaitable(item) } else { Returned::Value(item) })
+    }
+}
+
+impl Target for PyTarget {
+    type Value = Value;
+
+    fn begin(mut self: Pin<&mut Self>, tick: Tick) {
+        self.tick = Some(tick);
+    }
+
+    fn poll_run(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<Value>> {
+        let polled = Python::try_attach(|py| self.poll(py, cx));
+        polled.unwrap_or(Poll::Ready(Step::Exhausted)) // the interpreter is gone
+    }
+
+    fn poll_abort(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.tick.take().is_some() {
+            return Poll::Ready(());
+        }
+        let Some(runner) = self.held.as_ref().and_then(|held| held.runner.as_ref()) else {
+            return Poll::Ready(());
+        };
+        let polled = Python::try_attach(|py| {
+            runner.get().give_up(py);
+            match runner.get().poll_outcome(cx.waker()) {
+                Some(Outcome::Raised(error)) => {
+                    error.write_unraisable(py, None);
+                    Poll::Ready(())
+                }
+                Some(Outcome::Value(_) | Outcome::Aborted) => Poll::Ready(()),
+                None if runner.get().is_idle() => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        });
+        polled.unwrap_or(Poll::Ready(()))
+    }
+
+    fn rest(mut self: Pin<&mut Self>) {
+        self.tick = None;
+        let held = self.held.take();
+        Python::try_attach(|py| {
+            if let Some(Held { alive, runner, .. }) = &held {
+                if let Some(runner) = runner {
+                    runner.get().end(py);
+                }
+                alive.owner.get().forget_conditions(py);
+            }
+            if let Some(alive) = self.link.alive(py) {
+                alive.owner.get().note_end(py, &self.link);
+            }
+            drop(held);
+        });
+    }
+}
