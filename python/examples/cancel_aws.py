@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 
 from everbeat import Timer
 
@@ -12,7 +13,8 @@ async def main() -> None:
         0.02,
         target=itertools.count(),
         cancel_aws=[shutdown.wait()],
-        cancel_cb=lambda: print("the timer has ended"),
+        cancel_cb=lambda timer, _: print("the timer has ended:", timer.name),
+        name="counter",
     )
     async with timer:
         await timer.wait(hit_count=3)
@@ -20,7 +22,7 @@ async def main() -> None:
         await timer.wait()
     print("hits:", timer.hit_count, "running:", timer.is_running())
 
-    failing = Timer(0.02, target=lambda: 1 / 0, exc_cb=lambda error: print("told of:", repr(error)))
+    failing = Timer(0.02, target=lambda: 1 / 0, exc_cb=lambda *_: print("told of:", sys.exception()))
     async with failing:
         try:
             await failing.wait()

@@ -8,7 +8,7 @@ from everbeat import Timer
 
 async def main() -> None:
     numbers = itertools.count(1)
-    async with Timer(0.005, lambda: next(numbers), mode="fixed_rate", max_runs=100) as timer:
+    async with Timer(0.005, lambda: next(numbers), max_runs=100) as timer:
         async with timer.subscribe(name="exporter") as feed:
             async for value in feed:
                 if feed.qsize > 10:

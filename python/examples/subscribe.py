@@ -1,6 +1,8 @@
 """`subscribe()` gives each consumer a buffer of its own: with every value, or bounded."""
 
 import asyncio
+import logging
+import sys
 
 from everbeat import Subscription, Timer
 
@@ -14,7 +16,7 @@ async def collect(feed: Subscription) -> None:
 
 
 async def main() -> None:
-    async with Timer(0.01, target=iter(range(12)), mode="fixed_rate") as timer:
+    async with Timer(0.01, target=iter(range(12)), name="numbers") as timer:
         async with (
             timer.subscribe(name="archive") as archive,
             timer.subscribe(maxsize=3, name="display") as display,
@@ -23,4 +25,5 @@ async def main() -> None:
             await asyncio.gather(collect(archive), collect(display), collect(first_come))
 
 
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s from %(name)s: %(message)s")
 asyncio.run(main())

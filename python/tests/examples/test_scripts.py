@@ -1,5 +1,6 @@
 """Every script under examples/ runs, ends by itself, and shows what it promises."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,18 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+# What may be said on a machine that is busy with other things.
+BUSY = re.compile(r"slots missed|a run blocked|Executing <.* took")
+
 # What the output must contain, in this order.
 SHOWS = {
     "async_for": ["the end, after 5 hits", "1.0", "division by zero", "running: False"],
-    "cancel_aws": ["the timer has ended", "running: False", "ZeroDivisionError", "so is whoever waits"],
+    "cancel_aws": [
+        "has ended: counter",
+        "running: False",
+        "told of: division by zero",
+        "so is whoever waits",
+    ],
     "decorator": ["called: content, read in run 1", "joined: content", "cached: content", "db_refresh"],
     "from_threads": ["not on the loop's own thread", "value 1 True", "triggered: value", "running: False"],
     "groups": ["all warm: True ['rates', 'load']", "rates = rates", "load = ", "after the block: False"],
@@ -24,7 +33,10 @@ SHOWS = {
     "schedules": ["fixed delay", "fixed rate", "after an initial delay", "with jitter"],
     "session": ["triggered: ", "after the session: False"],
     "shed_load": ["export 1, 0 dropped", "export 100, "],
-    "subscribe": ["archive: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], lost: 0"],
+    "subscribe": [
+        "WARNING from everbeat.timer.numbers: timer numbers: a slow consumer lost values",
+        "archive: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], lost: 0",
+    ],
     "targets": [
         *(
             "function",
@@ -53,7 +65,8 @@ def test_script(name: str) -> None:
     # A coroutine that nobody awaited, a loop that was left open: all such warnings are errors.
     command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / f"{name}.py")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    complaints = [line for line in ended.stderr.splitlines() if not BUSY.search(line)]
+    assert (ended.returncode, complaints) == (0, []), ended.stdout
     assert ended.stdout
     rest = ended.stdout
     for fragment in SHOWS[name]:
