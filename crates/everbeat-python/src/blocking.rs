@@ -42,7 +42,11 @@ where
 }
 
 /// Ready with the output, or with `None` at the end of the time.
-fn wait_a_slice<F: Future + Unpin>(future: &mut F, waker: &Waker, end: Option<Instant>) -> Poll<Option<F::Output>> {
+fn wait_a_slice<F: Future + Unpin>(
+    future: &mut F,
+    waker: &Waker,
+    end: Option<Instant>,
+) -> Poll<Option<F::Output>> {
     let slice = Instant::now() + SLICE;
     loop {
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(waker)) {

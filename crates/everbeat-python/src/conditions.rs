@@ -35,7 +35,10 @@ impl Conditions {
         for one in &all {
             if !one.hasattr(intern!(one.py(), "__await__"))? {
                 let kind = one.get_type();
-                return Err(PyTypeError::new_err(format!("cancel_aws must hold awaitables, not {}", kind.name()?)));
+                return Err(PyTypeError::new_err(format!(
+                    "cancel_aws must hold awaitables, not {}",
+                    kind.name()?
+                )));
             }
         }
         let given: Vec<_> = all.into_iter().map(Bound::unbind).collect();
@@ -43,7 +46,12 @@ impl Conditions {
     }
 
     /// From the start on: the first of them that is done stops the timer.
-    pub(crate) fn watch(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, link: &Arc<Link>) -> PyResult<()> {
+    pub(crate) fn watch(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        link: &Arc<Link>,
+    ) -> PyResult<()> {
         let asyncio = py.import(intern!(py, "asyncio"))?;
         let options = PyDict::new(py);
         options.set_item("loop", event_loop)?;
@@ -62,7 +70,8 @@ impl Conditions {
         let watched = mem::take(&mut *self.lock());
         for Watched { future, callback, ours } in watched {
             let removed = future.call_method1(py, intern!(py, "remove_done_callback"), (callback,));
-            let cancelled = if ours { future.call_method0(py, intern!(py, "cancel")).map(drop) } else { Ok(()) };
+            let cancelled =
+                if ours { future.call_method0(py, intern!(py, "cancel")).map(drop) } else { Ok(()) };
             if let Err(error) = removed.map(drop).and(cancelled) {
                 error.write_unraisable(py, None);
             }

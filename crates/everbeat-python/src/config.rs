@@ -129,7 +129,8 @@ pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
 /// A float of at least zero in the core's fixed point.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn ratio(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Ratio> {
-    let number: f64 = given.extract().map_err(|_| PyTypeError::new_err(format!("{field} must be a number")))?;
+    let number: f64 =
+        given.extract().map_err(|_| PyTypeError::new_err(format!("{field} must be a number")))?;
     if !(1.0..=1e6).contains(&number) {
         return Err(bad_value(given.py(), field, given, "a number from 1 to 1e6"));
     }

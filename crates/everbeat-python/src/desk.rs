@@ -170,8 +170,10 @@ impl Desk {
                 return;
             }
         }
-        let method = if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-        let called = Turn::new(py, self, false).and_then(|turn| self.event_loop.bind(py).call_method1(method, (turn,)));
+        let method =
+            if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
+        let called = Turn::new(py, self, false)
+            .and_then(|turn| self.event_loop.bind(py).call_method1(method, (turn,)));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }

@@ -59,7 +59,8 @@ pub(crate) fn check_dispatch(py: Python<'_>, desk: &Desk, who: &str, alternative
         return Err(threadsafe_dispatch(py, format!("the event loop of {who} is closed")));
     }
     if desk.is_here(py) {
-        let message = format!("{who} lives in the loop of this thread, which must not block: await {alternative}");
+        let message =
+            format!("{who} lives in the loop of this thread, which must not block: await {alternative}");
         return Err(threadsafe_dispatch(py, message));
     }
     Ok(())

@@ -32,7 +32,12 @@ struct Early {
 }
 
 impl Line {
-    pub(crate) fn new(py: Python<'_>, maxsize: i64, name: Option<String>, overflow: &str) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        maxsize: i64,
+        name: Option<String>,
+        overflow: &str,
+    ) -> PyResult<Arc<Self>> {
         let given = overflow.into_pyobject(py)?;
         let drop_newest = one_of("overflow", &given, &["drop_oldest", "drop_newest"])? == "drop_newest";
         let Ok(size) = usize::try_from(maxsize) else {

@@ -175,7 +175,9 @@ impl Runner {
                 }
                 return Ok(Pause::hand_out(&self.pause, py));
             };
-            match self.advance(py, &run, |awaited| awaited.cast::<PyIterator>()?.send(&py.None().into_bound(py)))? {
+            match self
+                .advance(py, &run, |awaited| awaited.cast::<PyIterator>()?.send(&py.None().into_bound(py)))?
+            {
                 Next::Yield(waited_for) => return Ok(waited_for),
                 Next::Over => {}
             }

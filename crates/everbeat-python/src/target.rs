@@ -102,7 +102,8 @@ impl PyTarget {
     /// told of.
     fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
         let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
-        let ended = error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
+        let ended =
+            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
         if has_source && ended {
             return Step::Exhausted;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use everbeat::{Error, Pending, Shutdown, StopReason};
@@ -24,10 +24,13 @@ use crate::value::Value;
 use crate::{blocking, durations, loops};
 
 /// A recurring timer in an event loop.
-#[pyclass(frozen, subclass, weakref, dict, generic, module = "everbeat")]
+#[pyclass(frozen, subclass, weakref, generic, module = "everbeat")]
 pub(crate) struct Timer {
     /// Set by `__init__`, so that subclasses may have parameters of their own.
-    core: OnceLock<Box<Core>>,
+    ///
+    /// The collector may come between the allocation of an object and its first field, when all its memory is
+    /// zero: unlike a `OnceLock`, this then reads as "not set yet".
+    core: Mutex<Option<Arc<Core>>>,
 }
 
 struct Core {
@@ -71,7 +74,7 @@ impl Timer {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { core: OnceLock::new() }
+        Self { core: Mutex::new(None) }
     }
 
     #[pyo3(signature = (
@@ -135,7 +138,8 @@ impl Timer {
         if keep_phase || histograms {
             (config.rare().keep_phase, config.rare().histograms) = (keep_phase, histograms);
         }
-        let fine = precision.map(|given| config::one_of("precision", given, &["coarse", "fine"])).transpose()?;
+        let fine =
+            precision.map(|given| config::one_of("precision", given, &["coarse", "fine"])).transpose()?;
         let core = Core {
             target: checked_target(target)?,
             exc_cb: checked_callback("exc_cb", exc_cb)?,
@@ -147,8 +151,8 @@ impl Timer {
             conditions: Conditions::parse(cancel_aws)?,
             inner: Mutex::default(),
         };
-        if slf.get().core.set(Box::new(core)).is_err() {
-            return Err(PyTypeError::new_err("Timer.__init__ was called before"));
+        if slf.get().set_core(core).is_some() {
+            return Err(PyTypeError::new_err("Timer.__init__() was called before"));
         }
         if start { slf.call_method0(intern!(py, "start")).map(drop) } else { Ok(()) }
     }
@@ -158,7 +162,10 @@ impl Timer {
         let py = slf.py();
         let core = slf.get().core()?;
         if core.place().is_some_and(|place| place.timer.is_running()) {
-            return Err(errors::already_running(py, format!("timer `{}` is already running", core.label(py))));
+            return Err(errors::already_running(
+                py,
+                format!("timer `{}` is already running", core.label(py)),
+            ));
         }
         let single_use = core.conditions.is_some();
         if single_use && core.lock().was_started {
@@ -241,7 +248,13 @@ impl Timer {
 
     /// A buffered feed of every tick from now on.
     #[pyo3(signature = (maxsize = 0, *, name = None, overflow = "drop_oldest"))]
-    fn subscribe(&self, py: Python<'_>, maxsize: i64, name: Option<String>, overflow: &str) -> PyResult<Subscription> {
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        maxsize: i64,
+        name: Option<String>,
+        overflow: &str,
+    ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
         match core.place().filter(|place| place.takes_feeds()) {
@@ -277,8 +290,8 @@ impl Timer {
     }
 
     #[getter]
-    fn name(&self) -> PyResult<Option<&str>> {
-        Ok(self.core()?.name.as_deref())
+    fn name(&self) -> PyResult<Option<String>> {
+        Ok(self.core()?.name.as_deref().map(str::to_owned))
     }
 
     #[getter]
@@ -303,7 +316,8 @@ impl Timer {
             let inner = core.lock();
             (inner.place.clone(), inner.earlier_tick)
         };
-        let latest = place.and_then(|place| place.timer.last_tick_at().map(|moment| place.desk.seconds(moment)));
+        let latest =
+            place.and_then(|place| place.timer.last_tick_at().map(|moment| place.desk.seconds(moment)));
         Ok(latest.or(earlier))
     }
 
@@ -374,7 +388,9 @@ impl Timer {
 
     #[allow(clippy::needless_pass_by_value)] // the protocol's signature
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(core) = self.core.get() else { return Ok(()) };
+        // Who holds the lock is about to take a reference, so the timer is alive anyway.
+        let Ok(core) = self.core.try_lock() else { return Ok(()) };
+        let Some(core) = &*core else { return Ok(()) };
         visit.call(&core.target)?;
         visit.call(&core.exc_cb)?;
         visit.call(&core.cancel_cb)?;
@@ -384,9 +400,24 @@ impl Timer {
 
 /// What the timer's own machinery asks.
 impl Timer {
-    fn core(&self) -> PyResult<&Core> {
-        let core = self.core.get().map(|core| &**core);
+    fn core(&self) -> PyResult<Arc<Core>> {
+        let core = self.known_core();
         core.ok_or_else(|| PyRuntimeError::new_err("Timer.__init__() was not called by the subclass"))
+    }
+
+    fn known_core(&self) -> Option<Arc<Core>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands the core back if there is one already.
+    fn set_core(&self, core: Core) -> Option<Arc<Core>> {
+        let core = Arc::new(core);
+        let mut place = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_some() {
+            return Some(core);
+        }
+        *place = Some(core);
+        None
     }
 
     pub(crate) fn target<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -394,12 +425,12 @@ impl Timer {
     }
 
     pub(crate) fn is_offloaded(&self) -> bool {
-        self.core.get().is_some_and(|core| core.offload)
+        self.known_core().is_some_and(|core| core.offload)
     }
 
     /// A run has failed: calls back, or logs it if there is no callback.
     pub(crate) fn tell_failure(&self, py: Python<'_>, alive: &Alive, error: &PyErr) {
-        let Some(core) = self.core.get() else { return };
+        let Some(core) = self.known_core() else { return };
         let callback = core.exc_cb.as_ref().map(|callback| callback.clone_ref(py));
         let arguments = (callback, &alive.owner, &core.target, core.label(py), error.value(py));
         call_back(py, alive, "tell_failure", arguments);
@@ -407,20 +438,20 @@ impl Timer {
 
     /// The timer has ended, and there is nobody else to be told than those who wait.
     pub(crate) fn note_end(&self, py: Python<'_>, link: &Link) {
-        if self.core.get().is_none_or(|core| core.cancel_cb.is_none()) {
+        if self.known_core().is_none_or(|core| core.cancel_cb.is_none()) {
             link.let_go();
         }
         let _ = py;
     }
 
     pub(crate) fn forget_conditions(&self, py: Python<'_>) {
-        if let Some(conditions) = self.core.get().and_then(|core| core.conditions.as_ref()) {
+        if let Some(conditions) = self.known_core().as_ref().and_then(|core| core.conditions.as_ref()) {
             conditions.forget(py);
         }
     }
 
     fn tell_end(&self, py: Python<'_>, alive: &Alive) {
-        let Some(core) = self.core.get() else { return };
+        let Some(core) = self.known_core() else { return };
         let Some(callback) = &core.cancel_cb else { return };
         call_back(py, alive, "tell_end", (callback, &alive.owner, &core.target, core.label(py)));
     }
@@ -521,7 +552,8 @@ impl Timer {
     fn from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
         let core = self.core()?;
         let Some(place) = core.place() else {
-            let message = format!("timer `{}` has not been started yet: it belongs to no loop", core.label(py));
+            let message =
+                format!("timer `{}` has not been started yet: it belongs to no loop", core.label(py));
             return Err(errors::threadsafe_dispatch(py, message));
         };
         errors::check_dispatch(py, &place.desk, &format!("timer `{}`", core.label(py)), alternative)?;
@@ -543,7 +575,9 @@ impl Timer {
         let label = self.core()?.label(py);
         answer.ok_or_else(|| {
             let limit = limit.unwrap_or_default();
-            errors::timeout(format!("{what}: timer `{label}` did not answer within {limit:?}; what was asked stands"))
+            errors::timeout(format!(
+                "{what}: timer `{label}` did not answer within {limit:?}; what was asked stands"
+            ))
         })
     }
 }
@@ -588,7 +622,9 @@ impl Core {
             return name.to_string();
         }
         let target = self.target.bind(py);
-        let named = target.getattr(intern!(py, "__qualname__")).or_else(|_| target.get_type().qualname().map(|name| name.into_any()));
+        let named = target
+            .getattr(intern!(py, "__qualname__"))
+            .or_else(|_| target.get_type().qualname().map(|name| name.into_any()));
         named.map_or_else(|_| "unnamed".into(), |name| name.to_string())
     }
 
@@ -692,7 +728,17 @@ fn timed_out(link: &Link, failure: &everbeat::Failure) {
 }
 
 /// Calls a function of `everbeat._callbacks`, in the context of the timer.
-fn call_back<'py>(py: Python<'py>, alive: &Alive, function: &str, arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>, Error = PyErr>) {
+fn call_back<'py>(
+    py: Python<'py>,
+    alive: &Alive,
+    function: &str,
+    arguments: impl IntoPyObject<
+        'py,
+        Target = pyo3::types::PyTuple,
+        Output = Bound<'py, pyo3::types::PyTuple>,
+        Error = PyErr,
+    >,
+) {
     let called = py.import(intern!(py, "everbeat._callbacks")).and_then(|callbacks| {
         let function = callbacks.getattr(function)?;
         let arguments = arguments.into_pyobject(py)?;
@@ -719,9 +765,10 @@ fn checked_target(target: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
 
 fn checked_callback(field: &str, callback: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
     match callback {
-        Some(callback) if !callback.is_callable() => {
-            Err(PyTypeError::new_err(format!("{field} must be callable, not {}", callback.get_type().name()?)))
-        }
+        Some(callback) if !callback.is_callable() => Err(PyTypeError::new_err(format!(
+            "{field} must be callable, not {}",
+            callback.get_type().name()?
+        ))),
         callback => Ok(callback.map(|callback| callback.clone().unbind())),
     }
 }
