@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::alarm::{Alarm, ManualClock};
-use crate::desk::{Desk, Turn};
+use crate::desk::Desk;
 
 /// A Python object with two methods: `elapsed()`, in nanoseconds, and `set_alarm(due, turn)`: `turn()` is
 /// to be called in the loop when the clock has reached `due` nanoseconds; `None`: at no time.
@@ -27,7 +27,7 @@ impl ManualClock for PyClock {
     }
 
     fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<()> {
-        let turn: Py<Turn> = desk.turn_by_alarm(py)?;
+        let turn = desk.turn_by_alarm();
         let due = due.map(|due| due.as_nanos());
         self.0.call_method1(py, intern!(py, "set_alarm"), (due, turn)).map(drop)
     }

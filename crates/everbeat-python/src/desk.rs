@@ -5,7 +5,8 @@
 //! 1. The engine has its turns on the loop's own thread, called by the loop. However many timers there are, at
 //!    most one `call_soon` and one alarm are outstanding.
 //! 2. `loop.time()` is the only clock. What is due is decided by it in the turn; an alarm that rings early,
-//!    late or for nothing leads to another look.
+//!    late or for nothing leads to another look. Within a turn it is read once, and again after Python code
+//!    has run.
 //! 3. The lock is held for a few instructions and never while Python code can run; what it guards is moved
 //!    out first.
 //! 4. Tasks that a turn has woken are stepped at its end, in the order in which they were woken, outside of
@@ -13,7 +14,7 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,9 @@ pub(crate) struct Desk {
     origin_seconds: f64,
     /// The latest time that the loop has told, in nanoseconds since the origin.
     told_nanos: AtomicU64,
+    /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
+    is_present: AtomicBool,
+    turns: OnceLock<[Py<Turn>; 2]>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
     state: Mutex<State>,
@@ -92,12 +96,16 @@ impl Desk {
             origin,
             origin_seconds,
             told_nanos: AtomicU64::new(0),
+            is_present: AtomicBool::new(false),
+            turns: OnceLock::new(),
             engine: OnceLock::new(),
             alarm,
             state: Mutex::default(),
         });
         let engine = Engine::hosted(DeskHost { desk: Arc::downgrade(&desk), origin });
         assert!(desk.engine.set(engine).is_ok(), "a new desk has no engine yet");
+        let turn = |by_alarm| Py::new(event_loop.py(), Turn { desk: Arc::downgrade(&desk), by_alarm });
+        assert!(desk.turns.set([turn(false)?, turn(true)?]).is_ok(), "a new desk has no turns yet");
         Ok(desk)
     }
 
@@ -130,9 +138,26 @@ impl Desk {
 
     /// The time.
     pub(crate) fn now(&self, py: Python<'_>) -> Instant {
+        if self.is_present.load(Ordering::Acquire) {
+            return self.origin + self.told();
+        }
         let told = self.alarm.told_time().unwrap_or_else(|| self.ask_loop(py));
         self.told_nanos.fetch_max(u64::try_from(told.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
         self.origin + told
+    }
+
+    /// Python code is about to run: the time is not what it was.
+    pub(crate) fn expect_time_to_pass(&self) {
+        self.is_present.store(false, Ordering::Release);
+    }
+
+    /// Reads the time for what comes until Python code runs.
+    pub(crate) fn look_at_clock(&self, py: Python<'_>) {
+        self.expect_time_to_pass();
+        self.now(py);
+        if self.lock().turning {
+            self.is_present.store(true, Ordering::Release);
+        }
     }
 
     /// The time since the origin. A loop that fails to tell it has it stand still.
@@ -172,8 +197,7 @@ impl Desk {
         }
         let method =
             if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-        let called = Turn::new(py, self, false)
-            .and_then(|turn| self.event_loop.bind(py).call_method1(method, (turn,)));
+        let called = self.event_loop.bind(py).call_method1(method, (self.turn_object(false),));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }
@@ -220,13 +244,16 @@ impl Desk {
         if by_alarm {
             self.alarm.rang();
         }
+        self.look_at_clock(py);
         let mut next = self.engine().turn();
         let mut raised = self.step_ready(py);
         // Who was stepped may have finished a run: one more look spares an iteration of the loop.
         if mem::take(&mut self.lock().again) && raised.is_ok() {
+            self.look_at_clock(py);
             next = self.engine().turn();
             raised = self.step_ready(py);
         }
+        self.expect_time_to_pass();
         let (again, interrupt) = {
             let mut state = self.lock();
             state.turning = false;
@@ -241,6 +268,7 @@ impl Desk {
 
     /// Calls everybody who was woken. What ends the program leaves the rest for the next turn.
     fn step_ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.expect_time_to_pass();
         let mut ready = mem::take(&mut self.lock().ready).into_iter();
         while let Some(Wakeup { callback, argument, context }) = ready.next() {
             let called = match &context {
@@ -292,8 +320,13 @@ impl Desk {
     }
 
     /// What the alarm calls.
-    pub(crate) fn turn_by_alarm(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<Turn>> {
-        Turn::new(py, self, true)
+    pub(crate) fn turn_by_alarm(&self) -> &Py<Turn> {
+        self.turn_object(true)
+    }
+
+    fn turn_object(&self, by_alarm: bool) -> &Py<Turn> {
+        let turns = self.turns.get().expect("set before anybody sees the desk");
+        &turns[usize::from(by_alarm)]
     }
 }
 
@@ -324,12 +357,6 @@ impl fmt::Debug for Desk {
 pub(crate) struct Turn {
     desk: Weak<Desk>,
     by_alarm: bool,
-}
-
-impl Turn {
-    fn new(py: Python<'_>, desk: &Arc<Desk>, by_alarm: bool) -> PyResult<Py<Self>> {
-        Py::new(py, Self { desk: Arc::downgrade(desk), by_alarm })
-    }
 }
 
 #[pymethods]

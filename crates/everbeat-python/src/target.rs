@@ -30,6 +30,10 @@ pub(crate) struct PyTarget {
 
 struct Held {
     alive: Alive,
+    /// The method `run` of the timer's context.
+    run: Py<PyAny>,
+    target: Py<PyAny>,
+    offload: bool,
     /// What gives the items, if the target is or has returned an iterator.
     source: Option<Source>,
     runner: Option<Py<Runner>>,
@@ -72,10 +76,13 @@ impl PyTarget {
 
     /// Calls the target, or asks the source. `None`: the runner has the rest.
     fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let held = self.hold(py)?;
-        match held.call(py)? {
+        self.desk.expect_time_to_pass();
+        let returned = self.hold(py)?.call(py);
+        self.desk.look_at_clock(py);
+        match returned? {
             Returned::Value(value) => Ok(Some(value.unbind())),
             Returned::Awaitable(awaitable) => {
+                let held = self.hold(py)?;
                 match held.runner.as_ref().filter(|runner| !runner.get().is_over()) {
                     Some(runner) => runner.get().assign(&awaitable)?,
                     None => {
@@ -93,7 +100,7 @@ impl PyTarget {
         if self.held.is_none() {
             let alive = self.link.alive(py);
             let alive = alive.ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))?;
-            self.held = Some(Held { alive, source: None, runner: None });
+            self.held = Some(Held::new(py, alive)?);
         }
         self.held.as_mut().ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))
     }
@@ -110,38 +117,46 @@ impl PyTarget {
         self.desk.interrupt(py, &error);
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
+            self.desk.look_at_clock(py);
         }
         Step::Failed(Raised::boxed(py, error))
     }
 }
 
 impl Held {
+    fn new(py: Python<'_>, alive: Alive) -> PyResult<Self> {
+        let owner = alive.owner.get();
+        let (target, offload) = (owner.target(py)?, owner.is_offloaded());
+        let source = Source::of(&target)?;
+        let run = alive.context.getattr(py, intern!(py, "run"))?;
+        Ok(Self { run, target: target.unbind(), offload, source, alive, runner: None })
+    }
+
     fn call<'py>(&mut self, py: Python<'py>) -> PyResult<Returned<'py>> {
-        let owner = self.alive.owner.get();
+        let run = self.run.bind(py);
         if let Some(source) = &self.source {
-            return source.next(py, &self.alive.context);
+            return source.next(run);
         }
-        let target = owner.target(py)?;
-        if let Some(source) = Source::of(&target)? {
-            return self.source.insert(source).next(py, &self.alive.context);
-        }
-        let returned = if owner.is_offloaded() {
+        if self.offload {
             let to_thread = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "to_thread"))?;
-            self.alive.context.bind(py).call_method1(intern!(py, "run"), (to_thread, target))?
-        } else {
-            self.alive.context.bind(py).call_method1(intern!(py, "run"), (target,))?
-        };
+            return run.call1((to_thread, &self.target)).map(Returned::Awaitable);
+        }
+        let returned = run.call1((&self.target,))?;
         if is_plain(&returned) {
             return Ok(Returned::Value(returned));
         }
-        if returned.hasattr(intern!(py, "__await__"))? {
+        if is_awaitable(&returned)? {
             return Ok(Returned::Awaitable(returned));
         }
         match Source::of(&returned)? {
-            Some(source) => self.source.insert(source).next(py, &self.alive.context),
+            Some(source) => self.source.insert(source).next(run),
             None => Ok(Returned::Value(returned)),
         }
     }
+}
+
+fn is_awaitable(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.get_type().hasattr(intern!(value.py(), "__await__"))
 }
 
 /// The types that most runs return, which need no closer look.
@@ -169,9 +184,11 @@ impl Source {
         Ok(None)
     }
 
-    fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {
-        let item = context.bind(py).call_method1(intern!(py, "run"), (&self.next,))?;
-        Ok(if self.is_async { Returned::Awaitable(item) } else { Returned::Value(item) })
+    fn next<'py>(&self, run: &Bound<'py, PyAny>) -> PyResult<Returned<'py>> {
+        let item = run.call1((&self.next,))?;
+        // An iterator may give awaitables, like a call.
+        let awaited = self.is_async || !is_plain(&item) && is_awaitable(&item)?;
+        Ok(if awaited { Returned::Awaitable(item) } else { Returned::Value(item) })
     }
 }
 
