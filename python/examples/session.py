@@ -7,9 +7,7 @@ class Session:
     def __init__(self) -> None:
         self._scope = timers.Scope()
         self.beats = 0
-        self.pulse = timers.Timer(
-            0.02, self._beat, mode="fixed_rate", name="pulse", scope=self._scope, start=True
-        )
+        self.pulse = self._scope.timer(0.02, self._beat, mode="fixed_rate", name="pulse")
 
     def _beat(self) -> int:
         self.beats += 1
