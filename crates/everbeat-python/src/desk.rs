@@ -40,6 +40,7 @@ pub(crate) struct Desk {
     /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
     is_present: AtomicBool,
     turns: OnceLock<[Py<Turn>; 2]>,
+    finished: OnceLock<Py<PyAny>>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
     state: Mutex<State>,
@@ -98,6 +99,7 @@ impl Desk {
             told_nanos: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             turns: OnceLock::new(),
+            finished: OnceLock::new(),
             engine: OnceLock::new(),
             alarm,
             state: Mutex::default(),
@@ -115,6 +117,16 @@ impl Desk {
 
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.event_loop.bind(py)
+    }
+
+    /// A future of the loop that is done, with the result `None`.
+    pub(crate) fn finished_future(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if let Some(finished) = self.finished.get() {
+            return Some(finished.clone_ref(py));
+        }
+        let future = self.event_loop.call_method0(py, intern!(py, "create_future")).ok()?;
+        future.call_method1(py, intern!(py, "set_result"), (py.None(),)).ok()?;
+        Some(self.finished.get_or_init(|| future).clone_ref(py))
     }
 
     /// Whether this thread is running the loop.
@@ -341,7 +353,7 @@ impl Desk {
             mem::take(&mut state.ready)
         };
         self.engine().close(Duration::ZERO);
-        Python::try_attach(|py| self.alarm.clear(py));
+        Python::try_attach(|py| self.alarm.close(py, self));
         drop(ready);
     }
 }

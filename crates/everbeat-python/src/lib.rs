@@ -19,6 +19,8 @@ mod blocking;
 mod clocks;
 mod conditions;
 mod config;
+#[cfg(target_os = "linux")]
+mod descriptor;
 mod desk;
 mod durations;
 mod errors;
