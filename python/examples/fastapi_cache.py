@@ -111,10 +111,15 @@ WHAT_TO_TRY = """
   curl -X POST '{url}/admin/source?takes=8'         # a source slower than the period: slots are missed,
   curl {url}/admin/timer                            # counted and logged, nothing bursts, / answers at once
   Ctrl-C during a refresh: it may finish, for {grace:g} s at most
+
+The database is {database}.
 """
 
 if __name__ == "__main__":
     import uvicorn
 
-    print(WHAT_TO_TRY.format(url="http://127.0.0.1:8091", period=PERIOD, grace=GRACE), flush=True)
+    print(
+        WHAT_TO_TRY.format(url="http://127.0.0.1:8091", period=PERIOD, grace=GRACE, database=DATABASE),
+        flush=True,
+    )
     uvicorn.run(app, port=8091, timeout_graceful_shutdown=5)
