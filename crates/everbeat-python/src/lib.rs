@@ -27,6 +27,7 @@ mod durations;
 mod errors;
 mod feed;
 mod link;
+mod logging;
 mod loops;
 mod pause;
 mod runner;
@@ -43,4 +44,9 @@ mod _everbeat {
     use crate::feed::Subscription;
     #[pymodule_export]
     use crate::timer::Timer;
+
+    #[pymodule_init]
+    fn init() {
+        crate::logging::install();
+    }
 }
