@@ -38,7 +38,11 @@ pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration>
         Ok(seconds) => from_seconds(field, given, seconds),
         // An int too large for a float is a duration beyond the end of time.
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => {
-            if given.lt(0)? { Err(refused(field, given)) } else { Ok(Duration::MAX) }
+            if given.lt(0)? {
+                Err(refused(field, given))
+            } else {
+                Ok(Duration::MAX)
+            }
         }
         Err(_) => Err(wrong_type(field, given)),
     }

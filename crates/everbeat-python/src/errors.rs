@@ -59,7 +59,9 @@ pub(crate) fn failure_to_python(py: Python<'_>, failure: &Failure) -> PyErr {
         return raised.raise_again(py);
     }
     match failure {
-        Failure::TimedOut(limit) => PyTimeoutError::new_err(format!("the run exceeded its time limit of {limit:?}")),
+        Failure::TimedOut(limit) => {
+            PyTimeoutError::new_err(format!("the run exceeded its time limit of {limit:?}"))
+        }
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }

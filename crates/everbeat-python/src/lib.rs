@@ -15,10 +15,19 @@
 
 mod durations;
 mod errors;
+mod stats;
+mod threading;
 mod value;
 
 use pyo3::prelude::*;
 
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
-mod _everbeat {}
+mod _everbeat {
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        threading::register(module)
+    }
+}
