@@ -24,9 +24,6 @@ use crate::stats::Summary;
 /// How many workers an engine has at most unless it is told: they wait for others most of the time.
 const WORKERS: usize = 32;
 
-/// How long the exit waits for runs in flight.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// All engines that exist.
 static ROLL: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
@@ -224,17 +221,18 @@ impl EngineStats {
     }
 }
 
-/// For the exit of the interpreter: no run begins from here on, all timers end, and runs in flight have a
-/// moment to come to their end.
+/// For the exit of the interpreter: no run begins from here on, all timers end, and runs in flight have this
+/// many seconds to come to their end. Tells whether all did.
 #[pyfunction(name = "_end_all_timers")]
-pub(crate) fn end_all_timers(py: Python<'_>) {
+pub(crate) fn end_all_timers(py: Python<'_>, seconds: f64) -> bool {
     begin_exit();
     let engines: Vec<_> = lock(&ROLL).iter().filter_map(|entry| entry.engine.get().cloned()).collect();
     py.detach(|| {
         engines.iter().for_each(|engine| _ = engine.close(Duration::ZERO));
-        let start = Instant::now();
-        engines.iter().for_each(|engine| _ = engine.close(FAREWELL.saturating_sub(start.elapsed())));
-    });
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        let left = engines.iter().map(|engine| engine.close(end.saturating_duration_since(Instant::now())));
+        left.sum::<usize>() == 0
+    })
 }
 
 fn parse_precision(given: &Bound<'_, PyAny>) -> PyResult<Precision> {

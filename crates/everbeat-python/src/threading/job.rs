@@ -9,13 +9,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everbeat::BoxError;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PySystemExit, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
 use super::engine::Engine;
-use super::process::{in_python, is_exiting};
+use super::process::{Presence, in_python, is_exiting};
 use super::reports;
 use crate::errors;
 use crate::value::{Raised, Value};
@@ -147,10 +147,13 @@ impl Job {
             if is_exiting() {
                 return Ran::Exhausted;
             }
+            Presence::note(py);
             match call(py) {
                 Ok(None) => Ran::Exhausted,
                 Ok(Some(value)) if value.is_none() => Ran::Delivered(None),
                 Ok(Some(value)) => Ran::Delivered(Some(Value(value.unbind()))),
+                // The exit asks a run that takes too long to end.
+                Err(error) if is_exiting() && error.is_instance_of::<PySystemExit>(py) => Ran::Exhausted,
                 Err(error) => {
                     if self.reports {
                         reports::run_failed(py, &self.name, &error);

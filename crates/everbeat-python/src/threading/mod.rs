@@ -48,6 +48,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_Skipped", py.get_type::<stats::Skipped>())?;
     module.add("_Summary", py.get_type::<stats::Summary>())?;
     module.add_function(wrap_pyfunction!(engine::end_all_timers, module)?)?;
+    module.add_function(wrap_pyfunction!(process::engine_threads, module)?)?;
     module.add("_thread_after", wrap_pyfunction!(oneshot::after, module)?)?;
     module.add("_thread_ticks", wrap_pyfunction!(ticks::ticks, module)?)
 }

@@ -4,8 +4,10 @@
 //! the parent may have held a lock at that moment, and nobody in the child will ever give it back. So the
 //! child does not touch what came from the parent: it can neither ask it nor drop it, only leave it alone.
 
+use std::cell::RefCell;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -73,4 +75,44 @@ pub(crate) fn in_python<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
         process::exit(0);
     }
     result
+}
+
+/// The threads of engines that have called Python, as Python numbers them.
+static THREADS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static PRESENCE: RefCell<Option<Presence>> = const { RefCell::new(None) };
+}
+
+/// A thread that makes runs, for as long as it exists.
+pub(super) struct Presence(u64);
+
+impl Presence {
+    pub(super) fn note(py: Python<'_>) {
+        let is_noted = PRESENCE.try_with(|noted| noted.borrow().is_some()).unwrap_or(true);
+        if is_noted {
+            return;
+        }
+        let number = py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract());
+        if let Ok(number) = number {
+            threads().push(number);
+            PRESENCE.with(|noted| noted.replace(Some(Self(number))));
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        threads().retain(|number| *number != self.0);
+    }
+}
+
+fn threads() -> MutexGuard<'static, Vec<u64>> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads of engines, as Python numbers them.
+#[pyfunction(name = "_engine_threads")]
+pub(crate) fn engine_threads() -> Vec<u64> {
+    threads().clone()
 }
