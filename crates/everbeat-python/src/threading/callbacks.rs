@@ -76,15 +76,16 @@ impl Callbacks {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Ok(held) = self.inner.try_lock() else { return Ok(()) };
         visit.call(&held.exc_cb)?;
-        visit.call(&held.cancel_cb)
+        visit.call(&held.cancel_cb)?;
+        visit.call(&held.timer)
     }
 
     pub(super) fn clear(&self) {
-        let (first, second) = {
+        let rest = {
             let mut held = self.lock();
-            (held.exc_cb.take(), held.cancel_cb.take())
+            (held.exc_cb.take(), held.cancel_cb.take(), held.timer.take())
         };
-        drop((first, second));
+        drop(rest);
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

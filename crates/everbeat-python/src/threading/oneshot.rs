@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::engine::Engine;
 use super::job::{Delivery, Job, Ran, check_not_exiting};
 use super::process::Native;
-use super::{object, wait};
+use super::{object, traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
 
@@ -126,8 +126,11 @@ impl OneShot {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let owned = |native: &thread::OneShot<_>| self.is_tied || !native.is_pending();
-        if self.native.get().is_some_and(owned) { self.job.traverse(&visit) } else { Ok(()) }
+        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_pending()) else {
+            return Ok(());
+        };
+        traverse_latest(native.as_timer(), &visit)?;
+        self.job.traverse(&visit)
     }
 
     fn __clear__(&self) {

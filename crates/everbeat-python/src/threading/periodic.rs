@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::job::{Delivery, Job, check_not_exiting};
 use super::process::Native;
 use super::targets::Plain;
-use super::wait;
+use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
 use crate::stats::Stats;
@@ -151,8 +151,11 @@ impl PeriodicTask {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let owned = |native: &thread::PeriodicTask<_>| self.is_tied || !native.is_running();
-        if self.native.get().is_some_and(owned) { self.job.traverse(&visit) } else { Ok(()) }
+        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_running()) else {
+            return Ok(());
+        };
+        traverse_latest(native.timer(), &visit)?;
+        self.job.traverse(&visit)
     }
 
     fn __clear__(&self) {

@@ -16,7 +16,7 @@ use super::process::{Native, in_python};
 use super::scope::Scope;
 use super::subscription::Subscription;
 use super::targets::Items;
-use super::{object, wait};
+use super::{object, traverse_latest, wait};
 use crate::durations;
 use crate::errors::{schedule, to_python};
 use crate::stats::{Stats, monotonic};
@@ -313,10 +313,10 @@ impl Timer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let owned = |native: &Inner| self.is_tied || !native.is_running();
-        if !self.native.get().is_some_and(owned) {
+        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_running()) else {
             return Ok(());
-        }
+        };
+        traverse_latest(native, &visit)?;
         if let Some(callbacks) = &self.callbacks {
             callbacks.traverse(&visit)?;
         }
