@@ -31,7 +31,9 @@ mod logging;
 mod loops;
 mod pause;
 mod runner;
+mod stats;
 mod target;
+mod threading;
 mod timer;
 mod value;
 
@@ -40,13 +42,16 @@ use pyo3::prelude::*;
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
 mod _everbeat {
+    use super::*;
+
     #[pymodule_export]
     use crate::feed::Subscription;
     #[pymodule_export]
     use crate::timer::Timer;
 
     #[pymodule_init]
-    fn init() {
-        crate::logging::install();
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
+        threading::register(module)
     }
 }
