@@ -45,7 +45,8 @@ impl Alarm {
             Self::CallAt(handle) => {
                 self.clear(py);
                 let Some(due) = due else { return Ok(()) };
-                let call = (desk.seconds(due), desk.turn_by_alarm());
+                // Rounded up: called then, the moment has come.
+                let call = (desk.seconds(due).next_up(), desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method1(intern!(py, "call_at"), call)?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());

@@ -56,6 +56,8 @@ struct State {
     closed: bool,
     /// What the alarm is set to.
     armed: Option<Instant>,
+    /// When it was looked at last.
+    looked_at: Option<Instant>,
     ready: Vec<Wakeup>,
     /// What a sync target raised to end the program.
     interrupt: Option<PyErr>,
@@ -90,7 +92,11 @@ impl Host for DeskHost {
 impl Desk {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>, alarm: Alarm) -> PyResult<Arc<Self>> {
         let origin = Instant::now();
-        let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
+        // A clock for tests counts from zero.
+        let origin_seconds = match alarm {
+            Alarm::Manual(_) => 0.0,
+            Alarm::CallAt(_) => event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?,
+        };
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             origin,
@@ -126,9 +132,19 @@ impl Desk {
         self.lock().closed
     }
 
-    /// The seconds that a moment is on the clock of the loop, rounded up: called then, it has come.
+    /// Whether its time is told by a clock for tests.
+    pub(crate) fn is_for_tests(&self) -> bool {
+        matches!(self.alarm, Alarm::Manual(_))
+    }
+
+    /// The seconds that a moment is on the clock of the loop.
     pub(crate) fn seconds(&self, moment: Instant) -> f64 {
-        (self.origin_seconds + moment.saturating_duration_since(self.origin).as_secs_f64()).next_up()
+        self.origin_seconds + moment.saturating_duration_since(self.origin).as_secs_f64()
+    }
+
+    /// The same for a moment on the clock of the engine.
+    pub(crate) fn seconds_of(&self, moment: everbeat::core::Instant) -> f64 {
+        self.engine().time_of(moment).map_or(f64::INFINITY, |moment| self.seconds(moment))
     }
 
     /// How long after the origin a moment is.
@@ -300,14 +316,17 @@ impl Desk {
     /// Sets the alarm to the next turn.
     fn arm(self: &Arc<Self>, py: Python<'_>, next: Option<Instant>) {
         let now = self.origin + self.told();
-        let at_once = next.is_some_and(|due| due <= now + AT_ONCE);
-        let due = if at_once { None } else { next };
-        let before = {
+        let (before, due, at_once) = {
             let mut state = self.lock();
             if state.closed {
                 return;
             }
-            mem::replace(&mut state.armed, due)
+            // A clock for tests stands still as long as anything goes on in the loop.
+            let stands_still = state.looked_at.replace(now) == Some(now);
+            let soon = if stands_still { now } else { now + AT_ONCE };
+            let at_once = next.is_some_and(|due| due <= soon);
+            let due = if at_once { None } else { next };
+            (mem::replace(&mut state.armed, due), due, at_once)
         };
         if at_once {
             self.kick(py);

@@ -28,6 +28,9 @@ mod loops;
 mod pause;
 mod runner;
 mod target;
+mod testing;
+mod tick;
+mod ticks;
 mod timer;
 mod value;
 
@@ -38,6 +41,20 @@ use pyo3::prelude::*;
 mod _everbeat {
     #[pymodule_export]
     use crate::feed::Subscription;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's name for it
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::clocks::install_clock;
+    #[pymodule_export]
+    use crate::durations::nanoseconds;
+    #[pymodule_export]
+    use crate::testing::TestEngine;
+    #[pymodule_export]
+    use crate::tick::Tick;
+    #[pymodule_export]
+    use crate::ticks::{Ticks, ticks};
     #[pymodule_export]
     use crate::timer::Timer;
 }

@@ -148,6 +148,13 @@ impl Engine {
         &self.core.name
     }
 
+    /// The time on its clock, as [`Tick::scheduled`](crate::Tick::scheduled) has it, on the machine's clock. `None`
+    /// if that cannot represent it.
+    #[must_use]
+    pub fn time_of(&self, instant: Instant) -> Option<StdInstant> {
+        self.core.time.to_std(instant)
+    }
+
     /// Everything that is counted and measured, for all its timers together.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
