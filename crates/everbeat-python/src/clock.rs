@@ -28,13 +28,22 @@ pub(crate) struct LoopClock {
 impl LoopClock {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
-        Ok(Self {
+        Ok(Self::from(origin_seconds))
+    }
+
+    fn from(origin_seconds: f64) -> Self {
+        Self {
             origin: Instant::now(),
             origin_seconds,
             told_nanos: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             is_real: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// A clock that somebody moves by [`note`](Self::note). It counts from zero.
+    pub(crate) fn for_tests() -> Self {
+        Self::from(0.0)
     }
 
     pub(crate) fn origin(&self) -> Instant {

@@ -33,7 +33,10 @@ mod pause;
 mod runner;
 mod stats;
 mod target;
+mod testing;
 mod threading;
+mod tick;
+mod ticks;
 mod timer;
 mod value;
 
@@ -46,6 +49,20 @@ mod _everbeat {
 
     #[pymodule_export]
     use crate::feed::Subscription;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's name for it
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::clocks::install_clock;
+    #[pymodule_export]
+    use crate::durations::nanoseconds;
+    #[pymodule_export]
+    use crate::testing::TestEngine;
+    #[pymodule_export]
+    use crate::tick::Tick;
+    #[pymodule_export]
+    use crate::ticks::{Ticks, ticks};
     #[pymodule_export]
     use crate::timer::Timer;
 

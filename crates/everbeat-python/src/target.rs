@@ -197,6 +197,7 @@ impl Target for PyTarget {
     type Value = Value;
 
     fn begin(mut self: Pin<&mut Self>, tick: Tick) {
+        self.link.note_run(tick);
         self.tick = Some(tick);
     }
 

@@ -108,7 +108,7 @@ impl Subscription {
 
     /// Drops up to `n` of the oldest values.
     #[pyo3(signature = (n = 1))]
-    fn drop_oldest(&self, py: Python<'_>, n: usize) -> PyResult<()> {
+    fn drop_oldest(&self, py: Python<'_>, n: usize) -> PyResult<u64> {
         self.native(py).map(|shared| shared.lock().drop_oldest(n))
     }
 

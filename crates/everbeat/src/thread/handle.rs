@@ -233,13 +233,13 @@ impl Engine {
     }
 
     /// The earliest deadline.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-engine")]
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.core.next_due()
     }
 
     /// Gives everybody a turn who has something to do. Returns whether it has come to rest.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-engine")]
     pub(super) fn settle_once(&self) -> bool {
         self.core.settle_once()
     }

@@ -48,7 +48,7 @@ mod oneshot;
 mod periodic;
 mod roster;
 mod sleep;
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-engine")]
 pub(crate) mod test_engine;
 pub(crate) mod time;
 pub(crate) mod workers;
