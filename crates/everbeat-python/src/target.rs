@@ -228,6 +228,11 @@ impl Target for PyTarget {
         polled.unwrap_or(Poll::Ready(()))
     }
 
+    fn has_ended(self: Pin<&mut Self>) -> bool {
+        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
+        self.tick.is_none() && runner.is_some_and(|runner| runner.get().has_outcome())
+    }
+
     fn rest(mut self: Pin<&mut Self>) {
         self.tick = None;
         let held = self.held.take();
