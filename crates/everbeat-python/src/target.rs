@@ -76,7 +76,8 @@ impl PyTarget {
 
     /// Calls the target, or asks the source. `None`: the runner has the rest.
     fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.desk.expect_time_to_pass();
+        self.desk.count_run();
+        self.desk.let_time_pass();
         let returned = self.hold(py)?.call(py);
         self.desk.look_at_clock(py);
         match returned? {
@@ -108,10 +109,9 @@ impl PyTarget {
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
     fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
-        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
-        let ended =
-            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
-        if has_source && ended {
+        // Of a plain call too, which may be the `__next__` of an iterator. Handed on, it could not be told from
+        // the end of the coroutine that is awaited.
+        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
             return Step::Exhausted;
         }
         self.desk.interrupt(py, &error);
@@ -196,6 +196,7 @@ impl Target for PyTarget {
     type Value = Value;
 
     fn begin(mut self: Pin<&mut Self>, tick: Tick) {
+        self.link.note_run(tick);
         self.tick = Some(tick);
     }
 
@@ -224,6 +225,11 @@ impl Target for PyTarget {
             }
         });
         polled.unwrap_or(Poll::Ready(()))
+    }
+
+    fn has_ended(self: Pin<&mut Self>) -> bool {
+        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
+        self.tick.is_none() && runner.is_some_and(|runner| runner.get().has_outcome())
     }
 
     fn rest(mut self: Pin<&mut Self>) {

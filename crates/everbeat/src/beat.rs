@@ -211,9 +211,10 @@ impl<X: Target> Beat<X> {
     }
 
     fn give_up(self: Pin<&mut Self>, cause: AbortCause) {
-        if let Some(run) = self.project().run {
+        let this = self.project();
+        if let Some(run) = this.run {
             run.giving_up = Some(cause);
-            run.last_chance = cause == AbortCause::TimedOut;
+            run.last_chance = cause == AbortCause::TimedOut || this.target.has_ended();
         }
     }
 
