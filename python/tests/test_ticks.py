@@ -146,7 +146,7 @@ async def test_period_zero_gives_others_their_turn() -> None:
     async for tick in ticks(0):
         if tick.run == 50:
             break
-    assert turns >= 45
+    assert turns >= 20  # the loop is given back at least after every second tick
     task.cancel()
 
 

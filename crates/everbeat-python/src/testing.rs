@@ -25,6 +25,11 @@ impl TestEngine {
 
 #[pymethods]
 impl TestEngine {
+    /// Not for pytest to collect.
+    #[classattr]
+    #[allow(non_upper_case_globals)] // Python's name for it
+    const __test__: bool = false;
+
     #[new]
     fn new() -> Self {
         Self { inner: Inner::new() }
