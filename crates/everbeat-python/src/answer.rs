@@ -21,6 +21,11 @@ use crate::pause::{Pause, expire_later, stop_iteration};
 pub(crate) trait Ask: Send + Sync {
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>>;
 
+    /// Where the pause of one wait is kept for the next.
+    fn kept_pause(&self) -> Option<&Mutex<Option<Py<Pause>>>> {
+        None
+    }
+
     /// The time limit was reached first.
     fn expired(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let _ = py;
@@ -119,7 +124,7 @@ impl Answer {
     }
 
     fn give_up(&self, py: Python<'_>) {
-        if let Ok(asking) = self.take() {
+        if let Ok(mut asking) = self.take() {
             asking.end(py);
         }
     }
@@ -132,7 +137,14 @@ impl Asking {
             if let Poll::Ready(answer) = self.ask.poll(py, &mut Context::from_waker(Waker::noop())) {
                 return Ok(Poll::Ready(answer));
             }
-            let pause = Pause::new(py, &loops::here(py)?)?;
+            let kept = self
+                .ask
+                .kept_pause()
+                .and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let pause = match kept.filter(|pause| pause.get().desk().is_here(py)) {
+                Some(pause) => pause,
+                None => Pause::new(py, &loops::here(py)?)?,
+            };
             let waker = pause.get().begin();
             let polled = self.ask.poll(py, &mut Context::from_waker(&waker));
             if let (true, Some(limit)) = (polled.is_pending(), limit) {
@@ -147,7 +159,11 @@ impl Asking {
         Ok(if polled.is_pending() && expired { Poll::Ready(self.ask.expired(py)) } else { polled })
     }
 
-    fn end(&self, py: Python<'_>) {
+    fn end(&mut self, py: Python<'_>) {
+        if let (Some(kept), Some(pause)) = (self.ask.kept_pause(), self.pause.take()) {
+            let before = kept.lock().unwrap_or_else(PoisonError::into_inner).replace(pause);
+            drop(before);
+        }
         if let Some(expiry) = &self.expiry {
             // An expiry that is left over wakes nobody.
             let _ = expiry.call_method0(py, intern!(py, "cancel"));

@@ -59,6 +59,10 @@ impl Conditions {
             let future = asyncio.call_method("ensure_future", (given,), Some(&options))?;
             let ours = !future.is(given);
             let callback = Py::new(py, Done { link: link.clone() })?;
+            if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                callback.get().__call__(py, &future)?; // the loop would call back after the first tick
+                continue;
+            }
             future.call_method1(intern!(py, "add_done_callback"), (&callback,))?;
             self.lock().push(Watched { future: future.unbind(), callback, ours });
         }

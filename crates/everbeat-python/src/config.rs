@@ -155,10 +155,10 @@ pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
             _ => Ok(OnError::Stop),
         };
     }
-    let first = durations::parse("first", &given.getattr(intern!(py, "first"))?)?;
-    let max = durations::parse("max", &given.getattr(intern!(py, "max"))?)?;
+    let first = durations::parse("backoff.first", &given.getattr(intern!(py, "first"))?)?;
+    let max = durations::parse("backoff.max", &given.getattr(intern!(py, "max"))?)?;
     let factor = given.getattr(intern!(py, "factor"))?;
-    let policy = OnError::backoff_by(first, ratio("factor", &factor)?, max);
+    let policy = OnError::backoff_by(first, ratio("backoff.factor", &factor)?, max);
     policy.map_err(|error| crate::errors::schedule(py, error.to_string()))
 }
 
@@ -183,7 +183,7 @@ fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
             _ => Ok(Missed::Skip),
         };
     }
-    Ok(Missed::Burst { max: count("max", &given.getattr(intern!(py, "max"))?, 0)? })
+    Ok(Missed::Burst { max: count("burst.max", &given.getattr(intern!(py, "max"))?, 0)? })
 }
 
 /// A whole number of at least `least`.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use crate::answer::{Answer, Ask, Settled};
 use crate::config::one_of;
 use crate::errors;
+use crate::pause::Pause;
 use crate::value::Value;
 
 /// A feed, which is opened when the timer runs.
@@ -22,6 +23,7 @@ pub(crate) struct Line {
     name: Option<String>,
     feed: OnceLock<Feed<Value>>,
     early: Mutex<Early>,
+    pause: Mutex<Option<Py<Pause>>>,
 }
 
 /// Before it is opened.
@@ -46,7 +48,14 @@ impl Line {
         };
         let bound = (size > 0).then_some(size);
         let drop_newest = drop_newest && bound.is_some();
-        Ok(Arc::new(Self { bound, drop_newest, name, feed: OnceLock::new(), early: Mutex::default() }))
+        Ok(Arc::new(Self {
+            bound,
+            drop_newest,
+            name,
+            feed: OnceLock::new(),
+            early: Mutex::default(),
+            pause: Mutex::default(),
+        }))
     }
 
     /// Sees the ticks of this timer from now on.
@@ -117,6 +126,10 @@ struct NextValue(Arc<Line>);
 impl Ask for NextValue {
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         self.0.poll(py, cx)
+    }
+
+    fn kept_pause(&self) -> Option<&Mutex<Option<Py<Pause>>>> {
+        Some(&self.0.pause)
     }
 }
 
@@ -208,6 +221,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.line.close();
-        drop(mem::take(&mut *self.line.lock()));
+        let pause = self.line.pause.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop((pause, mem::take(&mut *self.line.lock())));
     }
 }

@@ -16,19 +16,25 @@
 mod alarm;
 mod answer;
 mod blocking;
+mod clock;
 mod clocks;
 mod conditions;
 mod config;
+#[cfg(target_os = "linux")]
+mod descriptor;
 mod desk;
 mod durations;
 mod errors;
 mod feed;
 mod link;
+mod logging;
 mod loops;
 mod pause;
 mod runner;
+mod stats;
 mod target;
 mod testing;
+mod threading;
 mod tick;
 mod ticks;
 mod timer;
@@ -39,6 +45,8 @@ use pyo3::prelude::*;
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
 mod _everbeat {
+    use super::*;
+
     #[pymodule_export]
     use crate::feed::Subscription;
     #[pymodule_export]
@@ -57,4 +65,10 @@ mod _everbeat {
     use crate::ticks::{Ticks, ticks};
     #[pymodule_export]
     use crate::timer::Timer;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
+        threading::register(module)
+    }
 }

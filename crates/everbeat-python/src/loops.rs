@@ -19,6 +19,8 @@ use crate::desk::{Desk, running_loop};
 /// The desks of one loop.
 struct Desks {
     usual: Arc<Desk>,
+    /// The one with the precise alarm.
+    fine: Option<Arc<Desk>>,
     /// Those of clocks for tests, by the address of the clock. Whoever uses them keeps them and the clock.
     others: Vec<(usize, Weak<Desk>)>,
     /// An async generator that the loop closes when it is shut down.
@@ -51,7 +53,7 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
     }
     sweep(py);
     let desk = Desk::new(&event_loop, Alarm::call_at())?;
-    let desks = Desks { usual: desk.clone(), others: Vec::new(), _watch: None };
+    let desks = Desks { usual: desk.clone(), fine: None, others: Vec::new(), _watch: None };
     let replaced = lock().insert(address, desks);
     drop(replaced);
     let watch = watch(py, &desk)?;
@@ -62,8 +64,21 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
 }
 
 /// The desk of the running loop whose waits are as precise as the system allows.
+///
+/// # Errors
+/// As [`Alarm::fine`].
 pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
-    here(py)
+    let usual = here(py)?;
+    let address = usual.event_loop(py).as_ptr() as usize;
+    let known = lock().get(&address).and_then(|desks| desks.fine.clone());
+    if let Some(desk) = known {
+        return Ok(desk);
+    }
+    let desk = Desk::new(usual.event_loop(py), Alarm::fine()?)?;
+    if let Some(desks) = lock().get_mut(&address) {
+        desks.fine = Some(desk.clone());
+    }
+    Ok(desk)
 }
 
 /// The desk for a timer that is started in the running loop: that of its own clock for tests, or of the
@@ -124,6 +139,9 @@ fn end(address: usize) {
         if let Some(other) = other.upgrade() {
             other.close();
         }
+    }
+    if let Some(fine) = desks.fine.take() {
+        fine.close();
     }
     desks.usual.close();
 }

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::desk::{Desk, Wakeup};
 
@@ -89,8 +89,12 @@ impl Bell {
     }
 
     fn go_on(&self, py: Python<'_>, waiting: Vec<Waiting>) {
+        let woken = matches!(self.lock().phase, Phase::Woken);
         for Waiting { callback, context, pause } in waiting {
-            self.desk.wake_up(py, Wakeup { callback, argument: pause.into_any(), context });
+            // A task learns from a future of asyncio's own, and a finished one, faster than from a pause.
+            let argument = if woken { self.desk.finished_future(py) } else { None };
+            let argument = argument.unwrap_or_else(|| pause.into_any());
+            self.desk.wake_up(py, Wakeup { callback, argument, context });
         }
     }
 }
@@ -231,12 +235,11 @@ pub(crate) fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
 
 /// The exception that ends a coroutine with this value.
 pub(crate) fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let kind = TYPE.import(py, "builtins", "StopIteration");
-    match kind.and_then(|kind| kind.call1((value,))) {
-        Ok(stop) => PyErr::from_value(stop),
-        Err(error) => error,
+    let bound = value.bind(py);
+    if bound.is_instance_of::<PyTuple>() || bound.is_instance_of::<PyBaseException>() {
+        return PyStopIteration::new_err((value,)); // these would be taken for arguments, or for the exception
     }
+    PyStopIteration::new_err(value)
 }
 
 /// `loop.call_later`, which ends a wait as expired.

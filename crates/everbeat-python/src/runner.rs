@@ -112,6 +112,11 @@ impl Runner {
         state.run.is_none() && state.outcome.is_none()
     }
 
+    /// Whether the run has ended and nobody was told how.
+    pub(crate) fn has_outcome(&self) -> bool {
+        self.lock().outcome.is_some()
+    }
+
     /// How the run ended, or `waker` is told when it has.
     pub(crate) fn poll_outcome(&self, waker: &Waker) -> Option<Outcome> {
         let fresh = waker.clone();

@@ -76,7 +76,8 @@ impl PyTarget {
 
     /// Calls the target, or asks the source. `None`: the runner has the rest.
     fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.desk.expect_time_to_pass();
+        self.desk.count_run();
+        self.desk.let_time_pass();
         let returned = self.hold(py)?.call(py);
         self.desk.look_at_clock(py);
         match returned? {
@@ -235,6 +236,11 @@ impl Target for PyTarget {
             }
         });
         polled.unwrap_or(Poll::Ready(()))
+    }
+
+    fn has_ended(self: Pin<&mut Self>) -> bool {
+        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
+        self.tick.is_none() && runner.is_some_and(|runner| runner.get().has_outcome())
     }
 
     fn rest(mut self: Pin<&mut Self>) {

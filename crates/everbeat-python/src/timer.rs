@@ -265,6 +265,9 @@ impl Timer {
             }
             inner.place.clone()
         };
+        if let Some(place) = &place {
+            place.desk.expect_period(period);
+        }
         match place {
             Some(place) if rearm => place.timer.rearm(period),
             Some(place) => place.timer.set_period(period),
@@ -664,6 +667,7 @@ impl Core {
     }
 
     fn build(&self, py: Python<'_>, period: Duration, desk: Arc<Desk>) -> PyResult<Place> {
+        desk.expect_period(period);
         let link = Link::new(self.label(py).into());
         let builder = self.config.apply(desk.engine().every(period)).inline().name(&link.name);
         let builder = if self.cancel_cb.is_some() {

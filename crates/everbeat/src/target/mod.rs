@@ -56,6 +56,13 @@ pub trait Target: Send + 'static {
     /// The timer has ended: lets go of what its next start makes anew.
     fn rest(self: Pin<&mut Self>);
 
+    /// Whether the run has ended by itself without having been polled. Such a run has nothing left to be
+    /// given up: it is polled once more, for its value.
+    #[doc(hidden)]
+    fn has_ended(self: Pin<&mut Self>) -> bool {
+        false
+    }
+
     /// The target as a plain call, if it is nothing else.
     #[doc(hidden)]
     fn into_call(self) -> Result<Call<Self::Value>, Self>
