@@ -5,6 +5,7 @@ import contextvars
 import logging
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import everbeat
+import everbeat.threading
 from everbeat import ScheduleError, Timer, TimerGroup, current_tick, every, ns
 from everbeat.testing import MockTimer, NothingDueError, TestClock, TestEngine, VirtualLoop, run
 from tests.loops import in_virtual_time, on_every_loop
@@ -378,7 +380,7 @@ def test_engine(everbeat_engine):
 def test_pytest_finds_the_fixtures(tmp_path: Any) -> None:
     """T1"""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
 
@@ -391,3 +393,55 @@ async def test_a_failing_target_fails_as_ever_under_a_clock(caplog: pytest.LogCa
         await clock.advance(3 * HOUR)
         assert timer.is_running() and len(caplog.records) == 4
         await timer.cancel()
+
+
+def test_timers_on_an_engine_for_tests_run_in_order_without_a_thread(everbeat_engine: TestEngine) -> None:
+    """T1"""
+    fired: list[tuple[str, float]] = []
+    timers = [
+        everbeat_engine.every(
+            delay, lambda name=name: fired.append((name, everbeat_engine.time())), initial_delay=delay, mode="fixed_rate"
+        )
+        for name, delay in (("c", 5), ("a", 2), ("b", 3))
+    ]
+    for timer in timers:
+        timer.start()
+    threads = threading.active_count()
+    assert everbeat_engine.next_due() == 2 and everbeat_engine.advance_to_next() == 2
+    everbeat_engine.advance(4)
+    assert fired == [("a", 2), ("b", 3), ("a", 4), ("c", 5), ("b", 6), ("a", 6)]
+    assert threading.active_count() == threads
+    for timer in timers:
+        timer.cancel()
+
+
+def test_an_engine_for_tests_serves_all_kinds_of_timers(everbeat_engine: TestEngine) -> None:
+    """T1, L12, D10"""
+    told: list[str] = []
+    once = everbeat.threading.after(HOUR, told.append, "tea")
+    too_late = everbeat_engine.after(2 * HOUR, told.append, "late")
+    task = everbeat.threading.PeriodicTask(HOUR, told.append, "beat")
+    task.start()
+    everbeat_engine.advance(HOUR)
+    assert sorted(told) == ["beat", "tea"] and not once.cancel() and too_late.cancel()
+    everbeat_engine.advance(2 * HOUR)
+    assert sorted(told) == ["beat", "beat", "beat", "tea"]
+    task.stop()
+
+
+def test_the_engine_for_tests_is_that_of_everybody_for_a_while() -> None:
+    """T1"""
+    with TestEngine() as outer:
+        with TestEngine() as inner:
+            innermost = everbeat.threading.Timer(1, lambda: None)
+        moved = everbeat.threading.Timer(1, lambda: None)
+        innermost.start()
+        moved.start()
+        outer.advance(5)
+        assert (moved.hit_count, innermost.hit_count) == (6, 0)
+        inner.settle()
+        assert innermost.hit_count == 1
+    other = everbeat.threading.Timer(HOUR, lambda: None)
+    other.start()
+    assert other.wait(hit_count=1, timeout=10) is None
+    other.cancel()
