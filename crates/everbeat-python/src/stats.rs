@@ -31,7 +31,7 @@ pub(crate) struct Stats {
 
 /// Slots that never ran, by reason.
 #[pyclass(frozen, get_all, module = "everbeat.threading")]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Skipped {
     overrun: u64,
     paused: u64,
@@ -53,9 +53,14 @@ pub(crate) struct Summary {
 }
 
 impl Stats {
-    pub(crate) fn of(py: Python<'_>, figures: &Figures) -> PyResult<Self> {
+    /// `seconds`: what a moment is on the clock that users read.
+    pub(crate) fn of(
+        py: Python<'_>,
+        figures: &Figures,
+        seconds: impl Fn(Instant) -> PyResult<f64>,
+    ) -> PyResult<Self> {
         let skipped = figures.skipped;
-        let seconds = |instant: Option<Instant>| instant.map(|instant| monotonic(py, instant)).transpose();
+        let seconds = |moment: Option<Instant>| moment.map(&seconds).transpose();
         Ok(Self {
             name: figures.name.to_string(),
             delay: figures.period.as_secs_f64(),
@@ -84,6 +89,39 @@ impl Stats {
             lateness: Py::new(py, Summary::of(&figures.lateness))?,
             duration: Py::new(py, Summary::of(&figures.duration))?,
         })
+    }
+}
+
+impl Stats {
+    /// Those of a timer that was never started.
+    pub(crate) fn unstarted(py: Python<'_>, name: String, delay: f64) -> PyResult<Self> {
+        let nothing = || Py::new(py, Summary::of(&Durations::default()));
+        Ok(Self {
+            name,
+            delay,
+            running: false,
+            busy: false,
+            paused: false,
+            runs: 0,
+            hits: 0,
+            failures: 0,
+            blocked: 0,
+            queued: 0,
+            subscriptions: 0,
+            missed: 0,
+            skipped: Py::new(py, Skipped::default())?,
+            last_tick_at: None,
+            next_due_at: None,
+            lateness: nothing()?,
+            duration: nothing()?,
+        })
+    }
+
+    /// Counts what the timer did in the loop where it lived before.
+    pub(crate) fn add(&mut self, (runs, hits, failures): (u64, u64, u64)) {
+        self.runs += runs;
+        self.hits += hits;
+        self.failures += failures;
     }
 }
 

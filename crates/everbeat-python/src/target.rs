@@ -109,10 +109,9 @@ impl PyTarget {
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
     fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
-        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
-        let ended =
-            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
-        if has_source && ended {
+        // Of a plain call too, which may be the `__next__` of an iterator. Handed on, it could not be told from
+        // the end of the coroutine that is awaited.
+        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
             return Step::Exhausted;
         }
         let error = if ended { as_failure(py, &error) } else { error };

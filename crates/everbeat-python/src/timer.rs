@@ -20,6 +20,7 @@ use crate::desk::Desk;
 use crate::errors;
 use crate::feed::{Line, Subscription};
 use crate::link::{Alive, Link};
+use crate::stats::Stats;
 use crate::target::PyTarget;
 use crate::tick::Tick;
 use crate::value::Value;
@@ -55,6 +56,8 @@ struct Inner {
     period: Option<Duration>,
     /// What was delivered before it moved to the loop where it is now.
     earlier_hits: u64,
+    earlier_runs: u64,
+    earlier_failures: u64,
     earlier_result: Option<Arc<Value>>,
     earlier_tick: Option<f64>,
     was_started: bool,
@@ -319,6 +322,11 @@ impl Timer {
 
     fn is_paused(&self) -> PyResult<bool> {
         Ok(self.core()?.place().is_some_and(|place| place.timer.is_paused()))
+    }
+
+    /// Everything that is counted and measured. From any thread.
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        self.core()?.stats(py)
     }
 
     /// `cancel`, from another thread than the loop's: blocks until it is done.
@@ -607,6 +615,19 @@ impl Core {
         earlier + place.map_or(0, |place| place.timer.hits())
     }
 
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        let (place, earlier) = {
+            let inner = self.lock();
+            (inner.place.clone(), (inner.earlier_runs, inner.earlier_hits, inner.earlier_failures))
+        };
+        let Some(place) = place else {
+            return Stats::unstarted(py, self.label(py), self.period().as_secs_f64());
+        };
+        let mut stats = Stats::of(py, &place.timer.stats(), |moment| Ok(place.desk.seconds(moment)))?;
+        stats.add(earlier);
+        Ok(stats)
+    }
+
     fn latest(&self) -> Option<Arc<Value>> {
         let (place, earlier) = {
             let inner = self.lock();
@@ -650,8 +671,11 @@ impl Core {
         let (hits, latest) = (self.hits(), self.latest());
         let tick = before.as_ref().and_then(|place| Some(place.desk.seconds(place.timer.last_tick_at()?)));
         let place = Arc::new(self.build(py, period, desk)?);
+        let figures = before.as_ref().map(|place| place.timer.stats());
         let replaced = {
             let mut inner = self.lock();
+            inner.earlier_runs += figures.as_ref().map_or(0, |figures| figures.runs);
+            inner.earlier_failures += figures.as_ref().map_or(0, |figures| figures.failures);
             (inner.earlier_hits, inner.earlier_result, inner.earlier_tick) = (hits, latest, tick);
             inner.place.replace(place.clone())
         };

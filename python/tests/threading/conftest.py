@@ -1,4 +1,4 @@
-"""What the tests of `everbeat.threading` share."""
+"""The fixtures of the tests of `everbeat.threading`."""
 
 import subprocess
 import sys
@@ -6,9 +6,6 @@ import textwrap
 import time
 
 import pytest
-
-LONG = 20.0
-"""Longer than anything here takes, on a machine that does much else."""
 
 
 @pytest.fixture

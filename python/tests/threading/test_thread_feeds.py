@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from conftest import LONG
+from tests.threading.support import LONG
 
 from everbeat import ScheduleError, TimerError, TimerNotRunningError, TimerStoppedError
 from everbeat.threading import Engine, Timer, ticks

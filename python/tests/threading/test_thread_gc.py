@@ -6,7 +6,7 @@ import time
 import weakref
 
 import pytest
-from conftest import LONG
+from tests.threading.support import LONG
 
 from everbeat.threading import Engine, PeriodicTask, Scope, Timer, after, ticks
 

@@ -5,7 +5,7 @@ import threading
 import weakref
 
 import pytest
-from conftest import LONG
+from tests.threading.support import LONG
 
 from everbeat import ScheduleError, TimerStoppedError
 from everbeat.threading import Engine, OneShot, after

@@ -7,7 +7,7 @@ import time
 import weakref
 
 import pytest
-from conftest import LONG
+from tests.threading.support import LONG
 
 from everbeat import ScheduleError
 from everbeat.threading import PeriodicTask

@@ -8,7 +8,7 @@ import traceback
 from datetime import timedelta
 
 import pytest
-from conftest import LONG
+from tests.threading.support import LONG
 
 import everbeat
 from everbeat import (

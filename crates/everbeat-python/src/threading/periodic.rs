@@ -16,7 +16,7 @@ use super::targets::Plain;
 use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
-use crate::stats::Stats;
+use crate::stats::{Stats, monotonic};
 
 /// A function that is called again and again, with a pause in between.
 #[pyclass(frozen, weakref, module = "everbeat.threading")]
@@ -128,7 +128,7 @@ impl PeriodicTask {
 
     /// What it has done so far.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.timer().stats())
+        Stats::of(py, &self.native(py)?.timer().stats(), |moment| monotonic(py, moment))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {

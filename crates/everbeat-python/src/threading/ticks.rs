@@ -120,7 +120,7 @@ impl Ticks {
 
     /// What it has done so far.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.timer.stats())
+        Stats::of(py, &self.native(py)?.timer.stats(), |moment| monotonic(py, moment))
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

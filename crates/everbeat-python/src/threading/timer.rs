@@ -300,7 +300,7 @@ impl Timer {
 
     /// Everything that is counted and measured.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.stats())
+        Stats::of(py, &self.native(py)?.stats(), |moment| monotonic(py, moment))
     }
 
     fn __repr__(&self) -> String {
