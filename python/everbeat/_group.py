@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Self, TypeAlias, TypeVar
 
-from everbeat._everbeat import Timer
+from everbeat._everbeat import Timer, _nanoseconds
 from everbeat._options import Duration
 from everbeat._threadsafe import run_on_loop
 
@@ -100,6 +100,7 @@ class TimerGroup:
 
     async def shutdown(self, grace: Duration) -> list[tuple[AnyTimer, Any]]:
         """Lets the current runs finish, for at most `grace`; says for each member how it ended."""
+        _nanoseconds("grace", grace)  # refused before anybody is asked
         self._active = False
         return await self._end("shut down", lambda timer: timer.shutdown(grace))
 

@@ -21,8 +21,9 @@ def everbeat_clock() -> "Iterator[TestClock]":
 
 
 @pytest.fixture
-def everbeat_engine() -> "TestEngine":
-    """An engine for timers on threads that is moved by hand: `everbeat_engine.advance(5)`."""
+def everbeat_engine() -> "Iterator[TestEngine]":
+    """An engine that runs all timers on threads of the test by hand: `everbeat_engine.advance(5)`."""
     from everbeat.testing import TestEngine
 
-    return TestEngine()
+    with TestEngine() as engine:
+        yield engine

@@ -36,7 +36,8 @@ class TestClock:
 
     Timers that are started within `with clock:` tick only while it moves, in the order of their deadlines, and
     everything that one of them wakes settles before the next. Work in threads takes real time, which the
-    clock does not wait for.
+    clock does not wait for. Beside a timer of period zero, which is always due, the others are not seen to be
+    due before the clock has gone all the way.
     """
 
     __test__ = False  # not for pytest to collect
@@ -69,6 +70,7 @@ class TestClock:
             while self._hands.due is not None and self._hands.due <= end:
                 await self._move_to(self._hands.due)
             self._hands.now = max(self._hands.now, end)
+            await self._settle()
 
     async def advance_to_next(self) -> float | None:
         """Moves time to the next deadline; returns how far that was, in seconds. `None`: there is none."""
@@ -142,21 +144,30 @@ class _Hands:
 
 
 class _Instantly:
-    """The clock of a `MockTimer`: whenever it is to wake somebody, it is that time already."""
+    """The clock of a `MockTimer`: whoever sets an alarm is woken soon, and then it is that time."""
 
     def __init__(self, note: Callable[[float], object]) -> None:
         self._now = 0
         self._note = note
+        self._alarm: tuple[int, Callable[[], None]] | None = None
 
     def elapsed(self) -> int:
         return self._now
 
     def set_alarm(self, due: int | None, turn: Callable[[], None]) -> None:
+        self._alarm = alarm = None if due is None else (due, turn)
         if due is None:
             return
         self._note((due - self._now) / 1e9)
-        self._now = max(self._now, due)
-        asyncio.get_running_loop().call_soon(turn)
+        loop = asyncio.get_running_loop()
+        # In the round after the next: what is asked of the timer meanwhile comes before time passes.
+        loop.call_soon(loop.call_soon, self._ring, alarm)
+
+    def _ring(self, alarm: tuple[int, Callable[[], None]]) -> None:
+        if alarm is self._alarm:
+            due, turn = alarm
+            self._now, self._alarm = max(self._now, due), None
+            turn()
 
 
 class MockTimer(Timer[T], Generic[T]):

@@ -9,6 +9,7 @@ import ctypes
 import sys
 
 from everbeat._everbeat import (
+    Tick,
     _Backoff as Backoff,
     _end_all_timers,
     _engine_threads,
@@ -24,7 +25,6 @@ from everbeat._everbeat import (
     _ThreadPeriodicTask as PeriodicTask,
     _ThreadScope as Scope,
     _ThreadSubscription as Subscription,
-    _ThreadTick as Tick,
     _ThreadTicks as Ticks,
     _ThreadTimer as Timer,
 )

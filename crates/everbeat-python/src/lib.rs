@@ -33,7 +33,6 @@ mod pause;
 mod runner;
 mod stats;
 mod target;
-mod testing;
 mod threading;
 mod tick;
 mod ticks;
@@ -58,7 +57,7 @@ mod _everbeat {
     #[pymodule_export]
     use crate::durations::nanoseconds;
     #[pymodule_export]
-    use crate::testing::TestEngine;
+    use crate::threading::TestEngine;
     #[pymodule_export]
     use crate::tick::Tick;
     #[pymodule_export]

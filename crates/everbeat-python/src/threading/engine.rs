@@ -62,7 +62,7 @@ impl Drop for Enrolled {
 }
 
 /// Keeps the time of any number of timers with one thread, and runs them on a few workers.
-#[pyclass(frozen, weakref, module = "everbeat.threading")]
+#[pyclass(frozen, weakref, subclass, module = "everbeat.threading")]
 pub(crate) struct Engine {
     native: Native<Enrolled>,
 }
@@ -97,6 +97,11 @@ impl Engine {
         place.as_ref().filter(|engine| engine.get().is_usable()).map(|engine| engine.clone_ref(py))
     }
 
+    /// Makes it that of everybody; returns the one before.
+    pub(super) fn replace_default(engine: Option<Py<Self>>) -> Option<Py<Self>> {
+        std::mem::replace(&mut *lock(&DEFAULT), engine)
+    }
+
     /// Whether it belongs to this process.
     fn is_usable(&self) -> bool {
         self.native.get().is_some()
@@ -104,7 +109,11 @@ impl Engine {
 
     fn build(py: Python<'_>, name: &str, precision: Precision, workers: usize) -> PyResult<Py<Self>> {
         let engine = thread::Engine::builder().name(name).precision(precision).workers(workers).build();
-        Py::new(py, Self { native: Native::new(Enrolled::new(engine)) })
+        Py::new(py, Self::of(engine))
+    }
+
+    pub(super) fn of(engine: thread::Engine) -> Self {
+        Self { native: Native::new(Enrolled::new(engine)) }
     }
 }
 

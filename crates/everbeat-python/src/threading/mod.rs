@@ -14,6 +14,7 @@ mod reports;
 mod scope;
 mod subscription;
 mod targets;
+mod testing;
 mod ticks;
 mod timer;
 mod wait;
@@ -25,6 +26,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use self::job::Delivery;
+pub(crate) use self::testing::TestEngine;
 use crate::stats;
 
 /// What a run delivered, as an object.
@@ -50,7 +52,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_ThreadTimer", py.get_type::<timer::Timer>())?;
     module.add("_ThreadSubscription", py.get_type::<subscription::Subscription>())?;
     module.add("_ThreadTicks", py.get_type::<ticks::Ticks>())?;
-    module.add("_ThreadTick", py.get_type::<ticks::Tick>())?;
     module.add("_ThreadScope", py.get_type::<scope::Scope>())?;
     module.add("_ThreadClosed", py.get_type::<scope::Closed>())?;
     module.add("_ThreadEngine", py.get_type::<engine::Engine>())?;

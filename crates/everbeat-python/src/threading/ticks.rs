@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, TryLockError};
 
+use everbeat::Error;
 use everbeat::thread;
-use everbeat::{Cause, Error};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -16,6 +16,7 @@ use super::wait;
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
 use crate::stats::{Stats, monotonic};
+use crate::tick::Tick;
 
 /// A schedule as a blocking iterator of ticks.
 #[pyclass(frozen, weakref, module = "everbeat.threading")]
@@ -28,26 +29,6 @@ struct Shared {
     ticks: Mutex<everbeat::Ticks>,
     timer: everbeat::Timer<everbeat::Tick>,
     engine: thread::Engine,
-}
-
-/// One tick of a schedule.
-#[pyclass(frozen, get_all, module = "everbeat.threading")]
-#[derive(Debug)]
-pub(crate) struct Tick {
-    run: u64,
-    slot: u64,
-    scheduled_at: f64,
-    lateness: f64,
-    missed: u64,
-    cause: &'static str,
-}
-
-#[pymethods]
-impl Tick {
-    fn __repr__(&self) -> String {
-        let Self { run, slot, lateness, missed, cause, .. } = self;
-        format!("Tick(run={run}, slot={slot}, lateness={lateness:.6}, missed={missed}, cause={cause:?})")
-    }
 }
 
 impl Ticks {
@@ -80,19 +61,8 @@ impl Ticks {
 impl Shared {
     fn tick(&self, py: Python<'_>, tick: &everbeat::Tick) -> PyResult<Tick> {
         let scheduled = self.engine.time_of(tick.scheduled);
-        let scheduled_at = scheduled.map_or(Ok(f64::INFINITY), |instant| monotonic(py, instant))?;
-        Ok(Tick {
-            run: tick.run,
-            slot: tick.slot,
-            scheduled_at,
-            lateness: tick.lateness.as_secs_f64(),
-            missed: tick.missed,
-            cause: match tick.cause {
-                Cause::Trigger => "trigger",
-                Cause::Retry => "retry",
-                _ => "schedule",
-            },
-        })
+        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |instant| monotonic(py, instant))?;
+        Ok(Tick::new(tick, scheduled))
     }
 }
 
