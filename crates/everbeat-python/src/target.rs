@@ -109,12 +109,13 @@ impl PyTarget {
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
     fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
-        // Of a plain call too, which may be the `__next__` of an iterator. Handed on, it could not be told from
-        // the end of the coroutine that is awaited.
-        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
+        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
+        let ended =
+            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
+        if has_source && ended {
             return Step::Exhausted;
         }
-        let error = if ended { as_failure(py, &error) } else { error };
+        let error = if ended { no_value(py, error) } else { error };
         self.desk.interrupt(py, &error);
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
@@ -124,13 +125,12 @@ impl PyTarget {
     }
 }
 
-/// What asks for the next item of something else has no meaning as the failure of a run, and would end whoever
-/// awaits it: it becomes a `RuntimeError`, as it does in coroutines.
-fn as_failure(py: Python<'_>, stop: &PyErr) -> PyErr {
-    let name = stop.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
-    let failure = PyRuntimeError::new_err(format!("the target raised {name}"));
-    failure.set_cause(py, Some(stop.clone_ref(py)));
-    failure
+/// As Python does with a coroutine that raises what would end its caller's loop.
+fn no_value(py: Python<'_>, error: PyErr) -> PyErr {
+    let kind = error.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
+    let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
+    told.set_cause(py, Some(error));
+    told
 }
 
 impl Held {
