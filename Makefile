@@ -1,16 +1,40 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test loom fmt clippy doc ci clean cargo-present
+.PHONY: help demo demo-python test test-rust test-python loom fmt clippy doc lint-python types-python wheel ci \
+	clean cargo-present python-present
 
 CARGO ?= cargo
+PYTHON ?= python3
+
+# Python's tools live in the tree. The stamp has the interpreter in its name: another PYTHON begins anew.
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+VENV_STAMP := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
+TEST_STAMP := $(VENV)/.requirements-dev
+CHECK_STAMP := $(VENV)/.requirements-check
+# `maturin develop` puts the module beside the package's Python files.
+MODULE := python/everbeat/_everbeat.abi3.so
+MODULE_SOURCES := $(shell find crates/everbeat-core crates/everbeat crates/everbeat-python \
+	-name Cargo.toml -o -name '*.rs' -path '*/src/*') \
+	.cargo/config.toml Cargo.toml Cargo.lock python/pyproject.toml
+# maturin refuses to choose between two environments.
+MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: cargo-present ## Build and start the demo service
+demo: cargo-present ## Build and start the demo service (Rust; `make demo-python` has one in Python)
 	$(CARGO) run --release --locked -p everbeat-service
 
-test: cargo-present ## Run every test, doc tests included
+demo-python: $(MODULE) ## Build the Python package and start its demo service (FastAPI)
+	$(BIN)/python python/examples/fastapi_cache.py
+
+test: test-rust test-python ## Run every test of every language
+
+test-rust: cargo-present ## Run every test in Rust, doc tests included
 	$(CARGO) test --workspace --all-features --locked
+
+test-python: $(MODULE) ## Run every test in Python
+	cd python && $(BIN)/python -m pytest
 
 # A directory of its own: the cfg changes what is built, and going back and forth would build it anew.
 loom: export RUSTFLAGS := --cfg everbeat_loom
@@ -18,24 +42,66 @@ loom: cargo-present ## Check the hand-off between threads in every order
 	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
 
-fmt: cargo-present ## Format the code
+fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
+	cd python && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
 
-clippy: cargo-present ## Lint everything; a warning is an error
+clippy: cargo-present ## Lint all Rust; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 doc: export RUSTDOCFLAGS := -D warnings
 doc: cargo-present ## Build the API docs; a broken link is an error
 	$(CARGO) doc --workspace --no-deps --all-features --locked
 
+lint-python: $(CHECK_STAMP) ## Check the format of all Python, and lint it
+	cd python && $(BIN)/ruff format --check && $(BIN)/ruff check
+
+types-python: $(CHECK_STAMP) $(MODULE) ## Check the stubs against the package, and what type checkers make of them
+	cd python && $(BIN)/python -m mypy.stubtest everbeat --mypy-config-file pyproject.toml
+	cd python && $(BIN)/mypy
+	cd python && $(BIN)/pyright --pythonpath $(BIN)/python
+
+# After the module, since two maturins at once get in each other's way.
+wheel: $(MODULE) ## Build the Python package into dist/
+	rm -f dist/everbeat-*.whl
+	+cd python && $(MATURIN) build --release --locked --out ../dist
+
 ci: cargo-present ## Run every check a change must pass
 	.ci/run
 
 clean: cargo-present ## Delete what was built
 	$(CARGO) clean
+	rm -rf $(VENV) dist $(MODULE)
+
+$(VENV_STAMP): | python-present
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(TEST_STAMP): python/requirements-dev.txt $(VENV_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(CHECK_STAMP): python/requirements-check.txt $(TEST_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(MODULE): $(MODULE_SOURCES) $(TEST_STAMP) | cargo-present
+	+cd python && $(MATURIN) develop --release --locked
+	touch $@
 
 cargo-present:
 	@command -v $(CARGO) >/dev/null 2>&1 || { \
 		echo "cargo was not found. Install Rust from https://rustup.rs, open a new shell and try again." >&2; \
+		exit 1; \
+	}
+
+python-present:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "'$(PYTHON)' is no Python 3.11 or later. Install one, or name it: make PYTHON=python3.12 ..." >&2; \
+		exit 1; \
+	}
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make a virtual environment. Install its venv module" \
+			"(Debian, Ubuntu: apt-get install python3-venv) and try again." >&2; \
 		exit 1; \
 	}

@@ -1,7 +1,10 @@
 """Recurring work for asyncio and threads."""
 
+from everbeat._current import current_tick, current_timer
+from everbeat._decorator import every
 from everbeat._durations import ns
-from everbeat._everbeat import Subscription, Timer
+from everbeat._everbeat import Subscription, Tick, Ticks, Timer, __version__, ticks
+from everbeat._group import TimerGroup
 from everbeat._policies import Backoff, Burst
 from everbeat.exceptions import (
     ScheduleError,
@@ -19,11 +22,19 @@ __all__ = [
     "ScheduleError",
     "Subscription",
     "ThreadsafeDispatchError",
+    "Tick",
+    "Ticks",
     "Timer",
     "TimerAlreadyRunningError",
     "TimerError",
+    "TimerGroup",
     "TimerNotRunningError",
     "TimerRestartError",
     "TimerStoppedError",
+    "__version__",
+    "current_tick",
+    "current_timer",
+    "every",
     "ns",
+    "ticks",
 ]

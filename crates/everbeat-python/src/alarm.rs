@@ -58,13 +58,19 @@ impl Alarm {
         }
     }
 
+    /// Whether it rings to some microseconds.
+    pub(crate) fn is_precise(&self) -> bool {
+        !matches!(self, Self::CallAt(_))
+    }
+
     /// Rings at `due` and at no other time.
     pub(crate) fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Instant>) -> PyResult<()> {
         match self {
             Self::CallAt(handle) => {
                 self.clear(py);
                 let Some(due) = due else { return Ok(()) };
-                let call = (desk.seconds(due), desk.turn_by_alarm());
+                // Rounded up: called then, it has come.
+                let call = (desk.seconds(due).next_up(), desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method1(intern!(py, "call_at"), call)?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());

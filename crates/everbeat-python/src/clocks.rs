@@ -1,6 +1,7 @@
 //! Clocks for tests, which are Python objects.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::intern;
@@ -34,6 +35,26 @@ impl ManualClock for PyClock {
 }
 
 /// The alarm that such a clock is.
-pub(crate) fn alarm(py: Python<'_>, clock: &Py<PyAny>) -> PyResult<Alarm> {
-    Ok(Alarm::Manual(Arc::new(PyClock(clock.clone_ref(py)))))
+pub(crate) fn alarm(py: Python<'_>, clock: &Py<PyAny>) -> Alarm {
+    Alarm::Manual(Arc::new(PyClock(clock.clone_ref(py))))
+}
+
+/// The clock of all timers that are started from now on.
+static INSTALLED: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
+
+pub(crate) fn installed(py: Python<'_>) -> Option<Py<PyAny>> {
+    lock().as_ref().map(|clock| clock.clone_ref(py))
+}
+
+/// Has all timers live under this clock that are started from now on. Returns the one before.
+#[pyfunction]
+#[pyo3(name = "_install_clock")]
+pub(crate) fn install_clock(clock: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+    let mut installed = lock();
+    mem::replace(&mut *installed, clock)
+}
+
+fn lock() -> MutexGuard<'static, Option<Py<PyAny>>> {
+    // Held for a few instructions in which nothing can panic, so a poisoned one is as good as any.
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -35,6 +35,16 @@ pub(crate) struct Rare {
     pub(crate) histograms: bool,
 }
 
+/// Arguments that most callers leave out.
+pub(crate) struct Limits<'a, 'py> {
+    pub(crate) seed: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) missed: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) max_runs: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) run_for: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) max_lateness: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) keep_phase: bool,
+}
+
 impl Config {
     /// Parses what every timer has.
     ///
@@ -54,6 +64,32 @@ impl Config {
             fixed_rate: mode.map(is_fixed_rate).transpose()?.unwrap_or_default(),
             rare: None,
         })
+    }
+
+    /// Parses what timers and schedules without a target have in common beyond that.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn limit(&mut self, limits: &Limits<'_, '_>) -> PyResult<()> {
+        if let Some(seed) = limits.seed {
+            self.rare().seed = Some(count("seed", seed, 0)?);
+        }
+        if let Some(policy) = limits.missed {
+            self.rare().missed = parse_missed(policy)?;
+        }
+        if let Some(span) = limits.run_for {
+            self.rare().run_for = Some(durations::parse("run_for", span)?);
+        }
+        if let Some(lateness) = limits.max_lateness {
+            self.rare().max_lateness = Some(durations::parse("max_lateness", lateness)?);
+        }
+        if let Some(runs) = limits.max_runs {
+            self.rare().max_runs = Some(count("max_runs", runs, 1)?);
+        }
+        if limits.keep_phase {
+            self.rare().keep_phase = true;
+        }
+        Ok(())
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
@@ -139,7 +175,7 @@ fn ratio(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Ratio> {
 }
 
 /// `"skip"`, `"delay"` or a `Burst`.
-pub(crate) fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
+fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
     let py = given.py();
     if given.is_instance_of::<PyString>() || !given.hasattr(intern!(py, "max"))? {
         return match one_of("missed", given, &["skip", "delay"])? {

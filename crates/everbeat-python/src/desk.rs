@@ -4,9 +4,8 @@
 //!
 //! 1. The engine has its turns on the loop's own thread, called by the loop. However many timers there are, at
 //!    most one `call_soon` and one alarm are outstanding.
-//! 2. `loop.time()` is the only clock. What is due is decided by it in the turn; an alarm that rings early,
-//!    late or for nothing leads to another look. Within a turn it is read once, and again after Python code
-//!    has run.
+//! 2. `loop.time()` is the only clock (`clock.rs`). What is due is decided by it in the turn; an alarm that
+//!    rings early, late or for nothing leads to another look.
 //! 3. The lock is held for a few instructions and never while Python code can run; what it guards is moved
 //!    out first.
 //! 4. Tasks that a turn has woken are stepped at its end, in the order in which they were woken, outside of
@@ -14,7 +13,7 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,24 +24,32 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::alarm::Alarm;
+use crate::clock::LoopClock;
 
 /// What is due so soon is not worth an alarm, which asyncio may round up to a millisecond.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
+/// asyncio rounds a wait of this length up to two milliseconds.
+const GATHER: Duration = Duration::from_micros(1_700);
+
+/// A timer with a longer period does not mind two milliseconds.
+const UNHURRIED: Duration = Duration::from_millis(100);
+
+/// So few runs are not worth a wake-up each millisecond.
+const FEW_RUNS: u32 = 4;
+
 /// The place for timers in one event loop.
 pub(crate) struct Desk {
     event_loop: Py<PyAny>,
-    /// The moment that `origin_seconds` is on the clock of the loop.
-    origin: Instant,
-    origin_seconds: f64,
-    /// The latest time that the loop has told, in nanoseconds since the origin.
-    told_nanos: AtomicU64,
-    /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
-    is_present: AtomicBool,
+    clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
     finished: OnceLock<Py<PyAny>>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
+    /// In the present turn.
+    runs: AtomicU32,
+    /// Whether there was ever a timer with a short period.
+    hurries: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -57,6 +64,8 @@ struct State {
     closed: bool,
     /// What the alarm is set to.
     armed: Option<Instant>,
+    /// When the alarm has rung last.
+    rang: Option<Instant>,
     ready: Vec<Wakeup>,
     /// What a sync target raised to end the program.
     interrupt: Option<PyErr>,
@@ -90,18 +99,20 @@ impl Host for DeskHost {
 
 impl Desk {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>, alarm: Alarm) -> PyResult<Arc<Self>> {
-        let origin = Instant::now();
-        let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
+        let clock = match alarm {
+            Alarm::Manual(_) => LoopClock::for_tests(),
+            _ => LoopClock::new(event_loop)?,
+        };
+        let origin = clock.origin();
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
-            origin,
-            origin_seconds,
-            told_nanos: AtomicU64::new(0),
-            is_present: AtomicBool::new(false),
+            clock,
             turns: OnceLock::new(),
             finished: OnceLock::new(),
             engine: OnceLock::new(),
             alarm,
+            runs: AtomicU32::new(0),
+            hurries: AtomicBool::new(false),
             state: Mutex::default(),
         });
         let engine = Engine::hosted(DeskHost { desk: Arc::downgrade(&desk), origin });
@@ -138,53 +149,56 @@ impl Desk {
         self.lock().closed
     }
 
-    /// The seconds that a moment is on the clock of the loop, rounded up: called then, it has come.
-    pub(crate) fn seconds(&self, moment: Instant) -> f64 {
-        (self.origin_seconds + moment.saturating_duration_since(self.origin).as_secs_f64()).next_up()
+    /// Whether its time is told by a clock for tests.
+    pub(crate) fn is_for_tests(&self) -> bool {
+        matches!(self.alarm, Alarm::Manual(_))
     }
 
-    /// How long after the origin a moment is.
+    /// The seconds that a moment is on the clock of the loop.
+    pub(crate) fn seconds(&self, moment: Instant) -> f64 {
+        self.clock.seconds(moment)
+    }
+
+    /// The same for a moment on the clock of the engine.
+    pub(crate) fn seconds_of(&self, moment: everbeat::core::Instant) -> f64 {
+        self.engine().time_of(moment).map_or(f64::INFINITY, |moment| self.seconds(moment))
+    }
+
+    /// How long after the origin of its clock a moment is.
     pub(crate) fn since_origin(&self, moment: Instant) -> Duration {
-        moment.saturating_duration_since(self.origin)
+        self.clock.since_origin(moment)
     }
 
     /// The time.
     pub(crate) fn now(&self, py: Python<'_>) -> Instant {
-        if self.is_present.load(Ordering::Acquire) {
-            return self.origin + self.told();
+        match self.alarm.told_time() {
+            Some(told) => self.clock.note(told),
+            None => self.clock.now(self.event_loop.bind(py)),
         }
-        let told = self.alarm.told_time().unwrap_or_else(|| self.ask_loop(py));
-        self.told_nanos.fetch_max(u64::try_from(told.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
-        self.origin + told
     }
 
-    /// Python code is about to run: the time is not what it was.
-    pub(crate) fn expect_time_to_pass(&self) {
-        self.is_present.store(false, Ordering::Release);
+    /// Python code is about to run in a turn.
+    pub(crate) fn let_time_pass(&self) {
+        self.clock.let_time_pass();
     }
 
-    /// Reads the time for what comes until Python code runs.
+    /// Python code has run in a turn.
     pub(crate) fn look_at_clock(&self, py: Python<'_>) {
-        self.expect_time_to_pass();
-        self.now(py);
-        if self.lock().turning {
-            self.is_present.store(true, Ordering::Release);
+        if !self.is_for_tests() && self.lock().turning {
+            self.clock.look_again(self.event_loop.bind(py));
         }
     }
 
-    /// The time since the origin. A loop that fails to tell it has it stand still.
-    fn ask_loop(&self, py: Python<'_>) -> Duration {
-        let seconds: PyResult<f64> =
-            self.event_loop.bind(py).call_method0(intern!(py, "time")).and_then(|time| time.extract());
-        let elapsed = seconds.ok().and_then(|seconds| {
-            let elapsed = seconds - self.origin_seconds;
-            if elapsed <= 0.0 { Some(Duration::ZERO) } else { Duration::try_from_secs_f64(elapsed).ok() }
-        });
-        elapsed.unwrap_or_else(|| self.told())
+    /// One more run in this turn.
+    pub(crate) fn count_run(&self) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn told(&self) -> Duration {
-        Duration::from_nanos(self.told_nanos.load(Ordering::Acquire))
+    /// A timer with this period is to live here.
+    pub(crate) fn expect_period(&self, period: Duration) {
+        if period < UNHURRIED {
+            self.hurries.store(true, Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -243,20 +257,27 @@ impl Desk {
     fn turn(self: &Arc<Self>, py: Python<'_>, by_alarm: bool) -> PyResult<()> {
         {
             let mut state = self.lock();
-            if state.closed || state.turning {
-                return Ok(()); // a target runs the loop itself, one level deeper
-            }
-            state.turning = true;
             if by_alarm {
                 state.armed = None;
             } else {
                 state.soon = false;
             }
+            if state.closed {
+                return Ok(());
+            }
+            if mem::replace(&mut state.turning, true) {
+                state.again = true; // a target runs the loop itself, one level deeper
+                return Ok(());
+            }
         }
         if by_alarm {
             self.alarm.rang();
         }
-        self.look_at_clock(py);
+        let event_loop = self.event_loop.bind(py);
+        if !self.is_for_tests() {
+            self.clock.begin_turn(event_loop);
+        }
+        self.begin_gathering(by_alarm);
         let mut next = self.engine().turn();
         let mut raised = self.step_ready(py);
         // Who was stepped may have finished a run: one more look spares an iteration of the loop.
@@ -265,7 +286,7 @@ impl Desk {
             next = self.engine().turn();
             raised = self.step_ready(py);
         }
-        self.expect_time_to_pass();
+        self.clock.let_time_pass();
         let (again, interrupt) = {
             let mut state = self.lock();
             state.turning = false;
@@ -280,7 +301,7 @@ impl Desk {
 
     /// Calls everybody who was woken. What ends the program leaves the rest for the next turn.
     fn step_ready(&self, py: Python<'_>) -> PyResult<()> {
-        self.expect_time_to_pass();
+        self.clock.let_time_pass();
         let mut ready = mem::take(&mut self.lock().ready).into_iter();
         while let Some(Wakeup { callback, argument, context }) = ready.next() {
             let called = match &context {
@@ -311,9 +332,10 @@ impl Desk {
 
     /// Sets the alarm to the next turn.
     fn arm(self: &Arc<Self>, py: Python<'_>, next: Option<Instant>) {
-        let now = self.origin + self.told();
-        let at_once = next.is_some_and(|due| due <= now + AT_ONCE);
-        let due = if at_once { None } else { next };
+        // A clock for tests may stand still as long as anything goes on in the loop.
+        let soon = if self.clock.is_real() { self.clock.told() + AT_ONCE } else { self.clock.told() };
+        let at_once = next.is_some_and(|due| due <= soon);
+        let due = if at_once { None } else { next.map(|due| self.gathered(due)) };
         let before = {
             let mut state = self.lock();
             if state.closed {
@@ -329,6 +351,24 @@ impl Desk {
                 self.report(py, "the alarm of timers could not be set", &error);
             }
         }
+    }
+
+    fn begin_gathering(&self, by_alarm: bool) {
+        self.runs.store(0, Ordering::Relaxed);
+        if by_alarm {
+            self.lock().rang = Some(self.clock.told());
+        }
+    }
+
+    /// When to ring for what is due then. A wake-up costs many times what a run does, so where there is little
+    /// to do in each and nobody is in a hurry, what is due within two milliseconds shares one. asyncio, which
+    /// rounds its waits up to a millisecond, would be as late.
+    fn gathered(&self, due: Instant) -> Instant {
+        let few = self.runs.load(Ordering::Relaxed) < FEW_RUNS;
+        if !few || self.hurries.load(Ordering::Relaxed) || !self.clock.is_real() || self.alarm.is_precise() {
+            return due;
+        }
+        self.lock().rang.map_or(due, |rang| due.max(rang + GATHER))
     }
 
     /// What the alarm calls.

@@ -48,6 +48,13 @@ pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration>
     }
 }
 
+/// A duration in nanoseconds, for what is written in Python.
+#[pyfunction]
+#[pyo3(name = "_nanoseconds")]
+pub(crate) fn nanoseconds(field: &str, given: &Bound<'_, PyAny>) -> PyResult<u64> {
+    parse(field, given).map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn from_seconds(field: &str, given: &Bound<'_, PyAny>, seconds: f64) -> PyResult<Duration> {
     if !seconds.is_finite() || seconds < 0.0 {
         return Err(refused(field, given));

@@ -16,6 +16,7 @@
 mod alarm;
 mod answer;
 mod blocking;
+mod clock;
 mod clocks;
 mod conditions;
 mod config;
@@ -26,10 +27,15 @@ mod durations;
 mod errors;
 mod feed;
 mod link;
+mod logging;
 mod loops;
 mod pause;
 mod runner;
+mod stats;
 mod target;
+mod threading;
+mod tick;
+mod ticks;
 mod timer;
 mod value;
 
@@ -38,8 +44,30 @@ use pyo3::prelude::*;
 /// The private module `everbeat._everbeat`.
 #[pymodule(gil_used = false)]
 mod _everbeat {
+    use super::*;
+
     #[pymodule_export]
     use crate::feed::Subscription;
     #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's name for it
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::clocks::install_clock;
+    #[pymodule_export]
+    use crate::durations::nanoseconds;
+    #[pymodule_export]
+    use crate::threading::TestEngine;
+    #[pymodule_export]
+    use crate::tick::Tick;
+    #[pymodule_export]
+    use crate::ticks::{Ticks, ticks};
+    #[pymodule_export]
     use crate::timer::Timer;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
+        threading::register(module)
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use everbeat::WeakTimer;
+use everbeat::{Tick, WeakTimer};
 use pyo3::prelude::*;
 
 use crate::timer::Timer;
@@ -20,6 +20,8 @@ pub(crate) struct Link {
     /// Set once the timer is built.
     pub(crate) timer: OnceLock<WeakTimer<Value>>,
     alive: Mutex<Option<Alive>>,
+    /// What the latest run since the start was told.
+    tick: Mutex<Option<Tick>>,
 }
 
 /// What is held while the timer runs.
@@ -37,11 +39,12 @@ impl Alive {
 
 impl Link {
     pub(crate) fn new(name: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { name, timer: OnceLock::new(), alive: Mutex::default() })
+        Arc::new(Self { name, timer: OnceLock::new(), alive: Mutex::default(), tick: Mutex::default() })
     }
 
     /// From a start on.
     pub(crate) fn hold(&self, alive: Alive) {
+        *self.tick() = None;
         let before = self.lock().replace(alive);
         drop(before);
     }
@@ -56,6 +59,15 @@ impl Link {
         self.lock().as_ref().map(|alive| alive.clone_ref(py))
     }
 
+    /// A run begins.
+    pub(crate) fn note_run(&self, tick: Tick) {
+        *self.tick() = Some(tick);
+    }
+
+    pub(crate) fn latest_tick(&self) -> Option<Tick> {
+        *self.tick()
+    }
+
     /// Cancels the timer, without waiting for it.
     pub(crate) fn cancel(&self) {
         if let Some(timer) = self.timer.get().and_then(WeakTimer::upgrade) {
@@ -68,6 +80,10 @@ impl Link {
         if let Some(timer) = self.timer.get().and_then(WeakTimer::upgrade) {
             timer.request_stop();
         }
+    }
+
+    fn tick(&self) -> MutexGuard<'_, Option<Tick>> {
+        self.tick.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Alive>> {

@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::alarm::Alarm;
+use crate::clocks;
 use crate::desk::{Desk, running_loop};
 
 /// The desks of one loop.
@@ -20,10 +21,18 @@ struct Desks {
     usual: Arc<Desk>,
     /// The one with the precise alarm.
     fine: Option<Arc<Desk>>,
-    /// Those with an alarm or a clock of their own. Whoever uses them keeps them.
-    others: Vec<Weak<Desk>>,
+    /// Those of clocks for tests, by the address of the clock. Whoever uses them keeps them and the clock.
+    others: Vec<(usize, Weak<Desk>)>,
     /// An async generator that the loop closes when it is shut down.
     _watch: Option<Py<PyAny>>,
+}
+
+impl Desks {
+    fn of_clock(&self, clock: &Py<PyAny>) -> Option<Arc<Desk>> {
+        let address = clock.as_ptr() as usize;
+        let found = self.others.iter().filter(|(known, _)| *known == address);
+        found.filter_map(|(_, desk)| desk.upgrade()).find(|desk| !desk.is_closed())
+    }
 }
 
 /// By the address of the loop, which a desk keeps alive.
@@ -72,14 +81,29 @@ pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
     Ok(desk)
 }
 
-/// A desk of its own in the loop that this thread is running, with this alarm. It ends with the loop.
-pub(crate) fn another(py: Python<'_>, alarm: Alarm) -> PyResult<Arc<Desk>> {
+/// The desk for a timer that is started in the running loop: that of its own clock for tests, or of the
+/// one that is installed for all, or else the usual one.
+pub(crate) fn for_timers(py: Python<'_>, clock: Option<Py<PyAny>>) -> PyResult<Arc<Desk>> {
+    match clock.or_else(|| clocks::installed(py)) {
+        Some(clock) => under_clock(py, &clock),
+        None => here(py),
+    }
+}
+
+/// The desk of a clock for tests in the running loop. It lasts as long as any timer there, and no longer than
+/// the loop.
+fn under_clock(py: Python<'_>, clock: &Py<PyAny>) -> PyResult<Arc<Desk>> {
     let usual = here(py)?;
-    let desk = Desk::new(usual.event_loop(py), alarm)?;
-    let address = usual.event_loop(py).as_ptr() as usize;
+    let event_loop = usual.event_loop(py);
+    let address = event_loop.as_ptr() as usize;
+    let known = lock().get(&address).and_then(|desks| desks.of_clock(clock));
+    if let Some(desk) = known {
+        return Ok(desk);
+    }
+    let desk = Desk::new(event_loop, clocks::alarm(py, clock))?;
     if let Some(desks) = lock().get_mut(&address) {
-        desks.others.retain(|other| other.strong_count() > 0);
-        desks.others.push(Arc::downgrade(&desk));
+        desks.others.retain(|(_, other)| other.strong_count() > 0);
+        desks.others.push((clock.as_ptr() as usize, Arc::downgrade(&desk)));
     }
     Ok(desk)
 }
@@ -111,7 +135,7 @@ pub(crate) fn sweep(py: Python<'_>) {
 
 fn end(address: usize) {
     let Some(mut desks) = lock().remove(&address) else { return };
-    for other in mem::take(&mut desks.others) {
+    for (_, other) in mem::take(&mut desks.others) {
         if let Some(other) = other.upgrade() {
             other.close();
         }

@@ -10,16 +10,19 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::answer::{Answer, Settled, Wait};
 use crate::conditions::Conditions;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Limits};
 use crate::desk::Desk;
 use crate::errors;
 use crate::feed::{Line, Subscription};
 use crate::link::{Alive, Link};
+use crate::stats::Stats;
 use crate::target::PyTarget;
+use crate::tick::Tick;
 use crate::value::Value;
 use crate::{blocking, durations, loops};
 
@@ -53,6 +56,8 @@ struct Inner {
     period: Option<Duration>,
     /// What was delivered before it moved to the loop where it is now.
     earlier_hits: u64,
+    earlier_runs: u64,
+    earlier_failures: u64,
     earlier_result: Option<Arc<Value>>,
     earlier_tick: Option<f64>,
     was_started: bool,
@@ -110,14 +115,9 @@ impl Timer {
     ) -> PyResult<()> {
         let py = slf.py();
         let mut config = Config::parse(("delay", delay), mode, initial_delay, jitter)?;
-        if let Some(seed) = seed {
-            config.rare().seed = Some(config::count("seed", seed, 0)?);
-        }
+        config.limit(&Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase })?;
         if let Some(policy) = on_error {
             config.rare().on_error = config::parse_on_error(policy)?;
-        }
-        if let Some(policy) = missed {
-            config.rare().missed = config::parse_missed(policy)?;
         }
         if let Some(limit) = run_timeout {
             let parsed = durations::parse("run_timeout", limit)?;
@@ -126,17 +126,8 @@ impl Timer {
             }
             config.rare().run_timeout = Some(parsed);
         }
-        if let Some(span) = run_for {
-            config.rare().run_for = Some(durations::parse("run_for", span)?);
-        }
-        if let Some(lateness) = max_lateness {
-            config.rare().max_lateness = Some(durations::parse("max_lateness", lateness)?);
-        }
-        if let Some(runs) = max_runs {
-            config.rare().max_runs = Some(config::count("max_runs", runs, 1)?);
-        }
-        if keep_phase || histograms {
-            (config.rare().keep_phase, config.rare().histograms) = (keep_phase, histograms);
+        if histograms {
+            config.rare().histograms = true;
         }
         let fine =
             precision.map(|given| config::one_of("precision", given, &["coarse", "fine"])).transpose()?;
@@ -177,6 +168,7 @@ impl Timer {
         }
         let place = core.bind(py)?;
         let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "copy_context"))?;
+        context.call_method1(intern!(py, "run"), (set_current_timer(py)?, slf))?;
         place.link.hold(Alive { owner: slf.clone().unbind(), context: context.unbind() });
         if let Err(error) = place.timer.start() {
             place.link.let_go();
@@ -280,6 +272,9 @@ impl Timer {
             }
             inner.place.clone()
         };
+        if let Some(place) = &place {
+            place.desk.expect_period(period);
+        }
         match place {
             Some(place) if rearm => place.timer.rearm(period),
             Some(place) => place.timer.set_period(period),
@@ -333,6 +328,11 @@ impl Timer {
         Ok(self.core()?.place().is_some_and(|place| place.timer.is_paused()))
     }
 
+    /// Everything that is counted and measured. From any thread.
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        self.core()?.stats(py)
+    }
+
     /// `cancel`, from another thread than the loop's: blocks until it is done.
     #[pyo3(signature = (timeout = None))]
     fn cancel_threadsafe(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
@@ -371,6 +371,13 @@ impl Timer {
     }
 
     /// Lives by this clock. For tests, before the start.
+    /// What the latest run was told when it began.
+    fn _current_tick(&self) -> PyResult<Option<Tick>> {
+        let Some(place) = self.core()?.place() else { return Ok(None) };
+        let tick = place.link.latest_tick();
+        Ok(tick.map(|tick| Tick::new(&tick, place.desk.seconds_of(tick.scheduled))))
+    }
+
     fn _use_clock(&self, clock: Py<PyAny>) -> PyResult<()> {
         let before = self.core()?.lock().clock.replace(clock);
         drop(before);
@@ -617,6 +624,19 @@ impl Core {
         earlier + place.map_or(0, |place| place.timer.hits())
     }
 
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        let (place, earlier) = {
+            let inner = self.lock();
+            (inner.place.clone(), (inner.earlier_runs, inner.earlier_hits, inner.earlier_failures))
+        };
+        let Some(place) = place else {
+            return Stats::unstarted(py, self.label(py), self.period().as_secs_f64());
+        };
+        let mut stats = Stats::of(py, &place.timer.stats(), |moment| Ok(place.desk.seconds(moment)))?;
+        stats.add(earlier);
+        Ok(stats)
+    }
+
     fn latest(&self) -> Option<Arc<Value>> {
         let (place, earlier) = {
             let inner = self.lock();
@@ -662,19 +682,22 @@ impl Core {
 
     /// The timer in the running loop. One that comes from another loop goes on counting where it was.
     fn bind(&self, py: Python<'_>) -> PyResult<Arc<Place>> {
-        let here = loops::here(py)?;
+        let desk = self.desk(py)?;
         let before = self.place();
         if let Some(place) = &before {
-            if !place.desk.is_closed() && place.desk.event_loop(py).is(here.event_loop(py)) {
+            if Arc::ptr_eq(&place.desk, &desk) {
                 return Ok(place.clone());
             }
         }
         let period = self.period();
         let (hits, latest) = (self.hits(), self.latest());
         let tick = before.as_ref().and_then(|place| Some(place.desk.seconds(place.timer.last_tick_at()?)));
-        let place = Arc::new(self.build(py, period, here)?);
+        let place = Arc::new(self.build(py, period, desk)?);
+        let figures = before.as_ref().map(|place| place.timer.stats());
         let replaced = {
             let mut inner = self.lock();
+            inner.earlier_runs += figures.as_ref().map_or(0, |figures| figures.runs);
+            inner.earlier_failures += figures.as_ref().map_or(0, |figures| figures.failures);
             (inner.earlier_hits, inner.earlier_result, inner.earlier_tick) = (hits, latest, tick);
             inner.place.replace(place.clone())
         };
@@ -682,13 +705,15 @@ impl Core {
         Ok(place)
     }
 
-    fn build(&self, py: Python<'_>, period: Duration, here: Arc<Desk>) -> PyResult<Place> {
+    /// Where it lives from the next start on.
+    fn desk(&self, py: Python<'_>) -> PyResult<Arc<Desk>> {
         let clock = self.lock().clock.as_ref().map(|clock| clock.clone_ref(py));
-        let desk = match clock {
-            Some(clock) => loops::another(py, crate::clocks::alarm(py, &clock)?)?,
-            None if self.fine => loops::fine(py)?,
-            None => here,
-        };
+        let desk = loops::for_timers(py, clock)?;
+        if self.fine && !desk.is_for_tests() { loops::fine(py) } else { Ok(desk) }
+    }
+
+    fn build(&self, py: Python<'_>, period: Duration, desk: Arc<Desk>) -> PyResult<Place> {
+        desk.expect_period(period);
         let link = Link::new(self.label(py).into());
         let builder = self.config.apply(desk.engine().every(period)).inline().name(&link.name);
         let builder = if self.cancel_cb.is_some() {
@@ -726,6 +751,16 @@ impl Place {
             std::task::Poll::Ready(Err(Error::Failed { .. }))
         )
     }
+}
+
+/// Tells the code of a timer which one it is, in the context where it runs.
+fn set_current_timer(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SET.get_or_try_init(py, || {
+        let current = py.import(intern!(py, "everbeat._current"))?.getattr(intern!(py, "_timer"))?;
+        Ok(current.getattr(intern!(py, "set"))?.unbind())
+    })
+    .map(|set| set.bind(py))
 }
 
 /// The callback for the end of a timer that has one of the user's.

@@ -356,10 +356,13 @@ pub(crate) fn report_blocked<V: Send + Sync + 'static>(shared: &Shared<V>, took:
 }
 
 pub(crate) fn log_failure(name: &Name, tick: &Tick, failure: &Failure) {
-    // The words of the failure are the user's too.
-    let told = guarded(|| tracing::error!(timer = %name, run = tick.run, %failure, "run failed"));
+    // The events have a name of their own so that a subscriber can tell them from others: the Python package
+    // reports failures in its own way. The words of the failure are the user's too.
+    let told = guarded(
+        || tracing::error!(name: "run failed", timer = %name, run = tick.run, %failure, "run failed"),
+    );
     if told.is_err() {
-        tracing::error!(timer = %name, run = tick.run, "run failed, and so did printing why");
+        tracing::error!(name: "run failed", timer = %name, run = tick.run, "run failed, and so did printing why");
     }
 }
 

@@ -216,16 +216,26 @@ impl<V: Send + Sync + 'static> Feed<V> {
     /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless a value waits already;
     /// [`Error::Timeout`] after `timeout`; [`Error::Failed`] with the failure that ended the timer.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Arc<V>>, Error> {
+        self.may_block()?;
         let name = self.timer.clone();
-        if self.is_empty() && self.closer.shared.upgrade().is_some_and(|shared| shared.needs_this_thread()) {
-            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
-        }
         match block::on(self.next(), timeout) {
             None => Err(Error::Timeout { name, after: timeout }),
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(value)),
             Some(Some(Err(failure))) => Err(Error::Failed { name, failure }),
         }
+    }
+
+    /// Whether this thread may wait for the next value: for who waits in parts, with
+    /// [`thread::wait_for`](crate::thread::wait_for).
+    ///
+    /// # Errors
+    /// [`Error::ThreadsafeDispatch`] as [`next_blocking`](Self::next_blocking).
+    pub fn may_block(&self) -> Result<(), Error> {
+        if self.is_empty() && self.closer.shared.upgrade().is_some_and(|shared| shared.needs_this_thread()) {
+            return Err(Error::ThreadsafeDispatch { name: self.timer.clone(), advice: block::ADVICE });
+        }
+        Ok(())
     }
 
     /// How many values wait to be read.

@@ -53,6 +53,7 @@
 //! - `macros` (default): the attribute [`every`](macro@every).
 //! - `task-names`: names the tasks `timer:<name>` for tokio-console, with `--cfg tokio_unstable`.
 //! - `testing`: the clocks for tests; turns on tokio's `test-util`.
+//! - `test-engine`: of these only the one for timers on threads, which needs no tokio.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)] // allowed for one declaration, in `thread/exit.rs`
 
@@ -86,7 +87,7 @@ mod shared;
 mod stats;
 mod sync;
 mod target;
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-engine")]
 pub mod testing;
 pub mod thread;
 mod ticks;

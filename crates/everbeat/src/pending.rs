@@ -144,14 +144,25 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
+        self.may_block()?;
         let name = self.shared.name().clone();
-        if self.answer.is_none() && !self.answers_here() && self.shared.needs_this_thread() {
-            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
-        }
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),
             None => Err(Error::Timeout { name, after: timeout }),
         }
+    }
+
+    /// Whether this thread may wait for the answer: for who waits in parts, with
+    /// [`thread::wait_for`](crate::thread::wait_for).
+    ///
+    /// # Errors
+    /// [`Error::ThreadsafeDispatch`] as [`block`](Self::block).
+    pub fn may_block(&self) -> Result<(), Error> {
+        if self.answer.is_none() && !self.answers_here() && self.shared.needs_this_thread() {
+            let name = self.shared.name().clone();
+            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+        }
+        Ok(())
     }
 }
 

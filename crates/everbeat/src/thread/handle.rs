@@ -148,6 +148,13 @@ impl Engine {
         &self.core.name
     }
 
+    /// The time on its clock, as [`Tick::scheduled`](crate::Tick::scheduled) has it, on the machine's clock. `None`
+    /// if that cannot represent it.
+    #[must_use]
+    pub fn time_of(&self, instant: Instant) -> Option<StdInstant> {
+        self.core.time.to_std(instant)
+    }
+
     /// Everything that is counted and measured, for all its timers together.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
@@ -226,13 +233,13 @@ impl Engine {
     }
 
     /// The earliest deadline.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-engine")]
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.core.next_due()
     }
 
     /// Gives everybody a turn who has something to do. Returns whether it has come to rest.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-engine")]
     pub(super) fn settle_once(&self) -> bool {
         self.core.settle_once()
     }

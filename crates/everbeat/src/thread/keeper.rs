@@ -128,7 +128,7 @@ impl Core {
 }
 
 /// For tests.
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-engine")]
 impl Core {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.lock().next_due()

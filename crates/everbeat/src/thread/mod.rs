@@ -48,11 +48,12 @@ mod oneshot;
 mod periodic;
 mod roster;
 mod sleep;
-#[cfg(feature = "testing")]
+#[cfg(feature = "test-engine")]
 pub(crate) mod test_engine;
 pub(crate) mod time;
 pub(crate) mod workers;
 
+use std::future::Future;
 use std::time::Duration;
 
 pub use self::handle::{Engine, EngineBuilder, EngineStats};
@@ -60,6 +61,7 @@ pub use self::host::Host;
 pub use self::oneshot::OneShot;
 pub use self::periodic::PeriodicTask;
 pub use self::sleep::Precision;
+use crate::block;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::outcome::Outcome;
@@ -93,4 +95,27 @@ where
     O: Outcome<Value: Send + Sync + 'static> + 'static,
 {
     OneShot::start(Builder::new(OneShot::<()>::PERIOD).on_threads(), delay, target)
+}
+
+/// Blocks this thread until the future is ready, at most this long; `None` after that. A wait of the library is
+/// given by reference and taken up again, so that whoever waits can look after other things in between:
+///
+/// ```
+/// use everbeat::thread;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), everbeat::Error> {
+/// let beat = thread::every(Duration::from_millis(5)).start(|| ())?;
+/// let mut hits = beat.wait_hits(3);
+/// hits.may_block()?; // a thread that the timer needs would wait in vain
+/// while thread::wait_for(&mut hits, Duration::from_millis(1)).is_none() {
+///     println!("not yet");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// As in [`Pending::block`](crate::Pending::block), a worker that waits here lends its place to another.
+pub fn wait_for<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
+    block::on(future, timeout)
 }

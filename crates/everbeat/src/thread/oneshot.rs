@@ -25,7 +25,11 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// rest.
     pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-    pub(crate) fn start<F, O>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
+    /// A call of any other kind: with its own name, engine or scope. The schedule of the builder is not used.
+    ///
+    /// # Errors
+    /// As [`after`](super::after), and [`Error::ScopeClosed`].
+    pub fn start<F, O>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
     where
         F: FnOnce() -> O + Send + 'static,
         O: Outcome<Value = V> + 'static,

@@ -423,7 +423,7 @@ impl Roster {
     }
 
     /// Whether nobody has a turn to take.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "test-engine")]
     pub(super) fn is_settled(&self) -> bool {
         self.own.is_empty() && self.pooled.is_empty()
     }

@@ -264,7 +264,7 @@ async fn e1_an_error_tells_its_reason_once() -> Result<(), Error> {
 #[tokio::test(start_paused = true)]
 async fn r5_a_feed_of_values_whose_drops_panic() -> Result<(), Error> {
     let timer = every(10).max_runs(4).build(|| Plain(Grenade))?;
-    let (mut shed, dropped) = (timer.subscribe().open()?, timer.subscribe().open()?);
+    let (shed, dropped) = (timer.subscribe().open()?, timer.subscribe().open()?);
     timer.start()?;
     timer.wait().await?;
     drop((timer, dropped));

@@ -1,0 +1,119 @@
+//! The clock of an event loop, as its desk reads it.
+//!
+//! `loop.time()` decides. Asking it costs a call of Python code, so within a turn of the desk it is asked
+//! once. After Python code has run in the turn the time is read anew: from the machine's clock if the loop's
+//! has just been seen to be the same, as that of asyncio's own loop is, and else from the loop again.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+/// Two readings, one after the other, that are no further apart are of one clock.
+const SAME: Duration = Duration::from_micros(5);
+
+pub(crate) struct LoopClock {
+    /// The moment that `origin_seconds` is on the clock of the loop.
+    origin: Instant,
+    origin_seconds: f64,
+    /// The latest time that the loop has told, in nanoseconds since the origin.
+    told_nanos: AtomicU64,
+    /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
+    is_present: AtomicBool,
+    /// Whether the loop's clock was the machine's when the turn began.
+    is_real: AtomicBool,
+}
+
+impl LoopClock {
+    pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
+        Ok(Self::from(origin_seconds))
+    }
+
+    fn from(origin_seconds: f64) -> Self {
+        Self {
+            origin: Instant::now(),
+            origin_seconds,
+            told_nanos: AtomicU64::new(0),
+            is_present: AtomicBool::new(false),
+            is_real: AtomicBool::new(false),
+        }
+    }
+
+    /// A clock that somebody moves by [`note`](Self::note). It counts from zero.
+    pub(crate) fn for_tests() -> Self {
+        Self::from(0.0)
+    }
+
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// The time.
+    pub(crate) fn now(&self, event_loop: &Bound<'_, PyAny>) -> Instant {
+        if self.is_present.load(Ordering::Acquire) { self.told() } else { self.ask(event_loop) }
+    }
+
+    /// The latest time that was told.
+    pub(crate) fn told(&self) -> Instant {
+        self.origin + Duration::from_nanos(self.told_nanos.load(Ordering::Acquire))
+    }
+
+    /// Whether the machine's clock was seen to be the loop's in this turn.
+    pub(crate) fn is_real(&self) -> bool {
+        self.is_real.load(Ordering::Acquire)
+    }
+
+    /// A turn begins: from here until Python code runs it is this time.
+    pub(crate) fn begin_turn(&self, event_loop: &Bound<'_, PyAny>) {
+        let told = self.ask(event_loop);
+        let now = Instant::now();
+        self.is_real.store(
+            now.saturating_duration_since(told).max(told.saturating_duration_since(now)) < SAME,
+            Ordering::Release,
+        );
+        self.is_present.store(true, Ordering::Release);
+    }
+
+    /// Python code is about to run: the time is not what it was.
+    pub(crate) fn let_time_pass(&self) {
+        self.is_present.store(false, Ordering::Release);
+    }
+
+    /// Python code has run in a turn: from here until it does again it is this time.
+    pub(crate) fn look_again(&self, event_loop: &Bound<'_, PyAny>) {
+        if self.is_real() {
+            self.note(self.origin.elapsed());
+        } else {
+            self.ask(event_loop);
+        }
+        self.is_present.store(true, Ordering::Release);
+    }
+
+    /// Sets a clock for tests, which has no loop to be asked.
+    pub(crate) fn note(&self, told: Duration) -> Instant {
+        let told = u64::try_from(told.as_nanos()).unwrap_or(u64::MAX);
+        self.told_nanos.fetch_max(told, Ordering::AcqRel);
+        self.told()
+    }
+
+    /// Asks the loop. One that fails to tell the time has it stand still.
+    fn ask(&self, event_loop: &Bound<'_, PyAny>) -> Instant {
+        let seconds: PyResult<f64> =
+            event_loop.call_method0(intern!(event_loop.py(), "time")).and_then(|time| time.extract());
+        let elapsed = seconds.map_or(0.0, |seconds| seconds - self.origin_seconds);
+        // What is before the origin, or no number, or past all bounds, changes nothing.
+        self.note(Duration::try_from_secs_f64(elapsed.max(0.0)).unwrap_or_default())
+    }
+
+    /// The seconds that a moment is on the clock of the loop.
+    pub(crate) fn seconds(&self, moment: Instant) -> f64 {
+        self.origin_seconds + self.since_origin(moment).as_secs_f64()
+    }
+
+    /// How long after the origin a moment is.
+    pub(crate) fn since_origin(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.origin)
+    }
+}

@@ -1,0 +1,110 @@
+//! What a timer calls when a run fails and when it ends.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use everbeat::Failure;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::job::Job;
+use super::timer::Timer;
+use super::{options, reports};
+use crate::errors::failure_to_python;
+
+/// The callbacks of a timer, with the timer as it is handed to them.
+///
+/// Locked as a job is.
+pub(super) struct Callbacks {
+    inner: Mutex<Held>,
+}
+
+struct Held {
+    exc_cb: Option<Py<PyAny>>,
+    cancel_cb: Option<Py<PyAny>>,
+    /// There from a start to the end of what was started.
+    timer: Option<Py<Timer>>,
+    /// A start may be tried while an end is still being announced: each has a hold of its own.
+    holds: usize,
+}
+
+impl Callbacks {
+    pub(super) fn new(
+        exc_cb: Option<&Bound<'_, PyAny>>,
+        cancel_cb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Arc<Self>>> {
+        options::callback("exc_cb", exc_cb)?;
+        options::callback("cancel_cb", cancel_cb)?;
+        if exc_cb.is_none() && cancel_cb.is_none() {
+            return Ok(None);
+        }
+        let owned = |callback: Option<&Bound<'_, PyAny>>| callback.map(|callback| callback.clone().unbind());
+        let held = Held { exc_cb: owned(exc_cb), cancel_cb: owned(cancel_cb), timer: None, holds: 0 };
+        Ok(Some(Arc::new(Self { inner: Mutex::new(held) })))
+    }
+
+    pub(super) fn hold(&self, timer: &Bound<'_, Timer>) {
+        let mut held = self.lock();
+        held.holds += 1;
+        if held.timer.is_none() {
+            held.timer = Some(timer.clone().unbind());
+        }
+    }
+
+    pub(super) fn release(&self) -> Option<Py<Timer>> {
+        let mut held = self.lock();
+        held.holds = held.holds.saturating_sub(1);
+        if held.holds == 0 { held.timer.take() } else { None }
+    }
+
+    fn on_failure(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyAny>)> {
+        let held = self.lock();
+        Some((held.exc_cb.as_ref()?.clone_ref(py), held.timer_object(py)))
+    }
+
+    /// What was started has ended.
+    pub(super) fn end(&self, py: Python<'_>, job: &Job) {
+        let told = {
+            let held = self.lock();
+            held.cancel_cb.as_ref().map(|callback| (callback.clone_ref(py), held.timer_object(py)))
+        };
+        if let Some((callback, timer)) = told {
+            reports::tell_end(py, &job.name, &callback, (timer, job.target(py)));
+        }
+        drop(self.release());
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(held) = self.inner.try_lock() else { return Ok(()) };
+        visit.call(&held.exc_cb)?;
+        visit.call(&held.cancel_cb)?;
+        visit.call(&held.timer)
+    }
+
+    pub(super) fn clear(&self) {
+        let rest = {
+            let mut held = self.lock();
+            (held.exc_cb.take(), held.cancel_cb.take(), held.timer.take())
+        };
+        drop(rest);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn timer_object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.timer.as_ref().map_or_else(|| py.None(), |timer| timer.clone_ref(py).into_any())
+    }
+}
+
+/// A run has failed: calls back, or else logs it.
+pub(super) fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
+    match callbacks.and_then(|callbacks| callbacks.on_failure(py)) {
+        Some((callback, timer)) => {
+            reports::tell_failure(py, &job.name, &callback, failure, (timer, job.target(py)));
+        }
+        None => reports::run_failed(py, &job.name, &failure_to_python(py, failure)),
+    }
+}

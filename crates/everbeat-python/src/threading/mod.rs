@@ -1,0 +1,67 @@
+//! The module `everbeat.threading`: timers that need no event loop.
+//!
+//! Everything here is a thin cover over the thread face of the crate `everbeat`. `process.rs` has the rules for
+//! forks and for the exit, `job.rs` what is called and who owns it, `wait.rs` the blocking calls.
+
+mod callbacks;
+mod engine;
+mod job;
+mod oneshot;
+mod options;
+mod periodic;
+mod process;
+mod reports;
+mod scope;
+mod subscription;
+mod targets;
+mod testing;
+mod ticks;
+mod timer;
+mod wait;
+
+use std::sync::Arc;
+
+use everbeat::Timer;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use self::job::Delivery;
+pub(crate) use self::testing::TestEngine;
+use crate::stats;
+
+/// What a run delivered, as an object.
+fn object(py: Python<'_>, value: &Arc<Delivery>) -> Py<PyAny> {
+    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.0.clone_ref(py))
+}
+
+/// Shows the collector the newest value of a timer that has ended, unless others hold it as well.
+fn traverse_latest(timer: &Timer<Delivery>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    let latest = if timer.is_running() { None } else { timer.latest() };
+    // One reference is that of the timer, the other is here.
+    match latest.as_ref().filter(|latest| Arc::strong_count(latest) == 2).map(|latest| &**latest) {
+        Some(Some(value)) => visit.call(&value.0),
+        _ => Ok(()),
+    }
+}
+
+/// Adds everything under names that `everbeat.threading` gives to users without the underscore.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("_ThreadOneShot", py.get_type::<oneshot::OneShot>())?;
+    module.add("_ThreadPeriodicTask", py.get_type::<periodic::PeriodicTask>())?;
+    module.add("_ThreadTimer", py.get_type::<timer::Timer>())?;
+    module.add("_ThreadSubscription", py.get_type::<subscription::Subscription>())?;
+    module.add("_ThreadTicks", py.get_type::<ticks::Ticks>())?;
+    module.add("_ThreadScope", py.get_type::<scope::Scope>())?;
+    module.add("_ThreadClosed", py.get_type::<scope::Closed>())?;
+    module.add("_ThreadEngine", py.get_type::<engine::Engine>())?;
+    module.add("_ThreadEngineStats", py.get_type::<engine::EngineStats>())?;
+    module.add("_Backoff", py.get_type::<options::Backoff>())?;
+    module.add("_Stats", py.get_type::<stats::Stats>())?;
+    module.add("_Skipped", py.get_type::<stats::Skipped>())?;
+    module.add("_Summary", py.get_type::<stats::Summary>())?;
+    module.add_function(wrap_pyfunction!(engine::end_all_timers, module)?)?;
+    module.add_function(wrap_pyfunction!(process::engine_threads, module)?)?;
+    module.add("_thread_after", wrap_pyfunction!(oneshot::after, module)?)?;
+    module.add("_thread_ticks", wrap_pyfunction!(ticks::ticks, module)?)
+}

@@ -1,0 +1,151 @@
+//! Calls that are made once, later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everbeat::{BoxError, Pending, Scope, thread};
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::engine::Engine;
+use super::job::{Delivery, Job, Ran, check_not_exiting};
+use super::process::Native;
+use super::{object, traverse_latest, wait};
+use crate::durations;
+use crate::errors::to_python;
+
+/// A call that is to be made once, later.
+#[pyclass(frozen, weakref, module = "everbeat.threading")]
+pub(crate) struct OneShot {
+    native: Native<thread::OneShot<Delivery>>,
+    job: Arc<Job>,
+    /// Whether a scope owns it, which the collector knows of.
+    is_tied: bool,
+}
+
+impl OneShot {
+    pub(super) fn start(
+        engine: Py<Engine>,
+        scope: Option<&Scope>,
+        delay: &Bound<'_, PyAny>,
+        target: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Self>> {
+        let py = delay.py();
+        check_not_exiting(py)?;
+        let delay = durations::parse("delay", delay)?;
+        let native = engine.get().native(py)?.clone();
+        let job = Arc::new(Job::new(engine, target, args, kwargs)?);
+        let mut builder = native.every(Duration::from_secs(1)).name(job.name.bind(py).to_str()?);
+        if let Some(scope) = scope {
+            builder = builder.tied_to(scope);
+        }
+        let call = job.clone();
+        let started = py.detach(|| thread::OneShot::start(builder, delay, move || make(&call)));
+        let native = started.map_err(|error| to_python(py, &error))?;
+        if scope.is_none() {
+            native.as_timer().clone().detach();
+        }
+        Py::new(py, Self { native: Native::new(native), job, is_tied: scope.is_some() })
+    }
+
+    fn native(&self, py: Python<'_>) -> PyResult<&thread::OneShot<Delivery>> {
+        self.native.here(py, "one-shot timer")
+    }
+
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        result: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        match wait::answer(py, result, wait::limit(timeout)?)? {
+            Some(value) => Ok(object(py, &value)),
+            None => Err(PyTimeoutError::new_err(format!("{} has not been called in time", self.job.name))),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.native.get().is_none_or(|native| !native.as_timer().is_running())
+    }
+}
+
+fn make(job: &Job) -> Result<Delivery, BoxError> {
+    match job.call_once() {
+        Ran::Delivered(value) => Ok(value),
+        Ran::Failed(error) => Err(error),
+        Ran::Exhausted => Err("the interpreter is exiting".into()),
+    }
+}
+
+#[pymethods]
+impl OneShot {
+    /// Calls the call off. `True` if that came in time: it has not begun and never will.
+    fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
+        let native = self.native(py)?;
+        let in_time = py.detach(|| native.cancel());
+        if in_time {
+            self.job.clear();
+        }
+        Ok(in_time)
+    }
+
+    /// Waits for the call and returns its value, or raises what it raised.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.wait_for(py, self.native(py)?.wait(), timeout)
+    }
+
+    /// Makes the call now, or waits for it if it is being made, and returns its value.
+    #[pyo3(signature = (timeout = None))]
+    fn fire_now(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.wait_for(py, self.native(py)?.fire_now(), timeout)
+    }
+
+    /// Whether the call is still to come.
+    fn is_pending(&self, py: Python<'_>) -> PyResult<bool> {
+        self.native(py).map(thread::OneShot::is_pending)
+    }
+
+    /// What it calls.
+    #[getter]
+    fn name(&self) -> String {
+        self.job.name.to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        let state = match self.native.get() {
+            Some(native) if native.is_pending() => "pending",
+            Some(_) => "over",
+            None => "of another process",
+        };
+        format!("<OneShot {} {state}>", self.job.name)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_pending()) else {
+            return Ok(());
+        };
+        traverse_latest(native.as_timer(), &visit)?;
+        self.job.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.job.clear();
+    }
+}
+
+/// Calls `fn(*args, **kwargs)` once, after `delay`.
+#[pyfunction]
+#[pyo3(signature = (delay, r#fn, /, *args, **kwargs))]
+pub(crate) fn after(
+    delay: &Bound<'_, PyAny>,
+    r#fn: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<OneShot>> {
+    OneShot::start(Engine::or_default(delay.py(), None)?, None, delay, r#fn, args, kwargs)
+}

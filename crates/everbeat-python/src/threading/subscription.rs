@@ -1,0 +1,151 @@
+//! Every tick for one consumer.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use everbeat::{Failure, Feed, FeedCloser, Name, thread};
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::job::Delivery;
+use super::process::Native;
+use super::{object, wait};
+use crate::errors::{bad_value, failure_to_python, stopped, to_python};
+
+/// Every tick of a timer from the moment of the subscription on.
+#[pyclass(frozen, weakref, module = "everbeat.threading")]
+pub(crate) struct Subscription {
+    native: Native<Shared>,
+}
+
+struct Shared {
+    /// Locked for a moment each time, never while somebody waits.
+    feed: Mutex<Feed<Delivery>>,
+    closer: FeedCloser<Delivery>,
+    timer: Name,
+}
+
+type Item = Option<Result<Arc<Delivery>, Failure>>;
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Feed<Delivery>> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> impl Future<Output = Item> {
+        poll_fn(|cx| {
+            let mut feed = self.lock();
+            let next = pin!(feed.next());
+            next.poll(cx)
+        })
+    }
+}
+
+impl Subscription {
+    pub(super) fn open(
+        py: Python<'_>,
+        timer: &everbeat::Timer<Delivery>,
+        maxsize: isize,
+        name: Option<&str>,
+    ) -> PyResult<Self> {
+        let mut feed = timer.subscribe();
+        match usize::try_from(maxsize) {
+            Ok(0) => {}
+            Ok(bound) => feed = feed.bounded(bound),
+            Err(_) => {
+                return Err(bad_value(py, "maxsize", maxsize.into_pyobject(py)?.as_any(), "at least 0"));
+            }
+        }
+        if let Some(name) = name {
+            feed = feed.name(name);
+        }
+        let feed = feed.open().map_err(|error| to_python(py, &error))?;
+        let (closer, timer) = (feed.closer(), timer.name().clone());
+        Ok(Self { native: Native::new(Shared { feed: Mutex::new(feed), closer, timer }) })
+    }
+
+    fn native(&self, py: Python<'_>) -> PyResult<&Shared> {
+        self.native.here(py, "subscription")
+    }
+
+    /// The next value; `None` at the end.
+    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+        let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
+        shared.lock().may_block().map_err(|error| to_python(py, &error))?;
+        match wait::in_slices(py, limit, |slice| thread::wait_for(shared.next(), slice))? {
+            Some(None) => Ok(None),
+            Some(Some(Ok(value))) => Ok(Some(object(py, &value))),
+            Some(Some(Err(failure))) => Err(failure_to_python(py, &failure)),
+            None => {
+                Err(PyTimeoutError::new_err(format!("no tick of timer {} has come in time", shared.timer)))
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// The next value.
+    #[pyo3(signature = (timeout = None))]
+    fn get(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let over = || stopped(py, "the subscription has ended");
+        self.next(py, timeout)?.ok_or_else(over)
+    }
+
+    /// How many values wait to be read.
+    #[getter]
+    fn qsize(&self, py: Python<'_>) -> PyResult<usize> {
+        self.native(py).map(|shared| shared.lock().len())
+    }
+
+    /// How many values were lost.
+    #[getter]
+    fn dropped_count(&self, py: Python<'_>) -> PyResult<u64> {
+        self.native(py).map(|shared| shared.lock().dropped_count())
+    }
+
+    /// Drops up to `n` of the oldest values.
+    #[pyo3(signature = (n = 1))]
+    fn drop_oldest(&self, py: Python<'_>, n: usize) -> PyResult<u64> {
+        self.native(py).map(|shared| shared.lock().drop_oldest(n))
+    }
+
+    /// Ends it: no more values arrive.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map(|shared| shared.closer.close())
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.qsize(py)
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.next(py, None)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        match self.native.get() {
+            Some(shared) => format!("<Subscription to {} qsize={}>", shared.timer, shared.lock().len()),
+            None => "<Subscription of another process>".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Jobs as targets of the library.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use everbeat::core::Tick;
+use everbeat::{Step, Target};
+
+use super::job::{Delivery, Job, Ran};
+
+/// A target that is nothing but a call, and costs as little as one.
+pub(super) struct Plain(pub(super) Arc<Job>);
+
+impl Target for Plain {
+    type Value = Delivery;
+
+    fn begin(self: Pin<&mut Self>, _: Tick) {}
+
+    fn poll_run(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<Delivery>> {
+        Poll::Ready(self.0.call().into())
+    }
+
+    fn poll_abort(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn rest(self: Pin<&mut Self>) {}
+
+    fn into_call(self) -> Result<Box<dyn FnMut(Tick) -> Step<Delivery> + Send>, Self> {
+        Ok(Box::new(move |_| self.0.call().into()))
+    }
+}
+
+/// A target that is called, or iterated.
+pub(super) struct Items(pub(super) Arc<Job>);
+
+impl Target for Items {
+    type Value = Delivery;
+
+    fn begin(self: Pin<&mut Self>, _: Tick) {}
+
+    fn poll_run(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<Delivery>> {
+        Poll::Ready(self.0.call_or_iterate().into())
+    }
+
+    fn poll_abort(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn rest(self: Pin<&mut Self>) {
+        self.0.rest();
+    }
+}
+
+impl From<Ran> for Step<Delivery> {
+    fn from(ran: Ran) -> Self {
+        match ran {
+            Ran::Delivered(value) => Self::Value(value),
+            Ran::Failed(error) => Self::Failed(error),
+            Ran::Exhausted => Self::Exhausted,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The engine for tests of timers on threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use everbeat::testing::TestEngine as Inner;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::engine::Engine;
+use super::process::Native;
+use crate::{durations, errors};
+
+/// An engine whose time a test moves by hand, on the test's own thread.
+#[pyclass(frozen, extends = Engine, module = "everbeat.testing")]
+pub(crate) struct TestEngine {
+    native: Native<Inner>,
+    /// The default engines before, innermost last. Locked for a few instructions.
+    before: Mutex<Vec<Option<Py<Engine>>>>,
+}
+
+impl TestEngine {
+    fn native(&self, py: Python<'_>) -> PyResult<&Inner> {
+        self.native.here(py, "engine")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Py<Engine>>>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs timers: the interpreter is theirs meanwhile.
+    fn moving<T: Send>(&self, py: Python<'_>, by: impl FnOnce(&Inner) -> T + Send) -> PyResult<T> {
+        let inner = self.native(py)?;
+        // The only panic is that of a target that never comes to rest.
+        let moved = py.detach(|| catch_unwind(AssertUnwindSafe(|| by(inner))));
+        moved.map_err(|_| errors::timer_error(py, "a timer of this engine never comes to rest"))
+    }
+}
+
+#[pymethods]
+impl TestEngine {
+    /// Not for pytest to collect.
+    #[classattr]
+    #[allow(non_upper_case_globals)] // Python's name for it
+    const __test__: bool = false;
+
+    #[new]
+    fn new() -> PyClassInitializer<Self> {
+        let inner = Inner::new();
+        let engine = Engine::of(inner.engine().clone());
+        PyClassInitializer::from(engine).add_subclass(Self { native: Native::new(inner), before: Mutex::default() })
+    }
+
+    /// Until the end of the block timers without an engine of their own live here.
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        let before = Engine::replace_default(Some(slf.as_super().clone().unbind()));
+        slf.get().lock().push(before);
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {
+        let before = self.lock().pop();
+        drop(before.map(Engine::replace_default));
+    }
+
+    /// The seconds since it was made.
+    fn time(&self, py: Python<'_>) -> PyResult<f64> {
+        Ok(self.native(py)?.elapsed().as_secs_f64())
+    }
+
+    /// The time of the next deadline.
+    fn next_due(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        Ok(self.native(py)?.next_due().as_ref().map(Duration::as_secs_f64))
+    }
+
+    /// Moves time by `span`: every timer that comes due runs at its own time.
+    fn advance(&self, py: Python<'_>, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        let span = durations::parse("span", span)?;
+        self.moving(py, |engine| engine.advance(span))
+    }
+
+    /// Moves time to the next deadline; returns how far that was, in seconds. `None`: there is none.
+    fn advance_to_next(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        let way = self.moving(py, Inner::advance_to_next)?;
+        Ok(way.as_ref().map(Duration::as_secs_f64))
+    }
+
+    /// Runs whatever can run without moving time.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        self.moving(py, Inner::settle)
+    }
+
+    /// Has time pass without running anything: for a run that takes that long.
+    fn spend(&self, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.native(span.py())?.pass(durations::parse("span", span)?);
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let time = self.native.get().map(|inner| inner.elapsed().as_secs_f64());
+        time.map_or_else(
+            || "<TestEngine of another process>".into(),
+            |time| format!("<TestEngine time={time}>"),
+        )
+    }
+}

@@ -1,0 +1,179 @@
+//! A schedule without a target.
+
+use std::sync::{Mutex, TryLockError};
+
+use everbeat::Error;
+use everbeat::thread;
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::engine::Engine;
+use super::job::check_not_exiting;
+use super::options::Schedule;
+use super::process::{Native, is_exiting};
+use super::wait;
+use crate::durations;
+use crate::errors::{stopped, timer_error, to_python};
+use crate::stats::{Stats, monotonic};
+use crate::tick::Tick;
+
+/// A schedule as a blocking iterator of ticks.
+#[pyclass(frozen, weakref, module = "everbeat.threading")]
+pub(crate) struct Ticks {
+    native: Native<Shared>,
+}
+
+struct Shared {
+    /// Locked by the thread that iterates; others only try.
+    ticks: Mutex<everbeat::Ticks>,
+    timer: everbeat::Timer<everbeat::Tick>,
+    engine: thread::Engine,
+}
+
+impl Ticks {
+    fn native(&self, py: Python<'_>) -> PyResult<&Shared> {
+        self.native.here(py, "schedule")
+    }
+
+    /// The next tick; `None` at the end.
+    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Tick>> {
+        let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
+        let mut iterating = match shared.ticks.try_lock() {
+            Ok(ticks) => ticks,
+            Err(TryLockError::Poisoned(ticks)) => ticks.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(timer_error(py, "another thread iterates over these ticks"));
+            }
+        };
+        let ticks = &mut *iterating;
+        let ticked = wait::in_slices(py, limit, |slice| match ticks.next_blocking(slice) {
+            _ if is_exiting() => Some(Ok(None)),
+            Err(Error::Timeout { .. }) => None,
+            other => Some(other),
+        })?;
+        let too_late = || PyTimeoutError::new_err(format!("{} is not due in time", shared.timer.name()));
+        let tick = ticked.ok_or_else(too_late)?.map_err(|error| to_python(py, &error))?;
+        tick.map(|tick| shared.tick(py, &tick)).transpose()
+    }
+}
+
+impl Shared {
+    fn tick(&self, py: Python<'_>, tick: &everbeat::Tick) -> PyResult<Tick> {
+        let scheduled = self.engine.time_of(tick.scheduled);
+        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |instant| monotonic(py, instant))?;
+        Ok(Tick::new(tick, scheduled))
+    }
+}
+
+#[pymethods]
+impl Ticks {
+    /// The next tick.
+    #[pyo3(signature = (timeout = None))]
+    fn get(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Tick> {
+        self.next(py, timeout)?.ok_or_else(|| stopped(py, "the schedule has ended"))
+    }
+
+    /// Has it tick now.
+    fn trigger(&self, py: Python<'_>) -> PyResult<()> {
+        let asked = self.native(py)?.timer.trigger();
+        if self.native(py)?.timer.is_running() {
+            drop(asked);
+            return Ok(());
+        }
+        Err(crate::errors::not_running(py, format!("{} has ended", self.native(py)?.timer.name())))
+    }
+
+    /// Another delay, from the next wait on; with `rearm` for the wait in progress too.
+    #[pyo3(signature = (delay, rearm = false))]
+    fn set_delay(&self, delay: &Bound<'_, PyAny>, rearm: bool) -> PyResult<()> {
+        let timer = &self.native(delay.py())?.timer;
+        let period = durations::parse("delay", delay)?;
+        if rearm {
+            timer.rearm(period)
+        } else {
+            timer.set_period(period)
+        }
+        Ok(())
+    }
+
+    /// Suspends the schedule.
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map(|shared| shared.timer.pause())
+    }
+
+    /// Takes the schedule up again.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map(|shared| shared.timer.resume())
+    }
+
+    /// Ends the schedule.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.native(py)?.timer.cancel());
+        Ok(())
+    }
+
+    /// Whether it has not ended.
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        self.native(py).map(|shared| shared.timer.is_running())
+    }
+
+    /// What it has done so far.
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        Stats::of(py, &self.native(py)?.timer.stats(), |moment| monotonic(py, moment))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Tick>> {
+        self.next(py, None)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.cancel(py)
+    }
+
+    fn __repr__(&self) -> String {
+        match self.native.get() {
+            Some(shared) => format!("<Ticks {} running={}>", shared.timer.name(), shared.timer.is_running()),
+            None => "<Ticks of another process>".to_owned(),
+        }
+    }
+}
+
+/// A schedule without a target: a blocking iterator of ticks.
+#[pyfunction]
+#[pyo3(signature = (
+    delay, *, mode = None, initial_delay = None, jitter = 0.0, seed = None, name = "ticks", missed = None,
+    max_runs = None, max_lateness = None, keep_phase = false, engine = None,
+))]
+#[allow(clippy::too_many_arguments)] // they are keywords in Python
+pub(crate) fn ticks<'py>(
+    delay: &Bound<'py, PyAny>,
+    mode: Option<&Bound<'py, PyAny>>,
+    initial_delay: Option<&Bound<'py, PyAny>>,
+    jitter: f64,
+    seed: Option<u64>,
+    name: &str,
+    missed: Option<&Bound<'py, PyAny>>,
+    max_runs: Option<&Bound<'py, PyAny>>,
+    max_lateness: Option<&Bound<'py, PyAny>>,
+    keep_phase: bool,
+    engine: Option<Py<Engine>>,
+) -> PyResult<Ticks> {
+    let py = delay.py();
+    check_not_exiting(py)?;
+    let engine = Engine::or_default(py, engine)?.get().native(py)?.clone();
+    let schedule =
+        Schedule { delay, mode, initial_delay, jitter, seed, missed, max_runs, max_lateness, keep_phase };
+    let ticks = schedule.on(&engine)?.name(name).ticks().map_err(|error| to_python(py, &error))?;
+    let timer = ticks.timer().clone();
+    Ok(Ticks { native: Native::new(Shared { ticks: Mutex::new(ticks), timer, engine }) })
+}

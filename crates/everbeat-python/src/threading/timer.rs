@@ -1,0 +1,332 @@
+//! Timers with everything that there is.
+
+use std::sync::Arc;
+
+use everbeat::{Pending, Shutdown};
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+use super::callbacks::{self, Callbacks};
+use super::engine::Engine;
+use super::job::{Delivery, Job, check_not_exiting};
+use super::options::{self, Schedule};
+use super::process::{Native, in_python};
+use super::scope::Scope;
+use super::subscription::Subscription;
+use super::targets::Items;
+use super::{object, traverse_latest, wait};
+use crate::durations;
+use crate::errors::{schedule, to_python};
+use crate::stats::{Stats, monotonic};
+
+type Inner = everbeat::Timer<Delivery>;
+
+/// A recurring timer on threads.
+#[pyclass(frozen, weakref, module = "everbeat.threading")]
+pub(crate) struct Timer {
+    native: Native<Inner>,
+    job: Arc<Job>,
+    callbacks: Option<Arc<Callbacks>>,
+    /// Whether a scope owns it, which the collector knows of.
+    is_tied: bool,
+}
+
+impl Timer {
+    fn native(&self, py: Python<'_>) -> PyResult<&Inner> {
+        self.native.here(py, "timer")
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.native.get().is_none_or(|native| !native.is_running())
+    }
+
+    fn too_late(&self, what: &str) -> PyErr {
+        PyTimeoutError::new_err(format!("timer {} {what} in time", self.job.name))
+    }
+
+    fn value(
+        &self,
+        py: Python<'_>,
+        run: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let value = wait::answer(py, run, wait::limit(timeout)?)?;
+        value.map(|value| object(py, &value)).ok_or_else(|| self.too_late("has delivered nothing"))
+    }
+}
+
+#[pymethods]
+impl Timer {
+    #[new]
+    #[pyo3(signature = (
+        delay, target, exc_cb = None, cancel_cb = None, start = false, *, mode = None, initial_delay = None,
+        jitter = 0.0, seed = None, name = None, on_error = None, missed = None, run_timeout = None,
+        max_runs = None, max_lateness = None, keep_phase = false, inline = false, engine = None, scope = None,
+    ))]
+    #[allow(clippy::too_many_arguments)] // they are keywords in Python
+    fn new<'py>(
+        delay: &Bound<'py, PyAny>,
+        target: &Bound<'py, PyAny>,
+        exc_cb: Option<&Bound<'py, PyAny>>,
+        cancel_cb: Option<&Bound<'py, PyAny>>,
+        start: bool,
+        mode: Option<&Bound<'py, PyAny>>,
+        initial_delay: Option<&Bound<'py, PyAny>>,
+        jitter: f64,
+        seed: Option<u64>,
+        name: Option<&Bound<'py, PyString>>,
+        on_error: Option<&Bound<'py, PyAny>>,
+        missed: Option<&Bound<'py, PyAny>>,
+        run_timeout: Option<&Bound<'py, PyAny>>,
+        max_runs: Option<&Bound<'py, PyAny>>,
+        max_lateness: Option<&Bound<'py, PyAny>>,
+        keep_phase: bool,
+        inline: bool,
+        engine: Option<Py<Engine>>,
+        scope: Option<&Bound<'py, Scope>>,
+    ) -> PyResult<Py<Self>> {
+        let py = delay.py();
+        let engine = Engine::or_default(py, engine)?;
+        let native = engine.get().native(py)?.clone();
+        let schedule =
+            Schedule { delay, mode, initial_delay, jitter, seed, missed, max_runs, max_lateness, keep_phase };
+        let mut builder = schedule.on(&native)?.histograms(true);
+
+        let mut job = Job::of_target(engine, target)?;
+        if let Some(name) = name {
+            job.name = name.clone().unbind();
+        }
+        builder = builder.name(job.name.bind(py).to_str()?);
+        if inline {
+            builder = builder.inline();
+        }
+        if let Some(policy) = on_error {
+            builder = builder.on_error(options::on_error(policy)?);
+        }
+        if let Some(limit) = run_timeout {
+            builder = builder.run_timeout(durations::parse("run_timeout", limit)?);
+        }
+        // A run over its limit has failed as well: with one, that is known only after the run.
+        job.reports = exc_cb.is_none() && run_timeout.is_none();
+        let callbacks = Callbacks::new(exc_cb, cancel_cb)?;
+        let job = Arc::new(job);
+        if let Some(callbacks) = &callbacks {
+            let (callbacks, job) = (callbacks.clone(), job.clone());
+            builder = builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)));
+        }
+        if !job.reports {
+            let (callbacks, job) = (callbacks.clone(), job.clone());
+            builder = builder.on_failure(move |failure| {
+                _ = in_python(|py| callbacks::tell_failure(py, callbacks.as_deref(), &job, failure))
+            });
+        }
+        if let Some(scope) = scope {
+            builder = builder.tied_to(scope.get().native(py)?);
+        }
+        let timer = builder.build(Items(job.clone())).map_err(|error| to_python(py, &error))?;
+        if scope.is_none() {
+            timer.clone().detach(); // it runs until it ends, held or not
+        }
+        let is_tied = scope.is_some();
+        let timer = Py::new(py, Self { native: Native::new(timer), job, callbacks, is_tied })?;
+        if let Some(scope) = scope {
+            scope.get().own_timer(timer.clone_ref(py));
+        }
+        if start {
+            Self::start(timer.bind(py))?;
+        }
+        Ok(timer)
+    }
+
+    /// Starts it.
+    pub(super) fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        check_not_exiting(py)?;
+        let native = this.native(py)?;
+        if let Some(callbacks) = &this.callbacks {
+            callbacks.hold(slf);
+        }
+        py.detach(|| native.start()).map_err(|error| {
+            if let Some(callbacks) = &this.callbacks {
+                drop(callbacks.release());
+            }
+            to_python(py, &error)
+        })
+    }
+
+    /// Stops it. Once this has returned nothing runs.
+    #[pyo3(signature = (timeout = None))]
+    fn cancel(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let limit = wait::limit(timeout)?;
+        let ended = wait::answer(py, self.native(py)?.cancel(), limit)?;
+        ended.map(drop).ok_or_else(|| self.too_late("has not ended"))
+    }
+
+    /// The same as `cancel`.
+    #[pyo3(signature = (timeout = None))]
+    fn stop(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.cancel(py, timeout)
+    }
+
+    /// Starts no other run, and waits for the current one.
+    #[pyo3(signature = (grace, timeout = None))]
+    fn shutdown(
+        &self,
+        py: Python<'_>,
+        grace: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<&'static str> {
+        let (grace, limit) = (durations::parse("grace", grace)?, wait::limit(timeout)?);
+        match wait::answer(py, self.native(py)?.shutdown(grace), limit)? {
+            Some(Shutdown::Drained) => Ok("drained"),
+            Some(Shutdown::Cancelled) => Ok("cancelled"),
+            Some(Shutdown::Failed) => Ok("failed"),
+            None => Err(self.too_late("has not ended")),
+        }
+    }
+
+    /// Suspends the schedule.
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map(Inner::pause)
+    }
+
+    /// Takes the schedule up again.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.native(py).map(Inner::resume)
+    }
+
+    /// Asks for a run now and returns its value.
+    #[pyo3(signature = (timeout = None))]
+    fn trigger(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.value(py, self.native(py)?.trigger(), timeout)
+    }
+
+    /// Another delay, from the next wait on; with `rearm` for the wait in progress too.
+    #[pyo3(signature = (delay, rearm = false))]
+    fn set_delay(&self, delay: &Bound<'_, PyAny>, rearm: bool) -> PyResult<()> {
+        let native = self.native(delay.py())?;
+        let period = durations::parse("delay", delay)?;
+        if rearm {
+            native.rearm(period)
+        } else {
+            native.set_period(period)
+        }
+        Ok(())
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        Self::start(slf)?;
+        Ok(slf.clone())
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.cancel(py, None)
+    }
+
+    /// Waits for the next run to end and returns its value.
+    #[pyo3(signature = (timeout = None))]
+    fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.value(py, self.native(py)?.join(), timeout)
+    }
+
+    /// Waits for a count of ticks, or for the end.
+    #[pyo3(signature = (hit_count = None, *, hits = None, timeout = None))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        hit_count: Option<u64>,
+        hits: Option<u64>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (native, limit) = (self.native(py)?, wait::limit(timeout)?);
+        let counted = match (hit_count, hits) {
+            (None, None) => return Ok(wait::answer(py, native.wait(), limit)?.is_some()),
+            (Some(count), None) => native.wait_hits(count),
+            (None, Some(hits)) => native.wait_more(hits),
+            (Some(_), Some(_)) => return Err(schedule(py, "wait takes hit_count or hits, not both")),
+        };
+        let reached = wait::answer(py, counted, limit)?;
+        reached.map(|()| true).ok_or_else(|| self.too_late("has not ticked that often"))
+    }
+
+    /// Every tick from now on, in a buffer of its own.
+    #[pyo3(signature = (maxsize = 0, name = None))]
+    fn subscribe(&self, py: Python<'_>, maxsize: isize, name: Option<&str>) -> PyResult<Subscription> {
+        Subscription::open(py, self.native(py)?, maxsize, name)
+    }
+
+    /// How many values it has delivered.
+    #[getter]
+    fn hit_count(&self, py: Python<'_>) -> PyResult<u64> {
+        self.native(py).map(Inner::hits)
+    }
+
+    /// The newest value; `None` before the first.
+    #[getter]
+    fn last_result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.native(py)?.latest().map_or_else(|| py.None(), |value| object(py, &value)))
+    }
+
+    /// When the newest value was delivered, as `time.monotonic()` counts.
+    #[getter]
+    fn last_tick_at(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        self.native(py)?.last_tick_at().map(|instant| monotonic(py, instant)).transpose()
+    }
+
+    /// The period in force, in seconds.
+    #[getter]
+    fn delay(&self, py: Python<'_>) -> PyResult<f64> {
+        self.native(py).map(|native| native.period().as_secs_f64())
+    }
+
+    /// What it is called.
+    #[getter]
+    fn name(&self) -> String {
+        self.job.name.to_string()
+    }
+
+    /// Whether it was started and has not ended.
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        self.native(py).map(Inner::is_running)
+    }
+
+    /// Whether it is paused.
+    fn is_paused(&self, py: Python<'_>) -> PyResult<bool> {
+        self.native(py).map(Inner::is_paused)
+    }
+
+    /// Everything that is counted and measured.
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        Stats::of(py, &self.native(py)?.stats(), |moment| monotonic(py, moment))
+    }
+
+    fn __repr__(&self) -> String {
+        let Some(native) = self.native.get() else {
+            return format!("<Timer {} of another process>", self.job.name);
+        };
+        let state = if native.is_running() { "running" } else { "stopped" };
+        let (delay, hits) = (native.period().as_secs_f64(), native.hits());
+        format!("<Timer {} delay={delay} hits={hits} {state}>", self.job.name)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_running()) else {
+            return Ok(());
+        };
+        traverse_latest(native, &visit)?;
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.traverse(&visit)?;
+        }
+        self.job.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.job.clear();
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.clear();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A schedule without a target, as an async iterator.
+//!
+//! # Invariants
+//!
+//! 1. The schedule begins with the first request for a tick, or with `async with`: it is made anywhere, and
+//!    belongs to the loop where it begins.
+//! 2. Whoever waits for a tick has taken the library's `Ticks` out of the state and puts it back: one waits at
+//!    a time, and no lock is held while the loop is asked for the time.
+//! 3. The lock is held for a few instructions; no Python code can run under it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::prelude::*;
+
+use crate::answer::{Answer, Ask, Settled, Wait};
+use crate::config::{Config, Limits};
+use crate::desk::Desk;
+use crate::tick::Tick;
+use crate::{durations, errors, loops};
+
+/// A schedule as an async iterator of ticks.
+#[pyclass(frozen, weakref, module = "everbeat")]
+pub(crate) struct Ticks {
+    config: Config,
+    name: Box<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// A period that was set before it began.
+    period: Option<Duration>,
+    begun: Option<Begun>,
+    /// What gives the ticks; nothing while somebody waits for one.
+    idle: Option<everbeat::Ticks>,
+    /// It was cancelled before it began.
+    cancelled: bool,
+}
+
+#[derive(Clone)]
+struct Begun {
+    timer: everbeat::Timer<everbeat::Tick>,
+    desk: Arc<Desk>,
+}
+
+impl Ticks {
+    fn begin(&self, py: Python<'_>) -> PyResult<Begun> {
+        if let Some(begun) = self.begun() {
+            return Ok(begun);
+        }
+        let desk = loops::for_timers(py, None)?;
+        let builder = self.config.apply(desk.engine().every(self.period())).name(&self.name);
+        let ticks = builder.ticks().map_err(|error| errors::to_python(py, &error))?;
+        let begun = Begun { timer: ticks.timer().clone(), desk };
+        let mut state = self.lock();
+        state.begun = Some(begun.clone());
+        state.idle = Some(ticks);
+        Ok(begun)
+    }
+
+    fn begun(&self) -> Option<Begun> {
+        self.lock().begun.clone()
+    }
+
+    fn period(&self) -> Duration {
+        let (begun, period) = {
+            let state = self.lock();
+            (state.begun.clone(), state.period)
+        };
+        begun.map_or_else(|| period.unwrap_or(self.config.period), |begun| begun.timer.period())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // By invariant 3 nothing can panic under the lock, so a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for the next tick.
+struct NextTick {
+    schedule: Py<Ticks>,
+    begun: Begun,
+    taken: Option<everbeat::Ticks>,
+}
+
+impl Ask for NextTick {
+    fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        if cx.waker().will_wake(Waker::noop()) {
+            return Poll::Pending; // a look that cannot be woken, and so would not yield between two ticks
+        }
+        if self.taken.is_none() {
+            self.taken = self.schedule.get().lock().idle.take();
+        }
+        let Some(ticks) = &mut self.taken else {
+            let message = format!("another task waits for a tick of {:?} already", self.schedule.get().name);
+            return Poll::Ready(Err(PyRuntimeError::new_err(message)));
+        };
+        let polled = pin!(ticks.next()).poll(cx);
+        polled.map(|tick| match tick {
+            Some(tick) => {
+                let tick = Tick::new(&tick, self.begun.desk.seconds_of(tick.scheduled));
+                Ok(Py::new(py, tick)?.into_any())
+            }
+            None => Err(PyStopAsyncIteration::new_err(())),
+        })
+    }
+}
+
+impl Drop for NextTick {
+    fn drop(&mut self) {
+        if let Some(ticks) = self.taken.take() {
+            self.schedule.get().lock().idle = Some(ticks);
+        }
+    }
+}
+
+#[pymethods]
+impl Ticks {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[getter]
+    fn delay(&self) -> f64 {
+        self.period().as_secs_f64()
+    }
+
+    /// Whether it has begun and has not ended.
+    fn is_running(&self) -> bool {
+        self.begun().is_some_and(|begun| begun.timer.is_running())
+    }
+
+    /// Has it tick now.
+    fn trigger(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(begun) = self.begun().filter(|begun| begun.timer.is_running()) else {
+            return Err(errors::not_running(py, format!("the schedule `{}` is not running", self.name)));
+        };
+        drop(begun.timer.trigger());
+        Ok(())
+    }
+
+    /// Another period, from the next wait on.
+    #[pyo3(signature = (new_delay, *, rearm = false))]
+    fn set_delay(&self, new_delay: &Bound<'_, PyAny>, rearm: bool) -> PyResult<()> {
+        let period = durations::parse("delay", new_delay)?;
+        match self.begun() {
+            Some(begun) if rearm => begun.timer.rearm(period),
+            Some(begun) => begun.timer.set_period(period),
+            None => self.lock().period = Some(period),
+        }
+        Ok(())
+    }
+
+    fn pause(&self) {
+        if let Some(begun) = self.begun() {
+            begun.timer.pause();
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(begun) = self.begun() {
+            begun.timer.resume();
+        }
+    }
+
+    /// Ends it.
+    fn cancel(&self, py: Python<'_>) -> Answer {
+        let begun = {
+            let mut state = self.lock();
+            state.cancelled = true;
+            state.begun.clone()
+        };
+        let Some(begun) = begun else {
+            return Answer::new("cancel", None, Settled::value(py.None()));
+        };
+        let convert = |py: Python<'_>, _| Ok(py.None());
+        Answer::new("cancel", None, Wait { future: begun.timer.cancel(), convert })
+    }
+
+    /// As `cancel`, under the name that async generators have for it.
+    fn aclose(&self, py: Python<'_>) -> Answer {
+        self.cancel(py)
+    }
+
+    fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
+        slf.get().begin(slf.py())?;
+        Ok(Answer::new("__aenter__", None, Settled::value(slf.clone().into_any().unbind())))
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> Answer {
+        self.cancel(py)
+    }
+
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
+        let schedule = slf.get();
+        if schedule.lock().cancelled && schedule.begun().is_none() {
+            let ended = Settled::error(PyStopAsyncIteration::new_err(()));
+            return Ok(Answer::new("__anext__", None, ended));
+        }
+        let begun = schedule.begin(slf.py())?;
+        let ask = NextTick { schedule: slf.clone().unbind(), begun, taken: None };
+        Ok(Answer::new("__anext__", None, ask))
+    }
+
+    fn __repr__(&self) -> String {
+        let running = if self.is_running() { "True" } else { "False" };
+        format!("<Ticks name={:?} delay={} running={running}>", self.name, self.delay())
+    }
+}
+
+/// A schedule without a target.
+#[pyfunction]
+#[pyo3(signature = (
+    delay, *, mode = None, initial_delay = None, jitter = None, seed = None, missed = None, max_runs = None,
+    run_for = None, max_lateness = None, keep_phase = false, name = "ticks",
+))]
+#[allow(clippy::too_many_arguments)] // they are keywords in Python
+pub(crate) fn ticks(
+    delay: &Bound<'_, PyAny>,
+    mode: Option<&Bound<'_, PyAny>>,
+    initial_delay: Option<&Bound<'_, PyAny>>,
+    jitter: Option<&Bound<'_, PyAny>>,
+    seed: Option<&Bound<'_, PyAny>>,
+    missed: Option<&Bound<'_, PyAny>>,
+    max_runs: Option<&Bound<'_, PyAny>>,
+    run_for: Option<&Bound<'_, PyAny>>,
+    max_lateness: Option<&Bound<'_, PyAny>>,
+    keep_phase: bool,
+    name: &str,
+) -> PyResult<Ticks> {
+    let mut config = Config::parse(("delay", delay), mode, initial_delay, jitter)?;
+    config.limit(&Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase })?;
+    Ok(Ticks { config, name: name.into(), state: Mutex::default() })
+}

@@ -1,0 +1,171 @@
+"""Timers that start, stop and are waited for together."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Self, TypeAlias, TypeVar
+
+from everbeat._everbeat import Timer, _nanoseconds
+from everbeat._options import Duration
+from everbeat._threadsafe import run_on_loop
+
+AnyTimer: TypeAlias = Timer[Any]
+TimerT = TypeVar("TimerT", bound=AnyTimer)
+
+
+class TimerGroup:
+    """A set of timers, in the order in which they were added.
+
+    Every request goes to all members at once. Answers come as `[(timer, value), ...]`, in order.
+    """
+
+    def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
+        self._timers = dict.fromkeys(timers)
+        self._active = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.name = name
+        self._logger = logging.getLogger(f"everbeat.group.{name or 'unnamed'}")
+
+    def add(self, timer: TimerT) -> TimerT:
+        """Takes a timer in and returns it. If the group is active, the timer is started."""
+        if self._active and not timer.is_running():
+            timer.start()
+        self._timers[timer] = None
+        return timer
+
+    def discard(self, timer: AnyTimer) -> None:
+        """Takes a timer out, if it is in. It goes on as it is."""
+        self._timers.pop(timer, None)
+
+    def remove(self, timer: AnyTimer) -> None:
+        """Takes a timer out, which must be in. It goes on as it is."""
+        del self._timers[timer]
+
+    def __iter__(self) -> Iterator[AnyTimer]:
+        return iter(list(self._timers))
+
+    def __len__(self) -> int:
+        return len(self._timers)
+
+    def __contains__(self, timer: object) -> bool:
+        return timer in self._timers
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" name={self.name!r}"
+        return f"<TimerGroup{name} members={len(self)} active={self._active}>"
+
+    def start(self) -> None:
+        """Starts all members that do not run yet. If one of them cannot be started, none is."""
+        if self._active:
+            return
+        self._loop = asyncio.get_running_loop()
+        started: list[AnyTimer] = []
+        try:
+            for timer in self:
+                if not timer.is_running():
+                    timer.start()
+                    started.append(timer)
+        except BaseException:
+            # Asked by the call itself; who awaits only learns when it is done.
+            self._ask_to_end("cancel", started, lambda timer: timer.cancel())
+            raise
+        self._active = True
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.cancel_all()
+
+    def is_running(self) -> bool:
+        """Whether the group is active and all its members run."""
+        return self._active and all(timer.is_running() for timer in self)
+
+    async def cancel_all(self) -> None:
+        """Cancels all members; returns when nothing is left of their runs.
+
+        A member that fails to end is logged, and the others end all the same. If the caller is cancelled, the
+        timers are cancelled nevertheless.
+        """
+        self._active = False
+        await self._end("cancel", lambda timer: timer.cancel())
+
+    async def cancel(self) -> None:
+        """Another name of `cancel_all`."""
+        await self.cancel_all()
+
+    async def shutdown(self, grace: Duration) -> list[tuple[AnyTimer, Any]]:
+        """Lets the current runs finish, for at most `grace`; says for each member how it ended."""
+        _nanoseconds("grace", grace)  # refused before anybody is asked
+        self._active = False
+        return await self._end("shut down", lambda timer: timer.shutdown(grace))
+
+    def cancel_threadsafe(self, timeout: float | None = None) -> None:
+        """`cancel_all`, from another thread than the loop's: blocks until it is done."""
+        run_on_loop(self._loop, self.cancel_all, repr(self), "cancel_all()", timeout)
+
+    async def wait(
+        self,
+        hit_count: int | None = None,
+        hits: int | None = None,
+        timeout: Duration | None = None,
+        return_exceptions: bool = False,
+    ) -> list[tuple[AnyTimer, Any]]:
+        """Waits until every member has reached a hit count, has had further hits, or has ended.
+
+        `timeout` bounds the whole. With `return_exceptions` what a member raises is its result.
+        """
+        asked = [timer.wait(hit_count=hit_count, hits=hits, timeout=timeout) for timer in self]
+        return await self._gather(asked, return_exceptions)
+
+    async def trigger(
+        self, *, timeout: float | None = None, return_exceptions: bool = False
+    ) -> list[tuple[AnyTimer, Any]]:
+        """Has every member run now; the results of runs that started after the call.
+
+        `timeout` bounds the whole. With `return_exceptions` what a member raises is its result.
+        """
+        asked = [asyncio.wait_for(timer.trigger(), timeout) for timer in self]
+        return await self._gather(asked, return_exceptions)
+
+    async def _gather(
+        self, asked: list[Awaitable[Any]], return_exceptions: bool
+    ) -> list[tuple[AnyTimer, Any]]:
+        timers = list(self)
+        tasks = [asyncio.ensure_future(answer) for answer in asked]
+        try:
+            results = await asyncio.gather(*tasks, return_exceptions=return_exceptions)
+        finally:
+            for task in tasks:
+                task.cancel()  # after a failure nobody waits for the others
+        return list(zip(timers, results, strict=True))
+
+    async def _end(
+        self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]
+    ) -> list[tuple[AnyTimer, Any]]:
+        """Asks all at once, then waits for one after the other: all of them end meanwhile.
+
+        Without tasks of its own, so that a member's own run is answered at once instead of waiting for itself.
+        """
+        ended: list[tuple[AnyTimer, Any]] = []
+        for timer, answer in self._ask_to_end(verb, self, ask):
+            try:
+                ended.append((timer, await answer))
+            except Exception:
+                self._logger.exception("could not %s %r", verb, timer)
+        return ended
+
+    def _ask_to_end(
+        self, verb: str, timers: Iterable[AnyTimer], ask: Callable[[AnyTimer], Awaitable[Any]]
+    ) -> list[tuple[AnyTimer, Awaitable[Any]]]:
+        asked: list[tuple[AnyTimer, Awaitable[Any]]] = []
+        for timer in timers:
+            try:
+                asked.append((timer, ask(timer)))
+            except Exception:
+                self._logger.exception("could not %s %r", verb, timer)
+        return asked

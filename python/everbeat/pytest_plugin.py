@@ -1,0 +1,29 @@
+"""Fixtures for pytest, which finds this module by itself."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from everbeat.testing import TestClock, TestEngine
+
+# The package is imported by who uses a fixture, so that the plugin costs others nothing.
+
+
+@pytest.fixture
+def everbeat_clock() -> "Iterator[TestClock]":
+    """A clock that moves all timers of the test by hand: `await everbeat_clock.advance(5)`."""
+    from everbeat.testing import TestClock
+
+    with TestClock() as clock:
+        yield clock
+
+
+@pytest.fixture
+def everbeat_engine() -> "Iterator[TestEngine]":
+    """An engine that runs all timers on threads of the test by hand: `everbeat_engine.advance(5)`."""
+    from everbeat.testing import TestEngine
+
+    with TestEngine() as engine:
+        yield engine

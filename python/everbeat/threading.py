@@ -1,0 +1,70 @@
+"""Timers that need no event loop: one thread keeps the time of all of them.
+
+`after` calls a function once, later. `PeriodicTask` calls one again and again. `Timer` has everything
+else. `Scope` ends the timers of a session with the session. The stub beside this file is the manual.
+"""
+
+import atexit
+import ctypes
+import sys
+
+from everbeat._everbeat import (
+    Tick,
+    _Backoff as Backoff,
+    _end_all_timers,
+    _engine_threads,
+    _Skipped as Skipped,
+    _Stats as Stats,
+    _Summary as Summary,
+    _thread_after as after,
+    _thread_ticks as ticks,
+    _ThreadClosed as Closed,
+    _ThreadEngine as Engine,
+    _ThreadEngineStats as EngineStats,
+    _ThreadOneShot as OneShot,
+    _ThreadPeriodicTask as PeriodicTask,
+    _ThreadScope as Scope,
+    _ThreadSubscription as Subscription,
+    _ThreadTicks as Ticks,
+    _ThreadTimer as Timer,
+)
+
+__all__ = [
+    "Backoff",
+    "Closed",
+    "Engine",
+    "EngineStats",
+    "OneShot",
+    "PeriodicTask",
+    "Scope",
+    "Skipped",
+    "Stats",
+    "Subscription",
+    "Summary",
+    "Tick",
+    "Ticks",
+    "Timer",
+    "after",
+    "ticks",
+]
+
+
+
+def _leave() -> None:
+    """Ends all timers, before the interpreter takes away what they use.
+
+    Runs in flight have a second. A thread that goes on with Python code after the interpreter is gone would
+    take the process down, so what still runs then is asked to end by a `SystemExit`. A run that is blocked
+    outside of Python is not waited for any longer.
+    """
+    if _end_all_timers(1.0):
+        return
+    busy = sys._current_frames().keys() & set(_engine_threads())
+    for thread in busy:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+    _end_all_timers(0.25)
+
+
+# Among the first things at exit, since handlers run in the reverse order of their registration: whatever
+# was registered before may take away what the timers use.
+atexit.register(_leave)

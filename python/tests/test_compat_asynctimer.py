@@ -1,0 +1,141 @@
+"""`everbeat.compat.asynctimer`: what its users were told keeps working."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from everbeat import ScheduleError, TimerAlreadyRunningError
+from everbeat.compat.asynctimer import SchedulePolicy, Timer
+from tests.loops import in_virtual_time, on_every_loop
+
+SECOND = 1_000_000_000
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@in_virtual_time
+async def test_a_callback_is_called_until_it_is_stopped() -> None:
+    """S3"""
+    ticks: list[float] = []
+    timer = Timer(2000_000_000, lambda: ticks.append(now()))
+    timer.start()
+    await asyncio.sleep(10.5)
+    timer.stop()
+    await asyncio.sleep(10)
+    assert ticks == [2, 4, 6, 8, 10]
+
+
+@in_virtual_time
+async def test_callbacks_may_be_coroutines_and_never_overlap() -> None:
+    """R1"""
+    running = 0
+    ticks: list[float] = []
+
+    async def callback() -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        ticks.append(now())
+        await asyncio.sleep(2.5)
+        running -= 1
+
+    timer = Timer(SECOND, callback)
+    timer.start()
+    await asyncio.sleep(9.7)
+    timer.stop()
+    assert ticks == [1, 4, 7]  # what was missed is not made up for, and the grid stays where it is
+
+
+@in_virtual_time
+async def test_fixed_delay_counts_from_the_end_of_the_callback() -> None:
+    """S2"""
+    ticks: list[float] = []
+
+    async def callback() -> None:
+        ticks.append(now())
+        await asyncio.sleep(0.5)
+
+    timer = Timer(2 * SECOND, callback, schedule_policy="FIXED_DELAY")
+    timer.start()
+    await asyncio.sleep(8)
+    timer.stop()
+    assert ticks == [2, 4.5, 7]
+
+
+@in_virtual_time
+async def test_after_a_stop_nothing_starts_and_what_runs_may_finish() -> None:
+    """L4, L5"""
+    events: list[str] = []
+
+    async def callback() -> None:
+        events.append("start")
+        timer.stop()
+        await asyncio.sleep(5)
+        events.append("end")
+
+    timer = Timer(SECOND, callback)
+    timer.start()
+    await asyncio.sleep(100)
+    assert events == ["start", "end"]
+
+
+@in_virtual_time
+async def test_a_stop_at_the_very_moment_wins() -> None:
+    """L4"""
+    ticks: list[float] = []
+    timer = Timer(SECOND, lambda: ticks.append(now()))
+    asyncio.get_running_loop().call_at(3, timer.stop)
+    timer.start()
+    await asyncio.sleep(10)
+    assert ticks == [1, 2]
+
+
+@on_every_loop
+async def test_start_and_stop_in_any_order() -> None:
+    """L1, L7"""
+    timer = Timer(SECOND, lambda: None)
+    timer.stop()
+    timer.start()
+    with pytest.raises(TimerAlreadyRunningError):
+        timer.start()
+    timer.stop()
+    timer.stop()
+    timer.start()
+    timer.stop()
+
+
+@in_virtual_time
+async def test_a_callback_that_fails_is_logged_and_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    """R3"""
+    timer = Timer(SECOND, lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    with caplog.at_level(logging.ERROR):
+        timer.start()
+        await asyncio.sleep(3.5)
+        timer.stop()
+    assert len(caplog.records) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments", [(-1,), (float("nan"),), (float("inf"),), (1, len, "FIXED")], ids=lambda given: repr(given)
+)
+def test_bad_input_is_refused(arguments: tuple[Any, ...]) -> None:
+    """E2"""
+    with pytest.raises(ScheduleError):
+        Timer(*arguments, *(len,)[len(arguments) - 1 :])
+    with pytest.raises(TypeError):
+        Timer(1, 5)  # type: ignore[arg-type]
+
+
+@in_virtual_time
+async def test_policies_and_fractions() -> None:
+    """S3"""
+    ticks: list[float] = []
+    timer = Timer(1.5e9, lambda: ticks.append(now()), SchedulePolicy.FIXED_SCHEDULE)
+    timer.start()
+    await asyncio.sleep(4)
+    timer.stop()
+    assert ticks == [1.5, 3]

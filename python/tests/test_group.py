@@ -1,0 +1,361 @@
+"""G: groups."""
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from everbeat import (
+    ScheduleError,
+    ThreadsafeDispatchError,
+    Timer,
+    TimerError,
+    TimerGroup,
+    TimerNotRunningError,
+    TimerRestartError,
+)
+from tests.loops import in_virtual_time, on_every_loop
+
+
+def timers(count: int = 3, delay: float = 10) -> list[Timer[int]]:
+    return [Timer(delay, lambda n=n: n, name=f"t{n}") for n in range(count)]
+
+
+def boom() -> None:
+    raise ValueError("boom")
+
+
+@on_every_loop
+async def test_every_member_is_warm_before_the_service_starts() -> None:
+    """G1"""
+    async with TimerGroup(name="caches") as group:
+        users = group.add(Timer(5, target=lambda: "users"))
+        prices = group.add(Timer(60, target=lambda: "prices"))
+        await group.wait(hit_count=1)
+        assert [users.hit_count, prices.hit_count] == [1, 1]
+        assert group.is_running()
+        assert await group.trigger() == [(users, "users"), (prices, "prices")]
+    assert not (group.is_running() or users.is_running() or prices.is_running())
+
+
+def test_a_group_is_a_collection_with_a_name() -> None:
+    """G4"""
+    first, second, third = timers()
+    group = TimerGroup([first, second], name="caches")
+    assert group.name == "caches"
+    assert repr(group) == "<TimerGroup name='caches' members=2 active=False>"
+    assert group.add(third) is third
+    assert list(group) == [first, second, third]
+    assert len(group) == 3 and third in group and "third" not in group
+    group.add(first)
+    assert len(group) == 3
+    group.discard(first)
+    group.discard(first)
+    group.remove(second)
+    with pytest.raises(KeyError):
+        group.remove(second)
+    assert list(group) == [third]
+    assert repr(TimerGroup()) == "<TimerGroup members=0 active=False>"
+    assert bool(TimerGroup())
+
+
+def test_members_may_come_and_go_while_one_iterates() -> None:
+    """G4"""
+    group = TimerGroup(timers())
+    for timer in group:
+        group.remove(timer)
+    assert len(group) == 0
+
+
+@on_every_loop
+async def test_start_is_idempotent_and_leaves_members_that_run_alone() -> None:
+    """G1"""
+    group = TimerGroup(timers())
+    running = next(iter(group))
+    running.start()
+    assert not group.is_running()
+    group.start()
+    group.start()
+    assert group.is_running()
+    await running.cancel()
+    assert not group.is_running()
+    await group.cancel()
+
+
+@on_every_loop
+async def test_a_failing_start_undoes_the_others() -> None:
+    """G2"""
+    first, second = timers(2)
+    spent = Timer(10, lambda: 0, cancel_aws=[asyncio.sleep(0)])
+    spent.start()
+    await spent.wait()
+    group = TimerGroup([first, spent, second])
+    with pytest.raises(TimerRestartError):
+        group.start()
+    await first.wait()
+    assert not any(timer.is_running() for timer in group)
+    assert repr(group).endswith("active=False>")
+
+
+@on_every_loop
+async def test_who_is_added_to_an_active_group_is_started() -> None:
+    """G2"""
+    async with TimerGroup() as group:
+        late, early = timers(2)
+        early.start()
+        assert group.add(late).is_running()
+        assert group.add(early) is early
+        group.discard(late)
+    assert late.is_running() and not early.is_running()
+    await late.cancel()
+
+
+@on_every_loop
+async def test_a_member_that_cannot_be_started_is_not_added() -> None:
+    """G2"""
+    spent = Timer(10, lambda: 0, cancel_aws=[asyncio.sleep(0)])
+    spent.start()
+    await spent.wait()
+    async with TimerGroup() as group:
+        with pytest.raises(TimerRestartError):
+            group.add(spent)
+        assert spent not in group
+
+
+@in_virtual_time
+async def test_members_are_cancelled_side_by_side() -> None:
+    """G3"""
+    loop = asyncio.get_running_loop()
+
+    async def takes_a_second_to_stop() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+
+    group = TimerGroup(Timer(1, takes_a_second_to_stop) for _ in range(5))
+    group.start()
+    await asyncio.sleep(0.5)
+    await group.cancel_all()
+    assert loop.time() == pytest.approx(1.5)
+    assert not any(timer.is_running() for timer in group)
+
+
+class Stubborn(Timer[Any]):
+    async def cancel(self) -> None:
+        await super().cancel()
+        raise OSError("no")
+
+
+class StubbornAtOnce(Timer[Any]):
+    def cancel(self) -> Any:
+        super().cancel()
+        raise OSError("not even asked")
+
+
+@on_every_loop
+async def test_who_fails_to_end_is_logged_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """G3"""
+    first, last = timers(2)
+    group = TimerGroup([first, Stubborn(1, boom), StubbornAtOnce(1, lambda: 0), last], name="caches")
+    with caplog.at_level(logging.CRITICAL, "everbeat.timer"):
+        group.start()
+        await asyncio.sleep(0)
+    await group.cancel_all()
+    assert not any(timer.is_running() for timer in group)
+    told = [record for record in caplog.records if record.name == "everbeat.group.caches"]
+    assert len(told) == 2 and all(record.exc_info for record in told)
+
+
+@in_virtual_time
+async def test_a_cancelled_caller_leaves_the_cancelling_to_go_on() -> None:
+    """L6"""
+    ended: list[int] = []
+
+    async def slow_to_stop(n: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+            ended.append(n)
+
+    group = TimerGroup(Timer(1, lambda n=n: slow_to_stop(n)) for n in range(3))
+    group.start()
+    await asyncio.sleep(0)
+    caller = asyncio.create_task(group.cancel_all())
+    await asyncio.sleep(0.5)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended == []
+    await asyncio.sleep(1)
+    assert sorted(ended) == [0, 1, 2] and not any(timer.is_running() for timer in group)
+
+
+@in_virtual_time
+async def test_a_group_is_cancelled_by_one_of_its_own_runs() -> None:
+    """L5"""
+    group = TimerGroup(timers())
+
+    async def pulls_the_plug() -> None:
+        await group.cancel_all()
+
+    plug = group.add(Timer(1, pulls_the_plug, initial_delay=5))
+    group.start()
+    await asyncio.wait_for(plug.wait(), 60)
+    assert not any(timer.is_running() for timer in group)
+
+
+@in_virtual_time
+async def test_shutdown_says_how_each_member_ended() -> None:
+    """L3, G1"""
+    quick = Timer(10, lambda: asyncio.sleep(1))
+    slow = Timer(10, lambda: asyncio.sleep(100))
+    group = TimerGroup([quick, slow])
+    group.start()
+    await asyncio.sleep(0.5)
+    assert await group.shutdown(5) == [(quick, "drained"), (slow, "cancelled")]
+    assert asyncio.get_running_loop().time() == pytest.approx(5.5)
+    assert not group.is_running()
+
+
+@in_virtual_time
+async def test_waits_are_combined() -> None:
+    """G1"""
+    loop = asyncio.get_running_loop()
+    fast, slow = (Timer(delay, loop.time, mode="fixed_rate") for delay in (1, 5))
+    async with TimerGroup([fast, slow]) as group:
+        await group.wait(hits=2)
+        assert loop.time() == pytest.approx(5)
+        assert [timer for timer, _ in await group.wait(hit_count=3)] == [fast, slow]
+        assert loop.time() == pytest.approx(10)
+        assert await group.wait(hit_count=1) == [(fast, None), (slow, None)]
+
+
+@in_virtual_time
+async def test_a_time_limit_bounds_the_whole() -> None:
+    """G1, D3"""
+    loop = asyncio.get_running_loop()
+    fast, slow = Timer(1, lambda: "fast"), Timer(100, lambda: "slow")
+    async with TimerGroup([fast, slow]) as group:
+        await group.wait(hit_count=1)
+        start = loop.time()
+        with pytest.raises(TimeoutError):
+            await group.wait(hits=2, timeout=10)
+        assert loop.time() - start == pytest.approx(10)
+        (_, value), (_, error) = await group.wait(hits=2, timeout=10, return_exceptions=True)
+        assert value == "fast" and isinstance(error, TimeoutError)
+        assert await group.wait(timeout=10) == [(fast, "fast"), (slow, None)]
+
+
+@in_virtual_time
+async def test_a_trigger_has_a_time_limit() -> None:
+    """G1"""
+    stuck, quick = Timer(100, lambda: asyncio.sleep(50)), Timer(100, lambda: 1)
+    async with TimerGroup([stuck, quick]) as group:
+        with pytest.raises(TimeoutError):
+            await group.trigger(timeout=5)
+        (_, late), (_, value) = await group.trigger(timeout=5, return_exceptions=True)
+        assert isinstance(late, TimeoutError) and value == 1
+        assert stuck.is_running()
+
+
+@on_every_loop
+async def test_failures_come_as_they_are_or_as_results() -> None:
+    """G1, D9"""
+    good, bad = Timer(10, lambda: 1), Timer(10, boom, exc_cb=lambda *_: None)
+    async with TimerGroup([good, bad]) as group:
+        with pytest.raises(ValueError, match="boom"):
+            await group.wait(hit_count=1)
+        assert not group.is_running()
+        (_, value), (_, error) = await group.trigger(return_exceptions=True)
+        assert value == 1 and isinstance(error, (ValueError, TimerNotRunningError))
+        with pytest.raises((ValueError, TimerNotRunningError)):
+            await group.trigger()
+
+
+@on_every_loop
+async def test_an_empty_group_waits_for_nobody() -> None:
+    """G1"""
+    async with TimerGroup() as group:
+        assert group.is_running()
+        assert await group.wait(hit_count=5) == [] == await group.trigger()
+    assert not group.is_running()
+
+
+@on_every_loop
+async def test_a_group_can_be_started_again() -> None:
+    """L7"""
+    group = TimerGroup(timers())
+    for count in (1, 2):
+        async with group:
+            await group.wait(hit_count=count)
+    assert [timer.hit_count for timer in group] == [2, 2, 2]
+
+
+@on_every_loop
+async def test_a_group_is_cancelled_from_another_thread() -> None:
+    """L9"""
+    group = TimerGroup(timers(), name="caches")
+    with pytest.raises(ThreadsafeDispatchError, match="not been started"):
+        group.cancel_threadsafe()
+    group.start()
+    with pytest.raises(ThreadsafeDispatchError, match="cancel_all"):
+        group.cancel_threadsafe(timeout=5)
+    assert group.is_running()
+    await asyncio.to_thread(group.cancel_threadsafe, timeout=5)
+    assert not any(timer.is_running() for timer in group)
+
+
+@on_every_loop
+async def test_a_thread_does_not_wait_longer_than_it_wants() -> None:
+    """L9"""
+    go_on = asyncio.Event()
+
+    async def clings_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+
+    group = TimerGroup([Timer(1, clings_on)])
+    group.start()
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(group.cancel_threadsafe, timeout=0.01)
+    go_on.set()
+    await group.cancel()
+
+
+def test_a_group_of_a_closed_loop_says_so() -> None:
+    """L9"""
+    group = TimerGroup(timers())
+
+    async def start() -> None:
+        group.start()
+
+    asyncio.run(start())
+    errors: list[BaseException] = []
+
+    def cancel() -> None:
+        try:
+            group.cancel_threadsafe(timeout=1)
+        except TimerError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    thread.join()
+    assert isinstance(errors[0], ThreadsafeDispatchError) and "closed" in str(errors[0])
+
+
+@on_every_loop
+async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
+    """E2"""
+    async with TimerGroup(timers()) as group:
+        with pytest.raises(ScheduleError):
+            await group.wait(timeout=-1)
+        with pytest.raises(ScheduleError):
+            await group.shutdown(-1)
