@@ -25,7 +25,7 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyIterator};
 
 use crate::answer::thrown;
-use crate::desk::{Desk, ends_program};
+use crate::desk::Desk;
 use crate::link::Link;
 use crate::pause::{Pause, is_cancelled_error, stop_iteration};
 
@@ -248,11 +248,6 @@ impl Runner {
             self.task_ends();
             self.link.cancel();
             self.conclude(py, Outcome::Aborted);
-            return Err(error);
-        }
-        if ends_program(py, &error) {
-            self.task_ends();
-            self.conclude(py, Outcome::Raised(error.clone_ref(py)));
             return Err(error);
         }
         self.conclude(py, Outcome::Raised(error));

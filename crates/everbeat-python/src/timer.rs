@@ -174,7 +174,7 @@ impl Timer {
             place.link.let_go();
             return Err(errors::to_python(py, &error));
         }
-        // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
+        // After the start, so that one that fails leaves them waiting. The first turn is yet to come.
         let feeds = core.note_start();
         for line in feeds.iter().filter_map(Weak::upgrade) {
             line.open(&place.timer)?;
@@ -253,7 +253,8 @@ impl Timer {
     ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
-        match core.place().filter(|place| place.takes_feeds()) {
+        // Of a timer that has ended: such a feed ends at once, as it would on every other face.
+        match core.place() {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
         }
@@ -734,22 +735,6 @@ impl Core {
         // A new link has no timer yet.
         let _ = link.timer.set(timer.downgrade());
         Ok(Place { timer, link, desk })
-    }
-}
-
-impl Place {
-    /// Whether a feed that is opened now sees something: the next ticks, or why there will be none.
-    fn takes_feeds(&self) -> bool {
-        self.timer.is_running() || self.has_failed()
-    }
-
-    fn has_failed(&self) -> bool {
-        let mut wait = self.timer.wait();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        matches!(
-            std::pin::Pin::new(&mut wait).poll(&mut cx),
-            std::task::Poll::Ready(Err(Error::Failed { .. }))
-        )
     }
 }
 
