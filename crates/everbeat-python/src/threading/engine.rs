@@ -103,7 +103,8 @@ impl Engine {
     }
 
     fn build(py: Python<'_>, name: &str, precision: Precision, workers: usize) -> PyResult<Py<Self>> {
-        let engine = thread::Engine::builder().name(name).precision(precision).workers(workers).build();
+        let engine = thread::Engine::builder().name(name).precision(precision).workers(workers);
+        let engine = engine.around_threads(live_in_python).build();
         Py::new(py, Self { native: Native::new(Enrolled::new(engine)) })
     }
 }
@@ -233,6 +234,12 @@ pub(crate) fn end_all_timers(py: Python<'_>, seconds: f64) -> bool {
         let left = engines.iter().map(|engine| engine.close(end.saturating_duration_since(Instant::now())));
         left.sum::<usize>() == 0
     })
+}
+
+/// The interpreter makes something for each thread that it does not know, a stack among others: once for the
+/// life of a thread, not for each run.
+fn live_in_python(life: &mut (dyn FnMut() + Send)) {
+    Python::try_attach(|py| py.detach(life));
 }
 
 fn parse_precision(given: &Bound<'_, PyAny>) -> PyResult<Precision> {
