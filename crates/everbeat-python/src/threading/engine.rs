@@ -112,7 +112,10 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, name = "timers", precision = None, workers = None))]
+    #[pyo3(
+        signature = (*, name = "timers", precision = None, workers = None),
+        text_signature = "(*, name='timers', precision='coarse', workers=32)"
+    )]
     fn new(
         py: Python<'_>,
         name: &str,

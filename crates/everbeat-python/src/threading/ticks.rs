@@ -183,7 +183,8 @@ impl Ticks {
 #[pyo3(signature = (
     delay, *, mode = None, initial_delay = None, jitter = 0.0, seed = None, name = "ticks", missed = None,
     max_runs = None, max_lateness = None, keep_phase = false, engine = None,
-))]
+), text_signature = "(delay, *, mode='fixed_delay', initial_delay=None, jitter=0.0, seed=None, \
+    name='ticks', missed='skip', max_runs=None, max_lateness=None, keep_phase=False, engine=None)")]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 pub(crate) fn ticks<'py>(
     delay: &Bound<'py, PyAny>,

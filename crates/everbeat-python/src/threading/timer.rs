@@ -24,7 +24,7 @@ use crate::stats::{Stats, monotonic};
 type Inner = everbeat::Timer<Delivery>;
 
 /// A recurring timer on threads.
-#[pyclass(frozen, weakref, module = "everbeat.threading")]
+#[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct Timer {
     native: Native<Inner>,
     job: Arc<Job>,
@@ -64,7 +64,10 @@ impl Timer {
         delay, target, exc_cb = None, cancel_cb = None, start = false, *, mode = None, initial_delay = None,
         jitter = 0.0, seed = None, name = None, on_error = None, missed = None, run_timeout = None,
         max_runs = None, max_lateness = None, keep_phase = false, inline = false, engine = None, scope = None,
-    ))]
+    ), text_signature = "(delay, target, exc_cb=None, cancel_cb=None, start=False, *, mode='fixed_delay', \
+        initial_delay=None, jitter=0.0, seed=None, name=None, on_error='stop', missed='skip', \
+        run_timeout=None, max_runs=None, max_lateness=None, keep_phase=False, inline=False, engine=None, \
+        scope=None)")]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new<'py>(
         delay: &Bound<'py, PyAny>,
