@@ -73,8 +73,11 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeV
 
 from typing_extensions import Self, Unpack
 
+from everbeat import Backoff as Backoff, Burst as Burst, Tick as Tick
+
 __all__ = [
     "Backoff",
+    "Burst",
     "Closed",
     "Engine",
     "EngineStats",
@@ -99,7 +102,7 @@ _Duration: TypeAlias = float | timedelta
 _Callback: TypeAlias = Callable[[Timer[Any], Any], object]
 _Mode: TypeAlias = Literal["fixed_delay", "fixed_rate"]
 _OnError: TypeAlias = Literal["stop", "continue"] | Backoff
-_Missed: TypeAlias = Literal["skip", "delay"] | tuple[Literal["burst"], int]
+_Missed: TypeAlias = Literal["skip", "delay"] | Burst
 
 def after(delay: _Duration, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> OneShot[_T]:
     """Calls `fn(*args, **kwargs)` once, `delay` from now, on the default engine.
@@ -227,6 +230,7 @@ class _Schedule(TypedDict, total=False):
     name: str | None
     missed: _Missed
     max_runs: int | None
+    run_for: _Duration | None
     max_lateness: _Duration | None
     keep_phase: bool
 
@@ -284,13 +288,13 @@ class Timer(Generic[_T]):
         A `Backoff`: it tries again, sooner or later than the schedule says.
     missed
         What becomes of slots of a fixed rate that pass during a long run. `"skip"`: none of them runs.
-        `"delay"`: none of them, and the next is due a period after the end of that run. `("burst", n)`: the
-        newest `n` run at once.
+        `"delay"`: none of them, and the next is due a period after the end of that run. A `Burst(n)`: the newest
+        `n` run at once.
     run_timeout
         A run that takes longer has failed, with `TimeoutError`. It cannot be interrupted: that is found when it
         returns.
-    max_runs
-        Ends the timer after so many runs, counted from each start.
+    max_runs, run_for
+        Ends the timer after so many runs, or after this time, counted from each start.
     max_lateness
         A run that cannot start within this time of when it was due is skipped.
     keep_phase
@@ -322,6 +326,7 @@ class Timer(Generic[_T]):
         missed: _Missed = "skip",
         run_timeout: _Duration | None = None,
         max_runs: int | None = None,
+    run_for: _Duration | None = None,
         max_lateness: _Duration | None = None,
         keep_phase: bool = False,
         inline: bool = False,
@@ -475,6 +480,8 @@ class Subscription(Generic[_T]):
     def __exit__(self, *_exc_info: object) -> None:
         """Closes it."""
 
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
 def ticks(
     delay: _Duration,
     *,
@@ -485,6 +492,7 @@ def ticks(
     name: str = "ticks",
     missed: _Missed = "skip",
     max_runs: int | None = None,
+    run_for: _Duration | None = None,
     max_lateness: _Duration | None = None,
     keep_phase: bool = False,
     engine: Engine | None = None,
@@ -499,8 +507,6 @@ def ticks(
     2
     3
     """
-
-    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final
 class Ticks:
@@ -537,34 +543,6 @@ class Ticks:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exc_info: object) -> None:
         """Ends the schedule."""
-
-@final
-class Tick:
-    """One tick of a schedule."""
-
-    @property
-    def run(self) -> int:
-        """Its number, from 1."""
-
-    @property
-    def slot(self) -> int:
-        """Its place on the grid, from 0."""
-
-    @property
-    def scheduled_at(self) -> float:
-        """When it was due."""
-
-    @property
-    def lateness(self) -> float:
-        """Seconds from then to when it came."""
-
-    @property
-    def missed(self) -> int:
-        """How many slots were dropped since the one before."""
-
-    @property
-    def cause(self) -> Literal["schedule", "trigger", "retry"]:
-        """Why it came."""
 
 @final
 class Scope:
@@ -692,19 +670,6 @@ class Engine:
     @property
     def precision(self) -> Literal["coarse", "fine", "spin"]:
         """How precisely it keeps its times."""
-
-@final
-class Backoff:
-    """For `on_error`: a failed run is repeated after `first`, then `factor` times that, and so on up to `max`.
-    The first success returns to the schedule.
-
-    >>> Timer(60, dict, on_error=Backoff(1, 30)).delay
-    60.0
-
-    Raises `ScheduleError` unless 0 < first <= max and 1 <= factor <= 1e6.
-    """
-
-    def __new__(cls, first: _Duration, max: _Duration, factor: float = 2.0) -> Self: ...
 
 @final
 class Stats:

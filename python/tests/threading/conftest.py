@@ -7,10 +7,6 @@ import time
 
 import pytest
 
-LONG = 20.0
-"""Longer than anything here takes, on a machine that does much else."""
-
-
 @pytest.fixture
 def run_script():
     """Runs a program of its own, and hands out how it ended, what it printed and how long it took."""

@@ -50,12 +50,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_ThreadTimer", py.get_type::<timer::Timer>())?;
     module.add("_ThreadSubscription", py.get_type::<subscription::Subscription>())?;
     module.add("_ThreadTicks", py.get_type::<ticks::Ticks>())?;
-    module.add("_ThreadTick", py.get_type::<ticks::Tick>())?;
     module.add("_ThreadScope", py.get_type::<scope::Scope>())?;
     module.add("_ThreadClosed", py.get_type::<scope::Closed>())?;
     module.add("_ThreadEngine", py.get_type::<engine::Engine>())?;
     module.add("_ThreadEngineStats", py.get_type::<engine::EngineStats>())?;
-    module.add("_Backoff", py.get_type::<options::Backoff>())?;
     module.add("_Stats", py.get_type::<stats::Stats>())?;
     module.add("_Skipped", py.get_type::<stats::Skipped>())?;
     module.add("_Summary", py.get_type::<stats::Summary>())?;
