@@ -84,6 +84,9 @@ impl Runner {
         options.set_item("name", format!("timer:{}", link.name))?;
         options.set_item("context", context)?;
         let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
+        // What ends the program reaches whoever runs the loop, and need not be found in the task as well.
+        let seen = py.import(intern!(py, "everbeat._callbacks"))?.getattr(intern!(py, "see_exception"))?;
+        task.call_method1(intern!(py, "add_done_callback"), (seen,))?;
         runner.get().lock().task = Some(task.unbind());
         Ok(runner)
     }
