@@ -443,5 +443,5 @@ def test_the_engine_for_tests_is_that_of_everybody_for_a_while() -> None:
         assert innermost.hit_count == 1
     other = everbeat.threading.Timer(HOUR, lambda: None)
     other.start()
-    assert other.wait(hit_count=1, timeout=10) is None
+    assert other.wait(hit_count=1, timeout=10)
     other.cancel()

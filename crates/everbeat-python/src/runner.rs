@@ -84,6 +84,9 @@ impl Runner {
         options.set_item("name", format!("timer:{}", link.name))?;
         options.set_item("context", context)?;
         let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
+        // What ends the program reaches whoever runs the loop, and need not be found in the task as well.
+        let seen = py.import(intern!(py, "everbeat._callbacks"))?.getattr(intern!(py, "see_exception"))?;
+        task.call_method1(intern!(py, "add_done_callback"), (seen,))?;
         runner.get().lock().task = Some(task.unbind());
         Ok(runner)
     }
@@ -197,7 +200,7 @@ impl Runner {
                 self.uncancel(py); // meant for a run that has ended by itself
                 return self.step(py);
             }
-            self.task_ends();
+            self.note_end();
             self.link.cancel();
             return Err(error);
         };
@@ -245,7 +248,7 @@ impl Runner {
                 self.conclude(py, Outcome::Aborted);
                 return Ok(Next::Over);
             }
-            self.task_ends();
+            self.note_end();
             self.link.cancel();
             self.conclude(py, Outcome::Aborted);
             return Err(error);
@@ -282,12 +285,12 @@ impl Runner {
 
     /// The end of the task.
     fn leave(&self, py: Python<'_>) -> PyErr {
-        self.task_ends();
+        self.note_end();
         stop_iteration(py, py.None())
     }
 
-    /// Lets go of the task, which holds this runner.
-    fn task_ends(&self) {
+    /// The task ends, and is let go of, since it holds the runner.
+    fn note_end(&self) {
         let task = {
             let mut state = self.lock();
             state.over = true;
@@ -344,7 +347,7 @@ impl Runner {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.task_ends();
+        self.note_end();
         let run = self.lock().run.take();
         run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
             Ok(close) => close.call0(py).map(drop),
