@@ -86,7 +86,7 @@ def test_s3_s4_s12_a_fixed_rate_is_that_of_the_model(
             assert timer.stats().skipped.overrun == sum(one.missed for one in grid_of_all)
 
     # The slots after the last run are nobody's.
-    grid_of_all = grid(period * MS, takes, missed)
+    grid_of_all = grid(period * MS, [length * MS for length in takes], missed)
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
     assert seen == grid_of_all
@@ -101,7 +101,7 @@ def told() -> Tick:
 @quick
 @given(
     loop=loops,
-    period=st.integers(1, 10**12),
+    period=st.integers(MS, 10**12),
     count=st.integers(2, 30),
     delay=st.integers(0, 10**12),
 )
