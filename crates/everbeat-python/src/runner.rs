@@ -25,7 +25,7 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyIterator};
 
 use crate::answer::thrown;
-use crate::desk::{Desk, ends_program};
+use crate::desk::Desk;
 use crate::link::Link;
 use crate::pause::{Pause, is_cancelled_error, stop_iteration};
 
@@ -84,9 +84,6 @@ impl Runner {
         options.set_item("name", format!("timer:{}", link.name))?;
         options.set_item("context", context)?;
         let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
-        // What ends the program reaches whoever runs the loop, and need not be found in the task as well.
-        let seen = py.import(intern!(py, "everbeat._callbacks"))?.getattr(intern!(py, "see_exception"))?;
-        task.call_method1(intern!(py, "add_done_callback"), (seen,))?;
         runner.get().lock().task = Some(task.unbind());
         Ok(runner)
     }
@@ -200,7 +197,7 @@ impl Runner {
                 self.uncancel(py); // meant for a run that has ended by itself
                 return self.step(py);
             }
-            self.note_end();
+            self.task_ends();
             self.link.cancel();
             return Err(error);
         };
@@ -248,14 +245,9 @@ impl Runner {
                 self.conclude(py, Outcome::Aborted);
                 return Ok(Next::Over);
             }
-            self.note_end();
+            self.task_ends();
             self.link.cancel();
             self.conclude(py, Outcome::Aborted);
-            return Err(error);
-        }
-        if ends_program(py, &error) {
-            self.note_end();
-            self.conclude(py, Outcome::Raised(error.clone_ref(py)));
             return Err(error);
         }
         self.conclude(py, Outcome::Raised(error));
@@ -290,12 +282,12 @@ impl Runner {
 
     /// The end of the task.
     fn leave(&self, py: Python<'_>) -> PyErr {
-        self.note_end();
+        self.task_ends();
         stop_iteration(py, py.None())
     }
 
-    /// The task ends, and is let go of, since it holds the runner.
-    fn note_end(&self) {
+    /// Lets go of the task, which holds this runner.
+    fn task_ends(&self) {
         let task = {
             let mut state = self.lock();
             state.over = true;
@@ -352,7 +344,7 @@ impl Runner {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.note_end();
+        self.task_ends();
         let run = self.lock().run.take();
         run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
             Ok(close) => close.call0(py).map(drop),

@@ -174,7 +174,7 @@ impl Timer {
             place.link.let_go();
             return Err(errors::to_python(py, &error));
         }
-        // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
+        // After the start, so that one that fails leaves them waiting. The first turn is yet to come.
         let feeds = core.note_start();
         for line in feeds.iter().filter_map(Weak::upgrade) {
             line.open(&place.timer)?;
@@ -253,6 +253,7 @@ impl Timer {
     ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
+        // Of a timer that has ended: such a feed ends at once, as it would on every other face.
         match core.place() {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
