@@ -23,7 +23,7 @@ use crate::link::{Alive, Link};
 use crate::stats::Stats;
 use crate::target::PyTarget;
 use crate::tick::Tick;
-use crate::value::Value;
+use crate::value::{Raised, Value, failure_of};
 use crate::{blocking, durations, loops};
 
 /// A recurring timer in an event loop.
@@ -652,6 +652,9 @@ impl Core {
         if let Some(value) = latest.filter(|value| Arc::strong_count(value) == 2) {
             visit.call(&value.0)?;
         }
+        if let Some(place) = &inner.place {
+            Raised::traverse_last(&place.timer, visit)?;
+        }
         match &inner.earlier_result {
             Some(value) if Arc::strong_count(value) == 1 => visit.call(&value.0),
             _ => Ok(()),
@@ -740,16 +743,7 @@ impl Core {
 impl Place {
     /// Whether a feed that is opened now sees something: the next ticks, or why there will be none.
     fn takes_feeds(&self) -> bool {
-        self.timer.is_running() || self.has_failed()
-    }
-
-    fn has_failed(&self) -> bool {
-        let mut wait = self.timer.wait();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        matches!(
-            std::pin::Pin::new(&mut wait).poll(&mut cx),
-            std::task::Poll::Ready(Err(Error::Failed { .. }))
-        )
+        self.timer.is_running() || failure_of(&self.timer).is_some()
     }
 }
 
