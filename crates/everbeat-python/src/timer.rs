@@ -175,14 +175,7 @@ impl Timer {
             return Err(errors::to_python(py, &error));
         }
         // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
-        let feeds = core.note_start();
-        for line in feeds.iter().filter_map(Weak::upgrade) {
-            line.open(&place.timer)?;
-        }
-        match &core.conditions {
-            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
-            None => Ok(()),
-        }
+        core.attach(py, &place).inspect_err(|_| place.link.cancel())
     }
 
     /// Stops it now; awaited, returns when nothing is left of the current run.
@@ -675,6 +668,18 @@ impl Core {
 
     fn not_running(&self, py: Python<'_>) -> PyErr {
         errors::not_running(py, format!("timer `{}` is not running", self.label(py)))
+    }
+
+    /// Connects a timer that was started with everything that belongs to it.
+    fn attach(&self, py: Python<'_>, place: &Place) -> PyResult<()> {
+        let feeds = self.note_start();
+        for line in feeds.iter().filter_map(Weak::upgrade) {
+            line.open(&place.timer)?;
+        }
+        match &self.conditions {
+            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
+            None => Ok(()),
+        }
     }
 
     fn note_start(&self) -> Vec<Weak<Line>> {
