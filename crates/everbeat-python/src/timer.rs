@@ -23,7 +23,7 @@ use crate::link::{Alive, Link};
 use crate::stats::Stats;
 use crate::target::PyTarget;
 use crate::tick::Tick;
-use crate::value::Value;
+use crate::value::{Raised, Value};
 use crate::{blocking, durations, loops};
 
 /// A recurring timer in an event loop.
@@ -174,15 +174,8 @@ impl Timer {
             place.link.let_go();
             return Err(errors::to_python(py, &error));
         }
-        // After the start, so that one that fails leaves them waiting. The first turn is yet to come.
-        let feeds = core.note_start();
-        for line in feeds.iter().filter_map(Weak::upgrade) {
-            line.open(&place.timer)?;
-        }
-        match &core.conditions {
-            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
-            None => Ok(()),
-        }
+        // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
+        core.attach(py, &place).inspect_err(|_| place.link.cancel())
     }
 
     /// Stops it now; awaited, returns when nothing is left of the current run.
@@ -653,6 +646,9 @@ impl Core {
         if let Some(value) = latest.filter(|value| Arc::strong_count(value) == 2) {
             visit.call(&value.0)?;
         }
+        if let Some(place) = &inner.place {
+            Raised::traverse_last(&place.timer, visit)?;
+        }
         match &inner.earlier_result {
             Some(value) if Arc::strong_count(value) == 1 => visit.call(&value.0),
             _ => Ok(()),
@@ -673,6 +669,18 @@ impl Core {
 
     fn not_running(&self, py: Python<'_>) -> PyErr {
         errors::not_running(py, format!("timer `{}` is not running", self.label(py)))
+    }
+
+    /// Connects a timer that was started with everything that belongs to it.
+    fn attach(&self, py: Python<'_>, place: &Place) -> PyResult<()> {
+        let feeds = self.note_start();
+        for line in feeds.iter().filter_map(Weak::upgrade) {
+            line.open(&place.timer)?;
+        }
+        match &self.conditions {
+            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
+            None => Ok(()),
+        }
     }
 
     fn note_start(&self) -> Vec<Weak<Line>> {
