@@ -2,9 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Generic, Protocol, TypeVar, overload
-
-from typing import Unpack
+from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from everbeat._everbeat import Timer
 from everbeat._options import Duration, TimerOptions

@@ -144,9 +144,7 @@ class TimerGroup:
                 task.cancel()  # after a failure nobody waits for the others
         return list(zip(timers, results, strict=True))
 
-    async def _end(
-        self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]
-    ) -> list[tuple[AnyTimer, Any]]:
+    async def _end(self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]) -> list[tuple[AnyTimer, Any]]:
         """Asks all at once, then waits for one after the other: all of them end meanwhile.
 
         Without tasks of its own, so that a member's own run is answered at once instead of waiting for itself.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use everbeat::{Step, Target, Tick};
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -114,7 +114,6 @@ impl PyTarget {
         if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
             return Step::Exhausted;
         }
-        let error = if ended { as_failure(py, &error) } else { error };
         self.desk.interrupt(py, &error);
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
@@ -122,15 +121,6 @@ impl PyTarget {
         }
         Step::Failed(Raised::boxed(py, error))
     }
-}
-
-/// What asks for the next item of something else has no meaning as the failure of a run, and would end whoever
-/// awaits it: it becomes a `RuntimeError`, as it does in coroutines.
-fn as_failure(py: Python<'_>, stop: &PyErr) -> PyErr {
-    let name = stop.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
-    let failure = PyRuntimeError::new_err(format!("the target raised {name}"));
-    failure.set_cause(py, Some(stop.clone_ref(py)));
-    failure
 }
 
 impl Held {

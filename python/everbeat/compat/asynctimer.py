@@ -30,7 +30,10 @@ class Timer:
     """
 
     def __init__(
-        self, timeout_ns: int | float, callback: Callback, schedule_policy: str = SchedulePolicy.FIXED_SCHEDULE
+        self,
+        timeout_ns: int | float,
+        callback: Callback,
+        schedule_policy: str = SchedulePolicy.FIXED_SCHEDULE,
     ) -> None:
         if schedule_policy not in list(SchedulePolicy):
             known = ", ".join(repr(str(policy)) for policy in SchedulePolicy)

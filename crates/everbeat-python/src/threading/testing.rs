@@ -49,7 +49,8 @@ impl TestEngine {
     fn new() -> PyClassInitializer<Self> {
         let inner = Inner::new();
         let engine = Engine::of(inner.engine().clone());
-        PyClassInitializer::from(engine).add_subclass(Self { native: Native::new(inner), before: Mutex::default() })
+        PyClassInitializer::from(engine)
+            .add_subclass(Self { native: Native::new(inner), before: Mutex::default() })
     }
 
     /// Until the end of the block timers without an engine of their own live here.

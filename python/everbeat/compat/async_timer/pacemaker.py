@@ -15,7 +15,9 @@ PacemakerMode = Mode
 class TimerPacemaker:
     """What the schedule of a timer is. Its `delay` can be set."""
 
-    def __init__(self, timer: "Timer[Any]", mode: PacemakerMode, initial_delay: Duration, jitter: float) -> None:
+    def __init__(
+        self, timer: "Timer[Any]", mode: PacemakerMode, initial_delay: Duration, jitter: float
+    ) -> None:
         self._timer = timer
         self.mode = mode
         self.initial_delay = initial_delay
