@@ -20,6 +20,7 @@ def tell_failure(
     try:
         raise error
     except BaseException:
+        error.__traceback__ = traceback  # without this frame, which nobody wants to read
         _call(callback, timer, target, name)
     finally:
         error.__traceback__ = traceback

@@ -8,9 +8,8 @@ import atexit
 import ctypes
 import sys
 
+from everbeat import Backoff, Burst
 from everbeat._everbeat import (
-    Tick,
-    _Backoff as Backoff,
     _end_all_timers,
     _engine_threads,
     _Skipped as Skipped,
@@ -25,12 +24,14 @@ from everbeat._everbeat import (
     _ThreadPeriodicTask as PeriodicTask,
     _ThreadScope as Scope,
     _ThreadSubscription as Subscription,
+    Tick,
     _ThreadTicks as Ticks,
     _ThreadTimer as Timer,
 )
 
 __all__ = [
     "Backoff",
+    "Burst",
     "Closed",
     "Engine",
     "EngineStats",

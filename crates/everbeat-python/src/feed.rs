@@ -121,15 +121,16 @@ impl Line {
     }
 }
 
-struct NextValue(Arc<Line>);
+/// Keeps the feed open as long as somebody waits.
+struct NextValue(Py<Subscription>);
 
 impl Ask for NextValue {
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        self.0.poll(py, cx)
+        self.0.get().line.poll(py, cx)
     }
 
     fn kept_pause(&self) -> Option<&Mutex<Option<Py<Pause>>>> {
-        Some(&self.0.pause)
+        Some(&self.0.get().line.pause)
     }
 }
 
@@ -208,8 +209,8 @@ impl Subscription {
         slf
     }
 
-    fn __anext__(&self) -> Answer {
-        Answer::new("__anext__", None, NextValue(self.line.clone()))
+    fn __anext__(slf: Py<Self>) -> Answer {
+        Answer::new("__anext__", None, NextValue(slf))
     }
 
     fn __repr__(&self) -> String {

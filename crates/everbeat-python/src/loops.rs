@@ -123,7 +123,7 @@ fn watch(py: Python<'_>, desk: &Arc<Desk>) -> PyResult<Py<PyAny>> {
 }
 
 /// Ends the desks of loops that were closed without having been shut down.
-fn sweep(py: Python<'_>) {
+pub(crate) fn sweep(py: Python<'_>) {
     let known: Vec<_> = lock().iter().map(|(address, desks)| (*address, desks.usual.clone())).collect();
     for (address, desk) in known {
         let closed = desk.event_loop(py).call_method0(intern!(py, "is_closed"));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use everbeat::{Step, Target, Tick};
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -109,11 +109,13 @@ impl PyTarget {
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
     fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
-        // Of a plain call too, which may be the `__next__` of an iterator. Handed on, it could not be told from
-        // the end of the coroutine that is awaited.
-        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
+        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
+        let ended =
+            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
+        if has_source && ended {
             return Step::Exhausted;
         }
+        let error = if ended { no_value(py, error) } else { error };
         self.desk.interrupt(py, &error);
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
@@ -121,6 +123,14 @@ impl PyTarget {
         }
         Step::Failed(Raised::boxed(py, error))
     }
+}
+
+/// As Python does with a coroutine that raises what would end its caller's loop.
+fn no_value(py: Python<'_>, error: PyErr) -> PyErr {
+    let kind = error.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
+    let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
+    told.set_cause(py, Some(error));
+    told
 }
 
 impl Held {

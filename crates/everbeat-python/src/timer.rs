@@ -152,7 +152,10 @@ impl Timer {
     fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get().core()?;
-        if core.place().is_some_and(|place| place.timer.is_running()) {
+        if core.is_running() {
+            loops::sweep(py); // its loop may have been closed without having told anybody
+        }
+        if core.is_running() {
             return Err(errors::already_running(
                 py,
                 format!("timer `{}` is already running", core.label(py)),
@@ -164,16 +167,17 @@ impl Timer {
             return Err(errors::restart(py, format!("timer `{}` {message}", core.label(py))));
         }
         let place = core.bind(py)?;
-        let feeds = core.note_start();
-        for line in feeds.iter().filter_map(Weak::upgrade) {
-            line.open(&place.timer)?;
-        }
         let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "copy_context"))?;
         context.call_method1(intern!(py, "run"), (set_current_timer(py)?, slf))?;
         place.link.hold(Alive { owner: slf.clone().unbind(), context: context.unbind() });
         if let Err(error) = place.timer.start() {
             place.link.let_go();
             return Err(errors::to_python(py, &error));
+        }
+        // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
+        let feeds = core.note_start();
+        for line in feeds.iter().filter_map(Weak::upgrade) {
+            line.open(&place.timer)?;
         }
         match &core.conditions {
             Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
@@ -317,7 +321,7 @@ impl Timer {
     }
 
     fn is_running(&self) -> PyResult<bool> {
-        Ok(self.core()?.place().is_some_and(|place| place.timer.is_running()))
+        Ok(self.core()?.is_running())
     }
 
     fn is_paused(&self) -> PyResult<bool> {
@@ -401,6 +405,7 @@ impl Timer {
         visit.call(&core.target)?;
         visit.call(&core.exc_cb)?;
         visit.call(&core.cancel_cb)?;
+        core.traverse_latest(&visit)?;
         core.conditions.as_ref().map_or(Ok(()), |conditions| conditions.traverse(&visit))
     }
 }
@@ -599,6 +604,10 @@ impl Core {
         self.lock().place.clone()
     }
 
+    fn is_running(&self) -> bool {
+        self.place().is_some_and(|place| place.timer.is_running())
+    }
+
     fn period(&self) -> Duration {
         let (place, period) = {
             let inner = self.lock();
@@ -634,6 +643,19 @@ impl Core {
             (inner.place.clone(), inner.earlier_result.clone())
         };
         place.and_then(|place| place.timer.latest()).or(earlier)
+    }
+
+    /// Values may refer to their timer. One that somebody else holds too is theirs to report.
+    fn traverse_latest(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
+        let latest = inner.place.as_ref().and_then(|place| place.timer.latest());
+        if let Some(value) = latest.filter(|value| Arc::strong_count(value) == 2) {
+            visit.call(&value.0)?;
+        }
+        match &inner.earlier_result {
+            Some(value) if Arc::strong_count(value) == 1 => visit.call(&value.0),
+            _ => Ok(()),
+        }
     }
 
     /// What it is called in logs and errors: its name, else that of its target.

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-
 @pytest.fixture
 def run_script():
     """Runs a program of its own, and hands out how it ended, what it printed and how long it took."""

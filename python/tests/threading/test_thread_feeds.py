@@ -4,10 +4,10 @@ import threading
 import time
 
 import pytest
-from tests.threading.support import LONG
 
 from everbeat import ScheduleError, TimerError, TimerNotRunningError, TimerStoppedError
 from everbeat.threading import Engine, Timer, ticks
+from tests.threading.support import LONG
 
 
 def test_d6_every_tick_in_order():

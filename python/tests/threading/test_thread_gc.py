@@ -6,9 +6,9 @@ import time
 import weakref
 
 import pytest
-from tests.threading.support import LONG
 
 from everbeat.threading import Engine, PeriodicTask, Scope, Timer, after, ticks
+from tests.threading.support import LONG
 
 
 def collected(gone):

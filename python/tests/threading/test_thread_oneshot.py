@@ -5,10 +5,10 @@ import threading
 import weakref
 
 import pytest
-from tests.threading.support import LONG
 
 from everbeat import ScheduleError, TimerStoppedError
 from everbeat.threading import Engine, OneShot, after
+from tests.threading.support import LONG
 
 
 def test_l12_calls_once_with_its_arguments():

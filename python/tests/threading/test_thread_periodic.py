@@ -7,10 +7,10 @@ import time
 import weakref
 
 import pytest
-from tests.threading.support import LONG
 
 from everbeat import ScheduleError
 from everbeat.threading import PeriodicTask
+from tests.threading.support import LONG
 
 
 class Counter:

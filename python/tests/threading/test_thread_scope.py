@@ -4,10 +4,10 @@ import threading
 import time
 
 import pytest
-from tests.threading.support import LONG
 
 from everbeat import ScheduleError, TimerError
 from everbeat.threading import Engine, PeriodicTask, Scope, Timer
+from tests.threading.support import LONG
 
 
 def test_l10_closing_ends_everything():

@@ -523,12 +523,15 @@ async def test_r3_the_traceback_does_not_grow_with_those_who_are_told() -> None:
     assert len(lengths) == 1
 
 
-async def test_r2_a_call_that_raises_stop_iteration_ends_its_timer() -> None:
-    """It may be the `__next__` of an iterator."""
-    timer = Timer(0.01, iter([1, 2]).__next__)
+async def test_r3_a_target_that_raises_stop_iteration_has_failed() -> None:
+    def run() -> None:
+        raise StopIteration(3)
+
+    timer = Timer(0.01, run, plain_callback)
     timer.start()
-    assert await timer.wait() == 2
-    assert timer.hit_count == 2
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await timer.wait()
 
 
 async def test_r3_a_target_that_raises_cancelled_error_ends_its_timer() -> None:

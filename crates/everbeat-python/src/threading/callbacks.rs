@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everbeat::Failure;
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::job::Job;
+use super::reports;
 use super::timer::Timer;
-use super::{options, reports};
 use crate::errors::failure_to_python;
 
 /// The callbacks of a timer, with the timer as it is handed to them.
@@ -32,8 +33,8 @@ impl Callbacks {
         exc_cb: Option<&Bound<'_, PyAny>>,
         cancel_cb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Arc<Self>>> {
-        options::callback("exc_cb", exc_cb)?;
-        options::callback("cancel_cb", cancel_cb)?;
+        check("exc_cb", exc_cb)?;
+        check("cancel_cb", cancel_cb)?;
         if exc_cb.is_none() && cancel_cb.is_none() {
             return Ok(None);
         }
@@ -99,12 +100,18 @@ impl Held {
     }
 }
 
+/// A callback has to be callable.
+fn check(field: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match given {
+        Some(callback) if !callback.is_callable() => {
+            Err(PyTypeError::new_err(format!("{field} must be callable")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A run has failed: calls back, or else logs it.
 pub(super) fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
-    match callbacks.and_then(|callbacks| callbacks.on_failure(py)) {
-        Some((callback, timer)) => {
-            reports::tell_failure(py, &job.name, &callback, failure, (timer, job.target(py)));
-        }
-        None => reports::run_failed(py, &job.name, &failure_to_python(py, failure)),
-    }
+    let callback = callbacks.and_then(|callbacks| callbacks.on_failure(py));
+    reports::tell_failure(py, &job.name, callback, job.target(py), &failure_to_python(py, failure));
 }

@@ -108,8 +108,8 @@ impl Engine {
     }
 
     fn build(py: Python<'_>, name: &str, precision: Precision, workers: usize) -> PyResult<Py<Self>> {
-        let engine = thread::Engine::builder().name(name).precision(precision).workers(workers).build();
-        Py::new(py, Self::of(engine))
+        let engine = thread::Engine::builder().name(name).precision(precision).workers(workers);
+        Py::new(py, Self::of(engine.around_threads(live_in_python).build()))
     }
 
     pub(super) fn of(engine: thread::Engine) -> Self {
@@ -120,7 +120,10 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, name = "timers", precision = None, workers = None))]
+    #[pyo3(
+        signature = (*, name = "timers", precision = None, workers = None),
+        text_signature = "(*, name='timers', precision='coarse', workers=32)"
+    )]
     fn new(
         py: Python<'_>,
         name: &str,
@@ -242,6 +245,12 @@ pub(crate) fn end_all_timers(py: Python<'_>, seconds: f64) -> bool {
         let left = engines.iter().map(|engine| engine.close(end.saturating_duration_since(Instant::now())));
         left.sum::<usize>() == 0
     })
+}
+
+/// The interpreter makes something for each thread that it does not know, a stack among others: once for the
+/// life of a thread, not for each run.
+fn live_in_python(life: &mut (dyn FnMut() + Send)) {
+    Python::try_attach(|py| py.detach(life));
 }
 
 fn parse_precision(given: &Bound<'_, PyAny>) -> PyResult<Precision> {

@@ -156,7 +156,7 @@ impl Job {
                 Err(error) if is_exiting() && error.is_instance_of::<PySystemExit>(py) => Ran::Exhausted,
                 Err(error) => {
                     if self.reports {
-                        reports::run_failed(py, &self.name, &error);
+                        reports::tell_failure(py, &self.name, None, self.target(py), &error);
                     }
                     Ran::Failed(Raised::boxed(py, error))
                 }

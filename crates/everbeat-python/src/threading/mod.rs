@@ -56,7 +56,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_ThreadClosed", py.get_type::<scope::Closed>())?;
     module.add("_ThreadEngine", py.get_type::<engine::Engine>())?;
     module.add("_ThreadEngineStats", py.get_type::<engine::EngineStats>())?;
-    module.add("_Backoff", py.get_type::<options::Backoff>())?;
     module.add("_Stats", py.get_type::<stats::Stats>())?;
     module.add("_Skipped", py.get_type::<stats::Skipped>())?;
     module.add("_Summary", py.get_type::<stats::Summary>())?;

@@ -17,7 +17,7 @@ use crate::durations;
 use crate::errors::to_python;
 
 /// A call that is to be made once, later.
-#[pyclass(frozen, weakref, module = "everbeat.threading")]
+#[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct OneShot {
     native: Native<thread::OneShot<Delivery>>,
     job: Arc<Job>,

@@ -15,7 +15,7 @@ use super::{object, wait};
 use crate::errors::{bad_value, failure_to_python, stopped, to_python};
 
 /// Every tick of a timer from the moment of the subscription on.
-#[pyclass(frozen, weakref, module = "everbeat.threading")]
+#[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct Subscription {
     native: Native<Shared>,
 }

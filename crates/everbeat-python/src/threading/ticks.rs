@@ -10,9 +10,10 @@ use pyo3::types::PyTuple;
 
 use super::engine::Engine;
 use super::job::check_not_exiting;
-use super::options::Schedule;
+use super::options::{Schedule, builder};
 use super::process::{Native, is_exiting};
 use super::wait;
+use crate::config::Limits;
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
 use crate::stats::{Stats, monotonic};
@@ -151,19 +152,21 @@ impl Ticks {
 /// A schedule without a target: a blocking iterator of ticks.
 #[pyfunction]
 #[pyo3(signature = (
-    delay, *, mode = None, initial_delay = None, jitter = 0.0, seed = None, name = "ticks", missed = None,
-    max_runs = None, max_lateness = None, keep_phase = false, engine = None,
-))]
+    delay, *, mode = None, initial_delay = None, jitter = None, seed = None, name = "ticks", missed = None,
+    max_runs = None, run_for = None, max_lateness = None, keep_phase = false, engine = None,
+), text_signature = "(delay, *, mode='fixed_delay', initial_delay=None, jitter=0.0, seed=None, \
+    name='ticks', missed='skip', max_runs=None, run_for=None, max_lateness=None, keep_phase=False, engine=None)")]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 pub(crate) fn ticks<'py>(
     delay: &Bound<'py, PyAny>,
     mode: Option<&Bound<'py, PyAny>>,
     initial_delay: Option<&Bound<'py, PyAny>>,
-    jitter: f64,
-    seed: Option<u64>,
+    jitter: Option<&Bound<'py, PyAny>>,
+    seed: Option<&Bound<'py, PyAny>>,
     name: &str,
     missed: Option<&Bound<'py, PyAny>>,
     max_runs: Option<&Bound<'py, PyAny>>,
+    run_for: Option<&Bound<'py, PyAny>>,
     max_lateness: Option<&Bound<'py, PyAny>>,
     keep_phase: bool,
     engine: Option<Py<Engine>>,
@@ -171,9 +174,9 @@ pub(crate) fn ticks<'py>(
     let py = delay.py();
     check_not_exiting(py)?;
     let engine = Engine::or_default(py, engine)?.get().native(py)?.clone();
-    let schedule =
-        Schedule { delay, mode, initial_delay, jitter, seed, missed, max_runs, max_lateness, keep_phase };
-    let ticks = schedule.on(&engine)?.name(name).ticks().map_err(|error| to_python(py, &error))?;
+    let limits = Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase };
+    let config = Schedule { delay, mode, initial_delay, jitter, limits }.parse()?;
+    let ticks = builder(&engine, &config).name(name).ticks().map_err(|error| to_python(py, &error))?;
     let timer = ticks.timer().clone();
     Ok(Ticks { native: Native::new(Shared { ticks: Mutex::new(ticks), timer, engine }) })
 }

@@ -11,12 +11,13 @@ use pyo3::types::{PyString, PyTuple};
 use super::callbacks::{self, Callbacks};
 use super::engine::Engine;
 use super::job::{Delivery, Job, check_not_exiting};
-use super::options::{self, Schedule};
+use super::options::{Schedule, builder};
 use super::process::{Native, in_python};
 use super::scope::Scope;
 use super::subscription::Subscription;
 use super::targets::Items;
 use super::{object, traverse_latest, wait};
+use crate::config::{Limits, parse_on_error};
 use crate::durations;
 use crate::errors::{schedule, to_python};
 use crate::stats::{Stats, monotonic};
@@ -24,7 +25,7 @@ use crate::stats::{Stats, monotonic};
 type Inner = everbeat::Timer<Delivery>;
 
 /// A recurring timer on threads.
-#[pyclass(frozen, weakref, module = "everbeat.threading")]
+#[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct Timer {
     native: Native<Inner>,
     job: Arc<Job>,
@@ -62,9 +63,12 @@ impl Timer {
     #[new]
     #[pyo3(signature = (
         delay, target, exc_cb = None, cancel_cb = None, start = false, *, mode = None, initial_delay = None,
-        jitter = 0.0, seed = None, name = None, on_error = None, missed = None, run_timeout = None,
-        max_runs = None, max_lateness = None, keep_phase = false, inline = false, engine = None, scope = None,
-    ))]
+        jitter = None, seed = None, name = None, on_error = None, missed = None, run_timeout = None,
+        max_runs = None, run_for = None, max_lateness = None, keep_phase = false, inline = false, engine = None, scope = None,
+    ), text_signature = "(delay, target, exc_cb=None, cancel_cb=None, start=False, *, mode='fixed_delay', \
+        initial_delay=None, jitter=0.0, seed=None, name=None, on_error='stop', missed='skip', \
+        run_timeout=None, max_runs=None, run_for=None, max_lateness=None, keep_phase=False, inline=False, engine=None, \
+        scope=None)")]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new<'py>(
         delay: &Bound<'py, PyAny>,
@@ -74,13 +78,14 @@ impl Timer {
         start: bool,
         mode: Option<&Bound<'py, PyAny>>,
         initial_delay: Option<&Bound<'py, PyAny>>,
-        jitter: f64,
-        seed: Option<u64>,
+        jitter: Option<&Bound<'py, PyAny>>,
+        seed: Option<&Bound<'py, PyAny>>,
         name: Option<&Bound<'py, PyString>>,
         on_error: Option<&Bound<'py, PyAny>>,
         missed: Option<&Bound<'py, PyAny>>,
         run_timeout: Option<&Bound<'py, PyAny>>,
         max_runs: Option<&Bound<'py, PyAny>>,
+        run_for: Option<&Bound<'py, PyAny>>,
         max_lateness: Option<&Bound<'py, PyAny>>,
         keep_phase: bool,
         inline: bool,
@@ -90,9 +95,16 @@ impl Timer {
         let py = delay.py();
         let engine = Engine::or_default(py, engine)?;
         let native = engine.get().native(py)?.clone();
-        let schedule =
-            Schedule { delay, mode, initial_delay, jitter, seed, missed, max_runs, max_lateness, keep_phase };
-        let mut builder = schedule.on(&native)?.histograms(true);
+        let limits = Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase };
+        let mut config = Schedule { delay, mode, initial_delay, jitter, limits }.parse()?;
+        config.rare().histograms = true;
+        if let Some(policy) = on_error {
+            config.rare().on_error = parse_on_error(policy)?;
+        }
+        if let Some(limit) = run_timeout {
+            config.rare().run_timeout = Some(durations::parse("run_timeout", limit)?);
+        }
+        let mut builder = builder(&native, &config);
 
         let mut job = Job::of_target(engine, target)?;
         if let Some(name) = name {
@@ -101,12 +113,6 @@ impl Timer {
         builder = builder.name(job.name.bind(py).to_str()?);
         if inline {
             builder = builder.inline();
-        }
-        if let Some(policy) = on_error {
-            builder = builder.on_error(options::on_error(policy)?);
-        }
-        if let Some(limit) = run_timeout {
-            builder = builder.run_timeout(durations::parse("run_timeout", limit)?);
         }
         // A run over its limit has failed as well: with one, that is known only after the run.
         job.reports = exc_cb.is_none() && run_timeout.is_none();

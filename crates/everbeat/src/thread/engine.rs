@@ -48,7 +48,12 @@ pub(super) struct Core {
     pub(super) name: Box<str>,
     /// Whether it is one of those that everybody shares.
     is_default: bool,
+    /// What each thread lives in.
+    frame: Option<Frame>,
 }
+
+/// Something of the user's that surrounds the life of a thread.
+pub(super) type Frame = Arc<dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync>;
 
 impl Core {
     pub(super) fn new(
@@ -57,6 +62,7 @@ impl Core {
         workers: usize,
         time: Time,
         is_default: bool,
+        frame: Option<Frame>,
     ) -> Arc<Self> {
         Arc::new(Self {
             roster: Mutex::new(Roster::new(workers)),
@@ -68,6 +74,7 @@ impl Core {
             precision,
             name: name.into(),
             is_default,
+            frame,
         })
     }
 
@@ -155,10 +162,19 @@ impl Core {
             let core = self.clone();
             // Under the lock: whoever comes second finds the thread or starts one, but never relies on
             // one that could not be started.
-            let keeper = thread::Builder::new().name(self.thread_name()).spawn(move || core.keep())?;
+            let keeper =
+                thread::Builder::new().name(self.thread_name()).spawn(move || core.live(Self::keep))?;
             roster.keeper = Some(keeper.thread().clone());
         }
         Ok(roster)
+    }
+
+    /// The life of a thread, inside what the user has put around it.
+    pub(super) fn live(self: &Arc<Self>, life: fn(Arc<Self>)) {
+        match &self.frame {
+            None => life(self.clone()),
+            Some(frame) => frame(&mut || life(self.clone())),
+        }
     }
 
     pub(super) fn thread_name(&self) -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::{Instant, Key, Summary};
 
-use super::engine::{Bell, Core};
+use super::engine::{Bell, Core, Frame};
 use super::host::Host;
 use super::oneshot::OneShot;
 use super::sleep::Precision;
@@ -71,7 +71,7 @@ impl Engine {
     /// An engine of your own.
     pub fn builder() -> EngineBuilder {
         let (name, precision, workers) = ("timers".into(), Precision::default(), default_workers());
-        EngineBuilder { name, precision, workers, is_default: false }
+        EngineBuilder { name, precision, workers, is_default: false, frame: None }
     }
 
     /// The default engine of this precision. It costs nothing until it has its first timer.
@@ -95,7 +95,7 @@ impl Engine {
     #[must_use]
     pub fn hosted(host: impl Host) -> Self {
         let time = Time::new(Some(Arc::new(host)));
-        let core = Core::new("hosted", Precision::Fine, 0, time, false);
+        let core = Core::new("hosted", Precision::Fine, 0, time, false, None);
         core.change(|roster| roster.linger(Instant::NEVER));
         Self { owner: Some(Arc::new(Owner(core.clone()))), core }
     }
@@ -275,13 +275,14 @@ fn default_workers() -> usize {
 }
 
 /// Describes an [`Engine`]; made by [`Engine::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "an engine is made by `build`"]
 pub struct EngineBuilder {
     name: Box<str>,
     precision: Precision,
     workers: usize,
     is_default: bool,
+    frame: Option<Frame>,
 }
 
 impl EngineBuilder {
@@ -309,11 +310,40 @@ impl EngineBuilder {
         self
     }
 
+    /// Has each thread of the engine live inside a function of yours, which calls what it is given, once: to
+    /// hold something for as long as the thread is there, such as its registration with another runtime.
+    /// What comes before the call delays the first timers, and nobody waits for what comes after it.
+    ///
+    /// ```
+    /// use everbeat::thread::Engine;
+    ///
+    /// let engine = Engine::builder().around_threads(|life| {
+    ///     println!("a thread begins");
+    ///     life();
+    ///     println!("and ends");
+    /// });
+    /// ```
+    pub fn around_threads(
+        mut self,
+        frame: impl Fn(&mut (dyn FnMut() + Send)) + Send + Sync + 'static,
+    ) -> Self {
+        self.frame = Some(Arc::new(frame));
+        self
+    }
+
     /// Makes the engine. No thread is started yet.
     #[must_use]
     pub fn build(self) -> Engine {
-        let Self { name, precision, workers, is_default } = self;
-        Engine { core: Core::new(&name, precision, workers, Time::new(None), is_default), owner: None }
+        let Self { name, precision, workers, is_default, frame } = self;
+        Engine { core: Core::new(&name, precision, workers, Time::new(None), is_default, frame), owner: None }
+    }
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("EngineBuilder");
+        debug.field("name", &self.name).field("precision", &self.precision);
+        debug.field("workers", &self.workers).finish_non_exhaustive()
     }
 }
 

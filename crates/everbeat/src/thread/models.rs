@@ -349,7 +349,7 @@ fn wake_up_call(core: &Arc<Core>, key: Key) -> Waker {
 }
 
 fn engine_with(workers: usize) -> Arc<Core> {
-    Core::new("model", Precision::Coarse, workers, Time::new(Some(Arc::new(Loop::here()))), false)
+    Core::new("model", Precision::Coarse, workers, Time::new(Some(Arc::new(Loop::here()))), false, None)
 }
 
 /// A task that sees in its turn what is wanted, and tells this thread.

@@ -22,7 +22,7 @@ impl Core {
     /// Starts a worker, which is counted as alive already.
     pub(super) fn hire(self: &Arc<Self>) {
         let core = self.clone();
-        let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.work());
+        let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.live(Self::work));
         if let Err(error) = hired {
             tracing::error!(engine = &*self.name, %error, "a worker could not be started");
             // Another one cannot be had either, so only the keeper is called, if anybody.
