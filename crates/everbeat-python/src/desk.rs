@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use everbeat::thread::{Engine, Host};
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
@@ -41,6 +42,9 @@ const FEW_RUNS: u32 = 4;
 /// The place for timers in one event loop.
 pub(crate) struct Desk {
     event_loop: Py<PyAny>,
+    /// The keyword `context` of calls that the loop is to make: an empty one. A turn would else be made, and
+    /// all turns that follow from it, in the context of whoever asked for it, and keep that alive.
+    context: Py<PyDict>,
     clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
     finished: OnceLock<Py<PyAny>>,
@@ -104,8 +108,12 @@ impl Desk {
             _ => LoopClock::new(event_loop)?,
         };
         let origin = clock.origin();
+        let py = event_loop.py();
+        let context = PyDict::new(py);
+        context.set_item("context", empty_context(py)?)?;
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
+            context: context.unbind(),
             clock,
             turns: OnceLock::new(),
             finished: OnceLock::new(),
@@ -117,7 +125,7 @@ impl Desk {
         });
         let engine = Engine::hosted(DeskHost { desk: Arc::downgrade(&desk), origin });
         assert!(desk.engine.set(engine).is_ok(), "a new desk has no engine yet");
-        let turn = |by_alarm| Py::new(event_loop.py(), Turn { desk: Arc::downgrade(&desk), by_alarm });
+        let turn = |by_alarm| Py::new(py, Turn { desk: Arc::downgrade(&desk), by_alarm });
         assert!(desk.turns.set([turn(false)?, turn(true)?]).is_ok(), "a new desk has no turns yet");
         Ok(desk)
     }
@@ -223,10 +231,20 @@ impl Desk {
         }
         let method =
             if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-        let called = self.event_loop.bind(py).call_method1(method, (self.turn_object(false),));
+        let called = self.call_loop(method, (self.turn_object(false),));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }
+    }
+
+    /// Has the loop call something, by one of its methods for that.
+    pub(crate) fn call_loop<'py>(
+        &self,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = method.py();
+        self.event_loop.bind(py).call_method(method, arguments, Some(self.context.bind(py)))
     }
 
     /// Steps a task at the end of the turn, or soon.
@@ -416,6 +434,11 @@ impl Turn {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.desk.upgrade().map_or(Ok(()), |desk| desk.turn(py, self.by_alarm))
     }
+}
+
+/// A context in which nothing is set.
+pub(crate) fn empty_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))
 }
 
 /// The loop that this thread is running.
