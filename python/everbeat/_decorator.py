@@ -22,7 +22,7 @@ class Decorated:
         if options.get("name") is None:
             options["name"] = getattr(func, "__name__", None)
         super().__init__(delay, func, **options)  # type: ignore[call-arg]
-        functools.update_wrapper(self, func)  # type: ignore[type-var]
+        functools.update_wrapper(self, func)  # type: ignore[arg-type]
         self.func = func
 
 

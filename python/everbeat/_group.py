@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias, TypeVar
 
 from everbeat._everbeat import Timer, _nanoseconds
@@ -133,7 +133,7 @@ class TimerGroup:
         return await self._gather(asked, return_exceptions)
 
     async def _gather(
-        self, asked: list[Awaitable[Any]], return_exceptions: bool
+        self, asked: Sequence[Awaitable[Any]], return_exceptions: bool
     ) -> list[tuple[AnyTimer, Any]]:
         timers = list(self)
         tasks = [asyncio.ensure_future(answer) for answer in asked]
