@@ -1,6 +1,6 @@
 """The compiled part of the package."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from types import GenericAlias
 from typing import Any, Generic, Literal, Self, TypeVar, final
 

@@ -43,7 +43,9 @@ class Timer:
             raise ScheduleError(f"timeout_ns must be a finite number of nanoseconds, got {timeout_ns!r}")
         period = ns(timeout_ns)
         mode: Mode = "fixed_rate" if schedule_policy == SchedulePolicy.FIXED_SCHEDULE else "fixed_delay"
-        self._timer: _Timer[Any] = _Timer(period, callback, mode=mode, initial_delay=period, on_error="continue")
+        self._timer: _Timer[Any] = _Timer(
+            period, callback, mode=mode, initial_delay=period, on_error="continue"
+        )
 
     def start(self) -> None:
         """Starts to call, in the running loop."""
