@@ -12,7 +12,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::desk::{Desk, empty_context};
+use crate::desk::Desk;
 
 pub(crate) struct Descriptor {
     state: Mutex<State>,
@@ -35,10 +35,8 @@ impl Descriptor {
         let Some(timer) = self.timer() else { return Ok(()) };
         let watched = std::mem::replace(&mut self.lock().watched, true);
         if !watched {
-            let add_reader = desk.event_loop(py).getattr(intern!(py, "add_reader"))?;
-            let watch = (add_reader, timer.as_raw_fd(), desk.turn_by_alarm());
-            // The loop goes on calling it in the context of this call.
-            empty_context(py)?.call_method1(intern!(py, "run"), watch)?;
+            let watch = (timer.as_raw_fd(), desk.turn_by_alarm());
+            desk.event_loop(py).call_method1(intern!(py, "add_reader"), watch)?;
         }
         // From now on, since the clock of the loop need not be the kernel's.
         let wait = due.map(|due| due.saturating_duration_since(desk.now(py)).max(Duration::from_nanos(1)));

@@ -18,11 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use everbeat::thread::{Engine, Host};
-use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
@@ -42,12 +41,10 @@ const FEW_RUNS: u32 = 4;
 /// The place for timers in one event loop.
 pub(crate) struct Desk {
     event_loop: Py<PyAny>,
-    /// The keyword `context` of calls that the loop is to make: an empty one. A turn would else be made, and
-    /// all turns that follow from it, in the context of whoever asked for it, and keep that alive.
-    context: Py<PyDict>,
     clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
     finished: OnceLock<Py<PyAny>>,
+    own_context: Py<PyDict>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
     /// In the present turn.
@@ -109,14 +106,15 @@ impl Desk {
         };
         let origin = clock.origin();
         let py = event_loop.py();
-        let context = PyDict::new(py);
-        context.set_item("context", empty_context(py)?)?;
+        let own_context = PyDict::new(py);
+        let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
+        own_context.set_item(intern!(py, "context"), context)?;
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
-            context: context.unbind(),
             clock,
             turns: OnceLock::new(),
             finished: OnceLock::new(),
+            own_context: own_context.unbind(),
             engine: OnceLock::new(),
             alarm,
             runs: AtomicU32::new(0),
@@ -125,7 +123,7 @@ impl Desk {
         });
         let engine = Engine::hosted(DeskHost { desk: Arc::downgrade(&desk), origin });
         assert!(desk.engine.set(engine).is_ok(), "a new desk has no engine yet");
-        let turn = |by_alarm| Py::new(py, Turn { desk: Arc::downgrade(&desk), by_alarm });
+        let turn = |by_alarm| Py::new(event_loop.py(), Turn { desk: Arc::downgrade(&desk), by_alarm });
         assert!(desk.turns.set([turn(false)?, turn(true)?]).is_ok(), "a new desk has no turns yet");
         Ok(desk)
     }
@@ -146,6 +144,12 @@ impl Desk {
         let future = self.event_loop.call_method0(py, intern!(py, "create_future")).ok()?;
         future.call_method1(py, intern!(py, "set_result"), (py.None(),)).ok()?;
         Some(self.finished.get_or_init(|| future).clone_ref(py))
+    }
+
+    /// The option `context` of calls: an empty one. That of whoever happens to make a call would be kept by it,
+    /// with all that is in it.
+    pub(crate) fn own_context<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        self.own_context.bind(py)
     }
 
     /// Whether this thread is running the loop.
@@ -231,20 +235,11 @@ impl Desk {
         }
         let method =
             if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-        let called = self.call_loop(method, (self.turn_object(false),));
+        let turn = (self.turn_object(false),);
+        let called = self.event_loop.bind(py).call_method(method, turn, Some(self.own_context(py)));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }
-    }
-
-    /// Has the loop call something, by one of its methods for that.
-    pub(crate) fn call_loop<'py>(
-        &self,
-        method: &Bound<'py, PyString>,
-        arguments: impl PyCallArgs<'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = method.py();
-        self.event_loop.bind(py).call_method(method, arguments, Some(self.context.bind(py)))
     }
 
     /// Steps a task at the end of the turn, or soon.
@@ -434,11 +429,6 @@ impl Turn {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.desk.upgrade().map_or(Ok(()), |desk| desk.turn(py, self.by_alarm))
     }
-}
-
-/// A context in which nothing is set.
-pub(crate) fn empty_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))
 }
 
 /// The loop that this thread is running.

@@ -197,7 +197,7 @@ impl Runner {
                 self.uncancel(py); // meant for a run that has ended by itself
                 return self.step(py);
             }
-            self.retire();
+            self.note_end();
             self.link.cancel();
             return Err(error);
         };
@@ -245,14 +245,13 @@ impl Runner {
                 self.conclude(py, Outcome::Aborted);
                 return Ok(Next::Over);
             }
-            self.retire();
+            self.note_end();
             self.link.cancel();
             self.conclude(py, Outcome::Aborted);
             return Err(error);
         }
         if ends_program(py, &error) {
-            // The task is kept to the end of the program: it would complain that nobody has asked for this.
-            self.lock().over = true;
+            self.note_end();
             self.conclude(py, Outcome::Raised(error.clone_ref(py)));
             return Err(error);
         }
@@ -288,12 +287,12 @@ impl Runner {
 
     /// The end of the task.
     fn leave(&self, py: Python<'_>) -> PyErr {
-        self.retire();
+        self.note_end();
         stop_iteration(py, py.None())
     }
 
-    /// The task is at its end, however that came, and is let go of: it holds this.
-    fn retire(&self) {
+    /// The task ends, and is let go of, since it holds the runner.
+    fn note_end(&self) {
         let task = {
             let mut state = self.lock();
             state.over = true;
@@ -350,7 +349,7 @@ impl Runner {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.retire();
+        self.note_end();
         let run = self.lock().run.take();
         run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
             Ok(close) => close.call0(py).map(drop),

@@ -253,7 +253,7 @@ impl Timer {
     ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
-        match core.place().filter(|place| place.takes_feeds()) {
+        match core.place() {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
         }
@@ -734,22 +734,6 @@ impl Core {
         // A new link has no timer yet.
         let _ = link.timer.set(timer.downgrade());
         Ok(Place { timer, link, desk })
-    }
-}
-
-impl Place {
-    /// Whether a feed that is opened now sees something: the next ticks, or why there will be none.
-    fn takes_feeds(&self) -> bool {
-        self.timer.is_running() || self.has_failed()
-    }
-
-    fn has_failed(&self) -> bool {
-        let mut wait = self.timer.wait();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        matches!(
-            std::pin::Pin::new(&mut wait).poll(&mut cx),
-            std::task::Poll::Ready(Err(Error::Failed { .. }))
-        )
     }
 }
 

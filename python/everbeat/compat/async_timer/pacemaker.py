@@ -1,6 +1,6 @@
 """The schedule of a timer, as an object of its own."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from everbeat._options import Duration, Mode
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PacemakerMode", "TimerPacemaker"]
 
-PacemakerMode = Mode
+PacemakerMode: TypeAlias = Mode
 
 
 class TimerPacemaker:
