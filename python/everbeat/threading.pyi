@@ -612,7 +612,6 @@ class Closed:
     def left(self) -> list[str]:
         """The names of those whose last run has not ended yet. No other follows it."""
 
-@final
 class Engine:
     """Keeps the time of any number of timers with one thread, and runs them on a few workers.
 

@@ -126,7 +126,8 @@ impl OneShot {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_pending()) else {
+        // A run that has begun may not have taken what it calls yet: until it is over the engine holds that.
+        let Some(native) = self.native.get().filter(|_| self.is_tied || self.is_over()) else {
             return Ok(());
         };
         traverse_latest(native.as_timer(), &visit)?;
