@@ -57,5 +57,5 @@ async def of_a_decorator() -> None:
 
 
 def refused() -> None:
-    Timer("5", fetch)  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore
-    Timer(5, fetch, mode="often")  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore
+    Timer("5", fetch)  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+    Timer(5, fetch, mode="often")  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
