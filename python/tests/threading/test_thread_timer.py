@@ -231,6 +231,12 @@ def test_r2_targets(target):
     assert timer.wait(timeout=LONG)
 
 
+def test_r2_a_call_that_raises_stop_iteration_ends_the_timer():
+    timer = Timer(0, iter("xyz").__next__, start=True)
+    assert timer.wait(timeout=LONG)
+    assert (timer.last_result, timer.stats().failures) == ("z", 0)
+
+
 def test_r2_async_targets_are_refused():
     async def poll():
         pass

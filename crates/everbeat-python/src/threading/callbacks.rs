@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everbeat::Failure;
+use everbeat::{Builder, Failure};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::job::Job;
+use super::process::in_python;
 use super::reports;
 use super::timer::Timer;
 use crate::errors::failure_to_python;
@@ -110,8 +111,25 @@ fn check(field: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     }
 }
 
+/// Has a timer call back, as far as there is somebody to be called.
+pub(super) fn attach(builder: Builder, callbacks: Option<&Arc<Callbacks>>, job: &Arc<Job>) -> Builder {
+    let builder = match callbacks.cloned() {
+        Some(callbacks) => {
+            let job = job.clone();
+            builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)))
+        }
+        None => builder,
+    };
+    if job.reports {
+        return builder;
+    }
+    let (callbacks, job) = (callbacks.cloned(), job.clone());
+    builder
+        .on_failure(move |failure| _ = in_python(|py| tell_failure(py, callbacks.as_deref(), &job, failure)))
+}
+
 /// A run has failed: calls back, or else logs it.
-pub(super) fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
+fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
     let callback = callbacks.and_then(|callbacks| callbacks.on_failure(py));
     reports::tell_failure(py, &job.name, callback, job.target(py), &failure_to_python(py, failure));
 }

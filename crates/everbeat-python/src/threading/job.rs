@@ -9,7 +9,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everbeat::BoxError;
-use pyo3::exceptions::{PySystemExit, PyTypeError};
+use pyo3::exceptions::{PyStopIteration, PySystemExit, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
@@ -124,7 +124,11 @@ impl Job {
                 return items.into_bound(py).next().transpose();
             }
             let Some(parts) = self.parts(py) else { return Ok(None) };
-            let result = parts.call(py)?;
+            let result = match parts.call(py) {
+                // It may be the `__next__` of an iterator.
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),
+                result => result?,
+            };
             let Ok(items) = result.cast::<PyIterator>() else { return Ok(Some(result)) };
             self.set_items(Some(items.clone().unbind()));
             items.clone().next().transpose()

@@ -113,9 +113,9 @@ impl PeriodicTask {
         let timer = self.native(interval.py())?.timer();
         let period = durations::parse("interval", interval)?;
         if rearm {
-            timer.rearm(period)
+            timer.rearm(period);
         } else {
-            timer.set_period(period)
+            timer.set_period(period);
         }
         Ok(())
     }

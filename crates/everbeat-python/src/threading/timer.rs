@@ -12,7 +12,7 @@ use super::callbacks::{self, Callbacks};
 use super::engine::Engine;
 use super::job::{Delivery, Job, check_not_exiting};
 use super::options::{Schedule, builder};
-use super::process::{Native, in_python};
+use super::process::Native;
 use super::scope::Scope;
 use super::subscription::Subscription;
 use super::targets::Items;
@@ -118,16 +118,7 @@ impl Timer {
         job.reports = exc_cb.is_none() && run_timeout.is_none();
         let callbacks = Callbacks::new(exc_cb, cancel_cb)?;
         let job = Arc::new(job);
-        if let Some(callbacks) = &callbacks {
-            let (callbacks, job) = (callbacks.clone(), job.clone());
-            builder = builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)));
-        }
-        if !job.reports {
-            let (callbacks, job) = (callbacks.clone(), job.clone());
-            builder = builder.on_failure(move |failure| {
-                _ = in_python(|py| callbacks::tell_failure(py, callbacks.as_deref(), &job, failure))
-            });
-        }
+        builder = callbacks::attach(builder, callbacks.as_ref(), &job);
         if let Some(scope) = scope {
             builder = builder.tied_to(scope.get().native(py)?);
         }
@@ -215,9 +206,9 @@ impl Timer {
         let native = self.native(delay.py())?;
         let period = durations::parse("delay", delay)?;
         if rearm {
-            native.rearm(period)
+            native.rearm(period);
         } else {
-            native.set_period(period)
+            native.set_period(period);
         }
         Ok(())
     }
