@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use everbeat::BoxError;
@@ -18,24 +19,49 @@ impl Value {
     }
 }
 
+/// Something of Python's that is dropped with the interpreter attached, on whichever thread that happens: there
+/// and then, and not on a list whose lock a fork in between would leave closed in the child. So no lock is
+/// held where one is dropped.
+#[derive(Debug)]
+pub(crate) struct Attached<T>(Option<T>);
+
+impl<T> Attached<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self(Some(inner))
+    }
+}
+
+impl<T> Deref for Attached<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> Drop for Attached<T> {
+    fn drop(&mut self) {
+        let inner = self.0.take();
+        let _ = Python::try_attach(move |_| drop(inner));
+    }
+}
+
 /// An exception that a Python target raised, with the traceback it had then.
 #[derive(Debug)]
-pub(crate) struct Raised {
-    error: PyErr,
-    traceback: Option<Py<PyAny>>,
-}
+pub(crate) struct Raised(Attached<(PyErr, Option<Py<PyAny>>)>);
 
 impl Raised {
     pub(crate) fn boxed(py: Python<'_>, error: PyErr) -> BoxError {
         let traceback = error.traceback(py).map(|traceback| traceback.into_any().unbind());
-        Box::new(Self { error, traceback })
+        Box::new(Self(Attached::new((error, traceback))))
     }
 
     /// The same exception once more. Every raise adds to the traceback of an exception: each begins with
     /// that of the run, so that it does not grow with the number of those who are told.
     pub(crate) fn raise_again(&self, py: Python<'_>) -> PyErr {
-        let exception = self.error.value(py);
-        let traceback = self.traceback.as_ref().map(|traceback| traceback.bind(py));
+        let (error, traceback) = &*self.0;
+        let exception = error.value(py);
+        let traceback = traceback.as_ref().map(|traceback| traceback.bind(py));
         // An exception that refuses its own traceback is raised as it is.
         let _ = exception.setattr(pyo3::intern!(py, "__traceback__"), traceback);
         PyErr::from_value(exception.clone().into_any())
@@ -44,8 +70,11 @@ impl Raised {
 
 impl fmt::Display for Raised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Python::try_attach(|py| fmt::Display::fmt(&self.error.clone_ref(py), f))
-            .unwrap_or_else(|| f.write_str("a Python exception"))
+        Python::try_attach(|py| {
+            let (error, _) = &*self.0;
+            fmt::Display::fmt(&error.clone_ref(py), f)
+        })
+        .unwrap_or_else(|| f.write_str("a Python exception"))
     }
 }
 

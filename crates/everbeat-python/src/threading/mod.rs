@@ -31,7 +31,7 @@ use crate::stats;
 
 /// What a run delivered, as an object.
 fn object(py: Python<'_>, value: &Arc<Delivery>) -> Py<PyAny> {
-    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.0.clone_ref(py))
+    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.clone_ref(py))
 }
 
 /// Shows the collector the newest value of a timer that has ended, unless others hold it as well.
@@ -39,7 +39,7 @@ fn traverse_latest(timer: &Timer<Delivery>, visit: &PyVisit<'_>) -> Result<(), P
     let latest = if timer.is_running() { None } else { timer.latest() };
     // One reference is that of the timer, the other is here.
     match latest.as_ref().filter(|latest| Arc::strong_count(latest) == 2).map(|latest| &**latest) {
-        Some(Some(value)) => visit.call(&value.0),
+        Some(Some(value)) => visit.call(&**value),
         _ => Ok(()),
     }
 }
