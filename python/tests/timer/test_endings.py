@@ -220,3 +220,20 @@ async def test_l8_who_waits_when_a_loop_is_shut_down_is_told() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
     await asyncio.wait_for(waiting, 10)
     assert not timer.is_running()
+
+
+@pytest.mark.parametrize("callback", ["exc_cb", "cancel_cb"])
+def test_r5_what_ends_the_program_does_so_from_a_callback_too(callback: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        callbacks: dict[str, Any] = {"exc_cb": lambda *_: None, callback: interrupt}
+        Timer(10, fail, **callbacks).start()
+        await asyncio.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
