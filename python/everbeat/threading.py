@@ -5,7 +5,6 @@ else. `Scope` ends the timers of a session with the session. The stub beside thi
 """
 
 import atexit
-import ctypes
 import sys
 
 from everbeat import Backoff, Burst
@@ -60,6 +59,8 @@ def _leave() -> None:
     """
     if _end_all_timers(1.0):
         return
+    import ctypes  # takes a while, and is hardly ever needed
+
     busy = sys._current_frames().keys() & set(_engine_threads())
     for thread in busy:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))

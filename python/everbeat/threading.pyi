@@ -466,8 +466,8 @@ class Subscription(Generic[_T]):
     def dropped_count(self) -> int:
         """How many values were lost, to `maxsize` and to `drop_oldest`."""
 
-    def drop_oldest(self, n: int = 1) -> None:
-        """Drops up to `n` of the oldest values, to catch up."""
+    def drop_oldest(self, n: int = 1) -> int:
+        """Drops up to `n` of the oldest values, to catch up. Returns how many there were to drop."""
 
     def close(self) -> None:
         """No more values arrive; those that are there can still be read. Wakes who waits for one. Idempotent."""
@@ -612,7 +612,6 @@ class Closed:
     def left(self) -> list[str]:
         """The names of those whose last run has not ended yet. No other follows it."""
 
-@final
 class Engine:
     """Keeps the time of any number of timers with one thread, and runs them on a few workers.
 

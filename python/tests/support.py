@@ -87,31 +87,41 @@ class VirtualTime(asyncio.AbstractEventLoop):
         done.add_done_callback(lambda _: outside.__exit__(None, None, None))
         return done
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        with self.outside():
+            await super().shutdown_default_executor()
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Handles tell their loop. Here they are dropped when their time comes."""
 
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            super().call_soon(self._jump, -1)
+            self._jump_soon(-1)
+
+    def _jump_soon(self, calls_before: int) -> None:
+        # In a context of its own, since the current one may hold whoever called first.
+        super().call_soon(self._jump, calls_before, context=contextvars.Context())
 
     def _jump(self, calls_before: int) -> None:
         """Runs once in each iteration: when it finds that nobody has asked for a call since the one before,
         there is nothing left to do now."""
         calls, scheduled = self._calls, self._scheduled_calls
         if calls != calls_before:
-            super().call_soon(self._jump, calls)
+            self._jump_soon(calls)
             return
         while scheduled and scheduled[0][3].cancelled():
             heapq.heappop(scheduled)
         if not scheduled or self._threads_at_work:
             self._watching = False
+            if not self._threads_at_work and asyncio.all_tasks(self):
+                self.stop()  # nothing will ever happen: whoever runs the loop says so
             return
         moment = scheduled[0][:2]
         self.nanos = max(self.nanos, moment[0])
         while scheduled and scheduled[0][:2] == moment:
             self._run_due(heapq.heappop(scheduled)[3])
-        super().call_soon(self._jump, self._calls)
+        self._jump_soon(self._calls)
 
     def _run_due(self, handle: asyncio.TimerHandle) -> None:
         # The two attributes are those that asyncio's own loops go by.

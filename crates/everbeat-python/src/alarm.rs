@@ -71,7 +71,11 @@ impl Alarm {
                 let Some(due) = due else { return Ok(()) };
                 // Rounded up: called then, it has come.
                 let call = (desk.seconds(due).next_up(), desk.turn_by_alarm());
-                let made = desk.event_loop(py).call_method1(intern!(py, "call_at"), call)?;
+                let made = desk.event_loop(py).call_method(
+                    intern!(py, "call_at"),
+                    call,
+                    Some(desk.own_context(py)),
+                )?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());
                 Ok(())

@@ -21,6 +21,11 @@ use crate::pause::{Pause, expire_later, stop_iteration};
 pub(crate) trait Ask: Send + Sync {
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>>;
 
+    /// The answer, if it can be had without waiting.
+    fn look(&mut self, py: Python<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.poll(py, &mut Context::from_waker(Waker::noop()))
+    }
+
     /// Where the pause of one wait is kept for the next.
     fn kept_pause(&self) -> Option<&Mutex<Option<Py<Pause>>>> {
         None
@@ -145,7 +150,7 @@ impl Asking {
     fn poll(&mut self, py: Python<'_>, limit: Option<Duration>) -> PyResult<Poll<PyResult<Py<PyAny>>>> {
         let Some(pause) = &self.pause else {
             // What is there already needs no place to wait.
-            if let Poll::Ready(answer) = self.ask.poll(py, &mut Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(answer) = self.ask.look(py) {
                 return Ok(Poll::Ready(answer));
             }
             let kept = self

@@ -44,6 +44,7 @@ pub(crate) struct Desk {
     clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
     finished: OnceLock<Py<PyAny>>,
+    own_context: Py<PyDict>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
     /// In the present turn.
@@ -104,11 +105,16 @@ impl Desk {
             _ => LoopClock::new(event_loop)?,
         };
         let origin = clock.origin();
+        let py = event_loop.py();
+        let own_context = PyDict::new(py);
+        let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
+        own_context.set_item(intern!(py, "context"), context)?;
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             clock,
             turns: OnceLock::new(),
             finished: OnceLock::new(),
+            own_context: own_context.unbind(),
             engine: OnceLock::new(),
             alarm,
             runs: AtomicU32::new(0),
@@ -138,6 +144,12 @@ impl Desk {
         let future = self.event_loop.call_method0(py, intern!(py, "create_future")).ok()?;
         future.call_method1(py, intern!(py, "set_result"), (py.None(),)).ok()?;
         Some(self.finished.get_or_init(|| future).clone_ref(py))
+    }
+
+    /// The option `context` of calls: an empty one. That of whoever happens to make a call would be kept by it,
+    /// with all that is in it.
+    pub(crate) fn own_context<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        self.own_context.bind(py)
     }
 
     /// Whether this thread is running the loop.
@@ -226,7 +238,9 @@ impl Desk {
                 return;
             }
         }
-        let called = self.event_loop.bind(py).call_method1(self.call_soon(py), (self.turn_object(false),));
+        let turn = (self.turn_object(false),);
+        let called =
+            self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(self.own_context(py)));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }

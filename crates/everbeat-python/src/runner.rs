@@ -25,7 +25,7 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyIterator};
 
 use crate::answer::thrown;
-use crate::desk::{Desk, ends_program};
+use crate::desk::Desk;
 use crate::link::Link;
 use crate::pause::{Pause, is_cancelled_error, stop_iteration};
 
@@ -252,12 +252,6 @@ impl Runner {
             self.link.cancel();
             return Err(error);
         }
-        if ends_program(py, &error) {
-            self.conclude(py, Outcome::Raised(error.clone_ref(py)));
-            self.retrieve(py);
-            self.finish();
-            return Err(error);
-        }
         self.conclude(py, Outcome::Raised(error));
         Ok(Next::Over)
     }
@@ -288,20 +282,6 @@ impl Runner {
             error.write_unraisable(py, None);
             0
         })
-    }
-
-    /// Who has to know of the exception with which the task is about to end is told by the timer: asyncio need
-    /// not complain that nobody asked the task.
-    fn retrieve(&self, py: Python<'_>) {
-        let task = self.lock().task.as_ref().map(|task| task.clone_ref(py));
-        let Some(task) = task else { return };
-        let asked = py
-            .import(intern!(py, "operator"))
-            .and_then(|operator| operator.call_method1(intern!(py, "methodcaller"), ("exception",)))
-            .and_then(|ask| task.call_method1(py, intern!(py, "add_done_callback"), (ask,)));
-        if let Err(error) = asked {
-            error.write_unraisable(py, None);
-        }
     }
 
     /// The end of the task.

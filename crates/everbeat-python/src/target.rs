@@ -267,6 +267,7 @@ impl Target for PyTarget {
             runner.get().give_up(py);
             match runner.get().poll_outcome(cx.waker()) {
                 Some(Outcome::Raised(error)) => {
+                    self.desk.interrupt(py, &error);
                     error.write_unraisable(py, None);
                     Poll::Ready(())
                 }

@@ -11,7 +11,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
@@ -90,10 +90,12 @@ struct NextTick {
 }
 
 impl Ask for NextTick {
+    /// Between two ticks others have their turn, which takes somebody who can be woken.
+    fn look(&mut self, _: Python<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        Poll::Pending
+    }
+
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        if cx.waker().will_wake(Waker::noop()) {
-            return Poll::Pending; // a look that cannot be woken, and so would not yield between two ticks
-        }
         if self.taken.is_none() {
             self.taken = self.schedule.get().lock().idle.take();
         }

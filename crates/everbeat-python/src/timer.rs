@@ -23,7 +23,7 @@ use crate::link::{Alive, Link};
 use crate::stats::Stats;
 use crate::target::PyTarget;
 use crate::tick::Tick;
-use crate::value::{Raised, Value, failure_of};
+use crate::value::{Raised, Value};
 use crate::{blocking, durations, loops};
 
 /// A recurring timer in an event loop.
@@ -246,7 +246,8 @@ impl Timer {
     ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
-        match core.place().filter(|place| place.takes_feeds()) {
+        // Of a timer that has ended: such a feed ends at once, as it would on every other face.
+        match core.place() {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
         }
@@ -751,13 +752,6 @@ impl Core {
         // A new link has no timer yet.
         let _ = link.timer.set(timer.downgrade());
         Ok(Place { timer, link, desk })
-    }
-}
-
-impl Place {
-    /// Whether a feed that is opened now sees something: the next ticks, or why there will be none.
-    fn takes_feeds(&self) -> bool {
-        self.timer.is_running() || failure_of(&self.timer).is_some()
     }
 }
 

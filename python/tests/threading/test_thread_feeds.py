@@ -80,6 +80,11 @@ def test_d6_qsize_does_not_wait_for_a_consumer_that_does():
 def test_e2_bad_input():
     with pytest.raises(ScheduleError):
         Timer(1, print).subscribe(maxsize=-1)
+    with pytest.raises(ScheduleError):
+        Timer(1, print).subscribe().drop_oldest(-1)
+    for count in ({"hit_count": -1}, {"hits": -1}):
+        with pytest.raises(ScheduleError):
+            Timer(1, print).wait(**count)
     with pytest.raises(TypeError):
         Timer(1, print).subscribe(maxsize="x")
     with pytest.raises(ScheduleError):

@@ -146,6 +146,22 @@ def test_l10_a_forgotten_session_takes_its_timers_along():
     assert len(calls) == count
 
 
+def test_l10_a_session_that_has_forgotten_some_timers_is_forgotten():
+    class Session:
+        def __init__(self):
+            self.timers = Scope()
+            for _ in range(40):
+                self.timers.timer(3600, self.poll, exc_cb=self.poll, cancel_cb=self.poll).cancel()
+                self.timers.periodic(3600, self.poll).stop()
+                self.timers.after(3600, self.poll).cancel()
+
+        def poll(self, *_):
+            pass
+
+    gone = weakref.ref(Session())
+    assert collected(gone)
+
+
 def test_l8_nothing_is_left_of_many():
     gc.collect()
     engine = Engine()

@@ -72,9 +72,10 @@ def test_d2_join_returns_the_next_value():
 
 
 def test_d3_waits():
+    with Timer(0.001, counter()) as timer:
+        assert timer.wait(hits=2, timeout=LONG)
     timer = Timer(0.001, counter(), max_runs=5)
     timer.start()
-    assert timer.wait(hits=2, timeout=LONG)
     assert timer.wait(timeout=LONG)
     assert timer.wait(hit_count=5), "a timer that ends with the count satisfies it"
     with pytest.raises(TimerStoppedError):
@@ -229,6 +230,12 @@ def test_r2_targets(target):
     timer.start()
     assert list(feed) == ["x", "y"]
     assert timer.wait(timeout=LONG)
+
+
+def test_r2_a_call_that_raises_stop_iteration_ends_the_timer():
+    timer = Timer(0, iter("xyz").__next__, start=True)
+    assert timer.wait(timeout=LONG)
+    assert (timer.last_result, timer.stats().failures) == ("z", 0)
 
 
 def test_r2_async_targets_are_refused():

@@ -32,7 +32,7 @@ use crate::value::Raised;
 
 /// What a run delivered, as an object.
 fn object(py: Python<'_>, value: &Arc<Delivery>) -> Py<PyAny> {
-    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.0.clone_ref(py))
+    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.clone_ref(py))
 }
 
 /// Shows the collector what a timer that has ended delivered last, unless others hold it as well.
@@ -42,7 +42,7 @@ fn traverse_latest(timer: &Timer<Delivery>, visit: &PyVisit<'_>) -> Result<(), P
     if let Some(Some(value)) =
         latest.as_ref().filter(|latest| Arc::strong_count(latest) == 2).map(|latest| &**latest)
     {
-        visit.call(&value.0)?;
+        visit.call(&**value)?;
     }
     Raised::traverse_last(timer, visit)
 }
