@@ -126,7 +126,7 @@ impl PyTarget {
             return Step::Exhausted;
         }
         let error = if ended { no_value(py, error) } else { error };
-        self.desk.interrupt(py, &error);
+        self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
             self.desk.look_at_clock(py);
