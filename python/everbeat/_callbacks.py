@@ -1,6 +1,5 @@
 """What a timer calls in Python when a run fails or the timer ends."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -30,12 +29,6 @@ def tell_failure(
 def tell_end(callback: Callable[[Any, Any], object], timer: Any, target: Any, name: str) -> None:
     """Calls `cancel_cb`."""
     _call(callback, timer, target, name)
-
-
-def see_exception(task: asyncio.Task[None]) -> None:
-    """Keeps asyncio from reporting that nobody has looked at the exception of a task."""
-    if not task.cancelled():
-        task.exception()
 
 
 def log_condition(name: str, error: BaseException) -> None:

@@ -7,12 +7,12 @@ from everbeat._everbeat import Tick, Timer
 
 # Set once for each start, in the context of the timer's own code. The tasks and threads that a run starts
 # inherit it.
-_timer: ContextVar[Any] = ContextVar("everbeat.timer")
+_timer: ContextVar[Timer[Any] | None] = ContextVar("everbeat.timer", default=None)
 
 
 def current_timer() -> Timer[Any] | None:
     """The timer whose target or callback this is, or was started by; `None` elsewhere."""
-    return _timer.get(None)
+    return _timer.get()
 
 
 def current_tick() -> Tick | None:
@@ -20,5 +20,5 @@ def current_tick() -> Tick | None:
 
     Within a target that is its own run. A task that outlives the run it came from sees the later ones.
     """
-    timer = _timer.get(None)
+    timer = _timer.get()
     return None if timer is None else timer._current_tick()

@@ -2,9 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Generic, Protocol, TypeVar, overload
-
-from typing import Unpack
+from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from everbeat._everbeat import Timer
 from everbeat._options import Duration, TimerOptions
@@ -24,7 +22,7 @@ class Decorated:
         if options.get("name") is None:
             options["name"] = getattr(func, "__name__", None)
         super().__init__(delay, func, **options)  # type: ignore[call-arg]
-        functools.update_wrapper(self, func)  # type: ignore[type-var]
+        functools.update_wrapper(self, func)  # type: ignore[arg-type]
         self.func = func
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias, TypeVar
 
+from everbeat._current import current_timer
 from everbeat._everbeat import Timer, _nanoseconds
 from everbeat._options import Duration
 from everbeat._threadsafe import run_on_loop
@@ -123,30 +124,33 @@ class TimerGroup:
         return await self._gather(asked, return_exceptions)
 
     async def trigger(
-        self, *, timeout: float | None = None, return_exceptions: bool = False
+        self, *, timeout: Duration | None = None, return_exceptions: bool = False
     ) -> list[tuple[AnyTimer, Any]]:
         """Has every member run now; the results of runs that started after the call.
 
         `timeout` bounds the whole. With `return_exceptions` what a member raises is its result.
         """
-        asked = [asyncio.wait_for(timer.trigger(), timeout) for timer in self]
+        limit = None if timeout is None else _nanoseconds("timeout", timeout) / 1e9
+        asked = [_within(limit, timer.trigger()) for timer in self]
         return await self._gather(asked, return_exceptions)
 
     async def _gather(
-        self, asked: list[Awaitable[Any]], return_exceptions: bool
+        self, asked: Sequence[Awaitable[Any]], return_exceptions: bool
     ) -> list[tuple[AnyTimer, Any]]:
-        timers = list(self)
-        tasks = [asyncio.ensure_future(answer) for answer in asked]
+        answers = dict(zip(self, asked, strict=True))
+        own = current_timer()
+        if own in answers:
+            # A run that would wait for itself is told so at once, but only if the asking is its own.
+            answers[own] = await _settled(answers[own])
+        futures = [asyncio.ensure_future(answer) for answer in answers.values()]
         try:
-            results = await asyncio.gather(*tasks, return_exceptions=return_exceptions)
+            results = await asyncio.gather(*futures, return_exceptions=return_exceptions)
         finally:
-            for task in tasks:
-                task.cancel()  # after a failure nobody waits for the others
-        return list(zip(timers, results, strict=True))
+            for future in futures:
+                future.cancel()  # after a failure nobody waits for the others
+        return list(zip(answers, results, strict=True))
 
-    async def _end(
-        self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]
-    ) -> list[tuple[AnyTimer, Any]]:
+    async def _end(self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]) -> list[tuple[AnyTimer, Any]]:
         """Asks all at once, then waits for one after the other: all of them end meanwhile.
 
         Without tasks of its own, so that a member's own run is answered at once instead of waiting for itself.
@@ -169,3 +173,18 @@ class TimerGroup:
             except Exception:
                 self._logger.exception("could not %s %r", verb, timer)
         return asked
+
+
+async def _within(limit: float | None, answer: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(limit):
+        return await answer
+
+
+async def _settled(answer: Awaitable[Any]) -> asyncio.Future[Any]:
+    """The answer as a future, once it is there."""
+    future = asyncio.get_running_loop().create_future()
+    try:
+        future.set_result(await answer)
+    except Exception as error:
+        future.set_exception(error)
+    return future

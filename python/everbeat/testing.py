@@ -155,13 +155,14 @@ class _Instantly:
         return self._now
 
     def set_alarm(self, due: int | None, turn: Callable[[], None]) -> None:
-        self._alarm = alarm = None if due is None else (due, turn)
         if due is None:
+            self._alarm = None
             return
+        self._alarm = alarm = (due, turn)
         self._note((due - self._now) / 1e9)
         loop = asyncio.get_running_loop()
         # In the round after the next: what is asked of the timer meanwhile comes before time passes.
-        loop.call_soon(loop.call_soon, self._ring, alarm)
+        loop.call_soon(lambda: loop.call_soon(self._ring, alarm))
 
     def _ring(self, alarm: tuple[int, Callable[[], None]]) -> None:
         if alarm is self._alarm:

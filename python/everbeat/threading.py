@@ -5,11 +5,11 @@ else. `Scope` ends the timers of a session with the session. The stub beside thi
 """
 
 import atexit
-import ctypes
 import sys
 
 from everbeat import Backoff, Burst
 from everbeat._everbeat import (
+    Tick,
     _end_all_timers,
     _engine_threads,
     _Skipped as Skipped,
@@ -24,7 +24,6 @@ from everbeat._everbeat import (
     _ThreadPeriodicTask as PeriodicTask,
     _ThreadScope as Scope,
     _ThreadSubscription as Subscription,
-    Tick,
     _ThreadTicks as Ticks,
     _ThreadTimer as Timer,
 )
@@ -50,7 +49,6 @@ __all__ = [
 ]
 
 
-
 def _leave() -> None:
     """Ends all timers, before the interpreter takes away what they use.
 
@@ -60,6 +58,8 @@ def _leave() -> None:
     """
     if _end_all_timers(1.0):
         return
+    import ctypes  # takes a while, and is hardly ever needed
+
     busy = sys._current_frames().keys() & set(_engine_threads())
     for thread in busy:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))

@@ -13,7 +13,10 @@ from everbeat.testing import VirtualLoop
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
-LOOPS: list[Any] = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(VirtualLoop, id="virtual")]
+LOOPS: list[Any] = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(VirtualLoop, id="virtual"),
+]
 try:
     import uvloop
 except ImportError:  # there is none for this system

@@ -229,7 +229,12 @@ async def test_a_timer_may_be_started_again_unless_it_was_built_with_cancel_aws(
 @both_names
 def test_every_error_is_one_of_the_family(async_timer: Any) -> None:
     """E1"""
-    names = ("TimerAlreadyRunningError", "TimerNotRunningError", "TimerRestartError", "ThreadsafeDispatchError")
+    names = (
+        "TimerAlreadyRunningError",
+        "TimerNotRunningError",
+        "TimerRestartError",
+        "ThreadsafeDispatchError",
+    )
     assert issubclass(async_timer.TimerError, RuntimeError)
     assert all(issubclass(getattr(async_timer, name), async_timer.TimerError) for name in names)
     assert all(hasattr(async_timer, name) for name in ("Timer", "TimerGroup", "Subscription", "every"))
@@ -331,7 +336,12 @@ async def test_a_cancelled_caller_is_cancelled() -> None:
 async def test_timers_have_a_pacemaker_and_attributes_of_their_users() -> None:
     timer = compat.Timer(10, len, mode="fixed_rate", initial_delay=1, jitter=0.5)
     pacemaker = timer.pacemaker
-    assert (pacemaker.delay, pacemaker.mode, pacemaker.initial_delay, pacemaker.jitter) == (10, "fixed_rate", 1, 0.5)
+    assert (pacemaker.delay, pacemaker.mode, pacemaker.initial_delay, pacemaker.jitter) == (
+        10,
+        "fixed_rate",
+        1,
+        0.5,
+    )
     pacemaker.delay = 5
     assert timer.delay == 5
     timer.owner = "me"  # type: ignore[attr-defined]

@@ -56,7 +56,9 @@ async def test_it_takes_every_option_of_a_timer() -> None:
     """R3, S11"""
     ended: list[object] = []
 
-    @everbeat.every(1, on_error="continue", max_runs=3, exc_cb=lambda *_: None, cancel_cb=lambda *_: ended.append(1))
+    @everbeat.every(
+        1, on_error="continue", max_runs=3, exc_cb=lambda *_: None, cancel_cb=lambda *_: ended.append(1)
+    )
     def fails() -> None:
         raise ValueError
 

@@ -209,6 +209,53 @@ async def test_a_group_is_cancelled_by_one_of_its_own_runs() -> None:
 
 
 @in_virtual_time
+async def test_a_run_that_would_wait_for_itself_is_told_so() -> None:
+    """L5"""
+    told: list[Any] = []
+
+    async def asks_too_much() -> None:
+        if told:
+            return  # the run that it has asked for
+        told.extend(await group.trigger(return_exceptions=True))
+        told.extend(await group.trigger(timeout=5, return_exceptions=True))
+        told.extend(await group.wait(hits=1, return_exceptions=True))
+        with pytest.raises(TimerError, match="inside"):
+            await group.wait(hits=1)
+
+    asking, other = Timer(1000, asks_too_much), Timer(1000, lambda: "other")
+    group = TimerGroup([asking, other])
+    async with group:
+        await other.wait(hit_count=3)
+        helper = asyncio.create_task(_trigger_later(other))
+        await asking.wait(hit_count=1)
+        await helper
+    assert [value for timer, value in told if timer is other] == ["other"] * 3
+    assert all(isinstance(value, TimerError) for timer, value in told if timer is asking)
+
+
+async def _trigger_later(timer: Timer[Any]) -> None:
+    for _ in range(2):
+        await asyncio.sleep(1)
+        await timer.trigger()
+
+
+@in_virtual_time
+async def test_what_a_run_has_started_may_wait_for_the_group() -> None:
+    """L5"""
+    background: list[asyncio.Task[Any]] = []
+
+    def starts_a_task() -> str:
+        if not background:
+            background.append(asyncio.create_task(group.trigger()))
+        return "ran"
+
+    group = TimerGroup([Timer(1000, starts_a_task), Timer(1000, lambda: "other")])
+    async with group:
+        await group.wait(hit_count=2)
+        assert [value for _, value in await background[0]] == ["ran", "other"]
+
+
+@in_virtual_time
 async def test_shutdown_says_how_each_member_ended() -> None:
     """L3, G1"""
     quick = Timer(10, lambda: asyncio.sleep(1))

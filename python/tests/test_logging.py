@@ -36,10 +36,14 @@ async def test_s4_missed_slots_are_reported_once_per_batch(caplog: pytest.LogCap
         0.01, lambda: time.sleep(next(blocks)), mode="fixed_rate", max_runs=4, name="slow"
     ) as timer:
         await timer.wait()
-    (record,) = lines(caplog, "slots missed")
-    assert (record.name, record.levelname) == ("everbeat.timer.slow", "WARNING")
-    told = re.fullmatch(r"timer slow: slots missed \(missed=(\d+), late=[\d.]+.?s\)", record.getMessage())
-    assert told and int(told[1]) >= 4
+    records = lines(caplog, "slots missed")
+    assert {(record.name, record.levelname) for record in records} == {("everbeat.timer.slow", "WARNING")}
+    words = r"timer slow: slots missed \(missed=(\d+), late=[\d.]+.?s\)"
+    told = [re.fullmatch(words, record.getMessage()) for record in records]
+    missed = [int(line[1]) for line in told if line]
+    assert missed[0] >= 4
+    # On a busy machine there may be another batch.
+    assert sum(missed) == timer.stats().missed
 
 
 async def test_s4_batches_that_follow_are_reported_together(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ def test_s4_missed_slots_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     target = lambda: time.sleep(next(blocks))  # noqa: E731
     with Timer(0.01, target, mode="fixed_rate", max_runs=3, name="slow") as timer:
         timer.wait(timeout=10)
-    (record,) = [record for record in caplog.records if "slots missed" in record.getMessage()]
+    record = next(record for record in caplog.records if "slots missed" in record.getMessage())
     assert (record.name, record.levelname) == ("everbeat.timer.slow", "WARNING")
     assert record.getMessage().startswith("timer slow: slots missed (missed=")
 

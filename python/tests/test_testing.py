@@ -49,7 +49,7 @@ async def test_a_mock_timer_notes_what_it_would_have_slept() -> None:
 
     jittered = MockTimer(10, lambda: 0, jitter=0.5, seed=7, max_runs=50, mode="fixed_rate", start=True)
     await jittered.wait()
-    assert len({*jittered.sleeps}) > 40 and 0 <= min(jittered.sleeps) and max(jittered.sleeps) <= 20
+    assert len({*jittered.sleeps}) > 40 and min(jittered.sleeps) >= 0 and max(jittered.sleeps) <= 20
 
 
 @on_every_loop
@@ -101,7 +101,12 @@ async def test_timers_fire_in_the_order_of_their_deadlines() -> None:
     fired: list[tuple[str, float]] = []
     with TestClock() as clock:
         group = TimerGroup(
-            Timer(delay, lambda name=name: fired.append((name, clock.time())), mode="fixed_rate", initial_delay=delay)
+            Timer(
+                delay,
+                lambda name=name: fired.append((name, clock.time())),
+                mode="fixed_rate",
+                initial_delay=delay,
+            )
             for name, delay in (("c", 5), ("a", 2), ("b", 3))
         )
         async with group:
@@ -380,7 +385,19 @@ def test_engine(everbeat_engine):
 def test_pytest_finds_the_fixtures(tmp_path: Any) -> None:
     """T1"""
     (tmp_path / "test_plugin.py").write_text(PLUGIN_TEST)
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
 
@@ -400,7 +417,10 @@ def test_timers_on_an_engine_for_tests_run_in_order_without_a_thread(everbeat_en
     fired: list[tuple[str, float]] = []
     timers = [
         everbeat_engine.every(
-            delay, lambda name=name: fired.append((name, everbeat_engine.time())), initial_delay=delay, mode="fixed_rate"
+            delay,
+            lambda name=name: fired.append((name, everbeat_engine.time())),
+            initial_delay=delay,
+            mode="fixed_rate",
         )
         for name, delay in (("c", 5), ("a", 2), ("b", 3))
     ]

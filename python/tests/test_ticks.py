@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -124,10 +125,8 @@ async def test_a_cancelled_wait_loses_no_tick() -> None:
     async with ticks(10, mode="fixed_rate") as schedule:
         runs = []
         while len(runs) < 3:
-            try:
+            with suppress(TimeoutError):
                 runs.append((await asyncio.wait_for(anext(schedule), 3)).run)
-            except TimeoutError:
-                pass
         assert runs == [1, 2, 3] and now() == 20
 
 
@@ -162,7 +161,8 @@ async def test_a_forgotten_schedule_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"delay": -1}, {"mode": "often"}, {"jitter": 2}, {"max_runs": 0}, {"missed": "all"}, {"run_for": -1}]
+    "bad",
+    [{"delay": -1}, {"mode": "often"}, {"jitter": 2}, {"max_runs": 0}, {"missed": "all"}, {"run_for": -1}],
 )
 def test_bad_input_is_refused(bad: dict[str, Any]) -> None:
     """E2"""
@@ -247,7 +247,10 @@ async def test_callbacks_know_their_timer_and_timers_inside_timers_theirs() -> N
         raise ValueError
 
     outer = Timer(
-        1000, fails, exc_cb=lambda *_: seen.append(current_timer()), cancel_cb=lambda *_: seen.append(current_timer())
+        1000,
+        fails,
+        exc_cb=lambda *_: seen.append(current_timer()),
+        cancel_cb=lambda *_: seen.append(current_timer()),
     )
     outer.start()
     with pytest.raises(ValueError):

@@ -113,7 +113,18 @@ impl Answer {
         }
     }
 
+    /// Whether a task waits for it that has not been woken.
+    fn is_awaited(&self) -> bool {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Asking(asking) => asking.pause.as_ref().is_some_and(|pause| pause.get().is_awaited()),
+            State::Over => false,
+        }
+    }
+
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.is_awaited() {
+            return Err(PyRuntimeError::new_err(format!("{}() is being awaited already", self.what)));
+        }
         let mut asking = self.take()?;
         let answer = match asking.poll(py, self.limit)? {
             Poll::Pending => {

@@ -21,7 +21,7 @@ use everbeat::thread::{Engine, Host};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
@@ -157,6 +157,11 @@ impl Desk {
         running_loop(py).is_some_and(|running| running.is(&self.event_loop))
     }
 
+    /// Whether the loop goes on, and on another thread than this.
+    pub(crate) fn is_elsewhere(&self, py: Python<'_>) -> bool {
+        !self.is_closed() && !self.is_here(py)
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -233,10 +238,9 @@ impl Desk {
                 return;
             }
         }
-        let method =
-            if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
         let turn = (self.turn_object(false),);
-        let called = self.event_loop.bind(py).call_method(method, turn, Some(self.own_context(py)));
+        let called =
+            self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(self.own_context(py)));
         if called.is_err() {
             self.close(); // the loop is closed: nothing runs there any more
         }
@@ -253,9 +257,26 @@ impl Desk {
                 None
             }
         };
-        if unwanted.is_none() {
-            self.kick(py);
+        match unwanted {
+            None => self.kick(py),
+            Some(wakeup) => self.hand_over(py, wakeup),
         }
+    }
+
+    /// Has the loop itself call somebody for whom there is no turn any more: it may go on after the desk.
+    fn hand_over(&self, py: Python<'_>, wakeup: Wakeup) {
+        let Wakeup { callback, argument, context } = wakeup;
+        let options = PyDict::new(py);
+        let called = options.set_item(intern!(py, "context"), context).and_then(|()| {
+            let call = (callback, argument);
+            self.event_loop.bind(py).call_method(self.call_soon(py), call, Some(&options))
+        });
+        drop(called); // a loop that is closed calls nobody
+    }
+
+    /// The name of the loop's method that is right for this thread.
+    fn call_soon<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        if self.is_here(py) { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") }
     }
 
     /// Remembers what shall end the program, to be raised out of the loop after the turn.
@@ -406,8 +427,10 @@ impl Desk {
             mem::take(&mut state.ready)
         };
         self.engine().close(Duration::ZERO);
-        Python::try_attach(|py| self.alarm.close(py, self));
-        drop(ready);
+        Python::try_attach(|py| {
+            self.alarm.close(py, self);
+            ready.into_iter().for_each(|wakeup| self.hand_over(py, wakeup));
+        });
     }
 }
 

@@ -117,6 +117,12 @@ impl Pause {
         slf.clone_ref(py).into_any()
     }
 
+    /// Whether a task waits that was not woken yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let state = self.bell.lock();
+        matches!(state.phase, Phase::Waiting) && !state.waiting.is_empty()
+    }
+
     pub(crate) fn wake(&self) {
         self.bell.wake_by_ref();
     }

@@ -84,9 +84,6 @@ impl Runner {
         options.set_item("name", format!("timer:{}", link.name))?;
         options.set_item("context", context)?;
         let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
-        // What ends the program reaches whoever runs the loop, and need not be found in the task as well.
-        let seen = py.import(intern!(py, "everbeat._callbacks"))?.getattr(intern!(py, "see_exception"))?;
-        task.call_method1(intern!(py, "add_done_callback"), (seen,))?;
         runner.get().lock().task = Some(task.unbind());
         Ok(runner)
     }
@@ -155,6 +152,9 @@ impl Runner {
         self.lock().ending = true;
         self.give_up(py);
         self.pause.get().wake();
+        // Whoever is to step the task holds it. Together they would be a cycle that the collector cannot see.
+        let task = self.lock().task.take();
+        drop(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -196,11 +196,11 @@ impl Runner {
     fn step_throwing(&self, py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
         let cancelled = is_cancelled_error(py, &error);
         let Some(run) = self.current_run(py) else {
-            if cancelled && mem::take(&mut self.lock().giving_up) {
-                self.uncancel(py); // meant for a run that has ended by itself
+            // Meant for a run that has ended by itself?
+            if cancelled && mem::take(&mut self.lock().giving_up) && self.uncancel(py) == 0 {
                 return self.step(py);
             }
-            self.note_end();
+            self.finish();
             self.link.cancel();
             return Err(error);
         };
@@ -244,53 +244,54 @@ impl Runner {
 
     fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Next> {
         if is_cancelled_error(py, &error) {
-            if self.lock().giving_up {
-                self.conclude(py, Outcome::Aborted);
+            let given_up = self.lock().giving_up;
+            if self.conclude(py, Outcome::Aborted) == 0 && given_up {
                 return Ok(Next::Over);
             }
-            self.note_end();
+            self.finish();
             self.link.cancel();
-            self.conclude(py, Outcome::Aborted);
             return Err(error);
         }
         self.conclude(py, Outcome::Raised(error));
         Ok(Next::Over)
     }
 
-    /// The run is over: whoever waits for that is told.
-    fn conclude(&self, py: Python<'_>, outcome: Outcome) {
+    /// The run is over: whoever waits for that is told. Returns how many others than the timer have cancelled
+    /// the task of a run that was given up.
+    fn conclude(&self, py: Python<'_>, outcome: Outcome) -> usize {
         let (run, waker, given_up) = {
             let mut state = self.lock();
             state.outcome = Some(outcome);
             (state.run.take(), state.waker.take(), mem::take(&mut state.giving_up))
         };
         drop(run);
-        if given_up {
-            self.uncancel(py);
-        }
+        let others = if given_up { self.uncancel(py) } else { 0 };
         if let Some(waker) = waker {
             waker.wake();
         }
+        others
     }
 
-    /// What was asked of the task has been done: the next run starts without it.
-    fn uncancel(&self, py: Python<'_>) {
+    /// What was asked of the task has been done: the next run starts without it. Returns how many others have
+    /// asked for the same.
+    fn uncancel(&self, py: Python<'_>) -> usize {
         let task = self.lock().task.as_ref().map(|task| task.clone_ref(py));
-        if let Some(task) = task {
-            if let Err(error) = task.call_method0(py, intern!(py, "uncancel")) {
-                error.write_unraisable(py, None);
-            }
-        }
+        let Some(task) = task else { return 0 };
+        let left = task.call_method0(py, intern!(py, "uncancel")).and_then(|left| left.extract(py));
+        left.unwrap_or_else(|error: PyErr| {
+            error.write_unraisable(py, None);
+            0
+        })
     }
 
     /// The end of the task.
     fn leave(&self, py: Python<'_>) -> PyErr {
-        self.note_end();
+        self.finish();
         stop_iteration(py, py.None())
     }
 
-    /// The task ends, and is let go of, since it holds the runner.
-    fn note_end(&self) {
+    /// The task ends: it takes no other run.
+    fn finish(&self) {
         let task = {
             let mut state = self.lock();
             state.over = true;
@@ -347,7 +348,7 @@ impl Runner {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.note_end();
+        self.finish();
         let run = self.lock().run.take();
         run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
             Ok(close) => close.call0(py).map(drop),

@@ -5,7 +5,7 @@
 //! the timer ends.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use everbeat::{Step, Target, Tick};
@@ -38,6 +38,16 @@ struct Held {
     source: Option<Source>,
     runner: Option<Py<Runner>>,
 }
+
+/// What is left of a timer that has ended. An iterator may have something to clean up, and futures belong to
+/// their loop: it is let go of there, whichever thread has ended the timer.
+struct Rest {
+    held: Option<Held>,
+    alive: Option<Alive>,
+}
+
+#[pyclass(frozen, module = "everbeat._everbeat", name = "_Rest")]
+struct LaterRest(Mutex<Option<Rest>>);
 
 struct Source {
     next: Py<PyAny>,
@@ -116,7 +126,7 @@ impl PyTarget {
             return Step::Exhausted;
         }
         let error = if ended { no_value(py, error) } else { error };
-        self.desk.interrupt(py, &error);
+        self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
             self.desk.look_at_clock(py);
@@ -161,6 +171,34 @@ impl Held {
         match Source::of(&returned)? {
             Some(source) => self.source.insert(source).next(run),
             None => Ok(Returned::Value(returned)),
+        }
+    }
+}
+
+impl Rest {
+    fn let_go(self, py: Python<'_>) {
+        let Self { held, alive } = self;
+        if let Some(alive) = alive {
+            alive.owner.get().forget_conditions(py);
+        }
+        drop(held);
+    }
+
+    fn leave_to(self, py: Python<'_>, desk: &Desk) {
+        let later = Py::new(py, LaterRest(Mutex::new(Some(self))));
+        let left = later.and_then(|later| {
+            desk.event_loop(py).call_method1(intern!(py, "call_soon_threadsafe"), (later,))
+        });
+        drop(left); // a loop that is closed does not do it, nor does anybody have to
+    }
+}
+
+#[pymethods]
+impl LaterRest {
+    fn __call__(&self, py: Python<'_>) {
+        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(rest) = rest {
+            rest.let_go(py);
         }
     }
 }
@@ -247,16 +285,19 @@ impl Target for PyTarget {
         self.tick = None;
         let held = self.held.take();
         Python::try_attach(|py| {
-            if let Some(Held { alive, runner, .. }) = &held {
-                if let Some(runner) = runner {
-                    runner.get().end(py);
-                }
-                alive.owner.get().forget_conditions(py);
+            if let Some(runner) = held.as_ref().and_then(|held| held.runner.as_ref()) {
+                runner.get().end(py);
             }
-            if let Some(alive) = self.link.alive(py) {
+            let alive = self.link.alive(py);
+            if let Some(alive) = &alive {
                 alive.owner.get().note_end(py, &self.link);
             }
-            drop(held);
+            let rest = Rest { held, alive };
+            if self.desk.is_elsewhere(py) {
+                rest.leave_to(py, &self.desk);
+            } else {
+                rest.let_go(py);
+            }
         });
     }
 }

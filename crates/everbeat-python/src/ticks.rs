@@ -54,6 +54,7 @@ impl Ticks {
             return Ok(begun);
         }
         let desk = loops::for_timers(py, None)?;
+        desk.expect_period(self.period());
         let builder = self.config.apply(desk.engine().every(self.period())).name(&self.name);
         let ticks = builder.ticks().map_err(|error| errors::to_python(py, &error))?;
         let begun = Begun { timer: ticks.timer().clone(), desk };
@@ -151,6 +152,9 @@ impl Ticks {
     #[pyo3(signature = (new_delay, *, rearm = false))]
     fn set_delay(&self, new_delay: &Bound<'_, PyAny>, rearm: bool) -> PyResult<()> {
         let period = durations::parse("delay", new_delay)?;
+        if let Some(begun) = self.begun() {
+            begun.desk.expect_period(period);
+        }
         match self.begun() {
             Some(begun) if rearm => begun.timer.rearm(period),
             Some(begun) => begun.timer.set_period(period),

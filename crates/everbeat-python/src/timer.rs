@@ -16,14 +16,14 @@ use pyo3::types::PyType;
 use crate::answer::{Answer, Settled, Wait};
 use crate::conditions::Conditions;
 use crate::config::{self, Config, Limits};
-use crate::desk::Desk;
+use crate::desk::{Desk, ends_program};
 use crate::errors;
 use crate::feed::{Line, Subscription};
 use crate::link::{Alive, Link};
 use crate::stats::Stats;
 use crate::target::PyTarget;
 use crate::tick::Tick;
-use crate::value::Value;
+use crate::value::{Raised, Value};
 use crate::{blocking, durations, loops};
 
 /// A recurring timer in an event loop.
@@ -175,14 +175,7 @@ impl Timer {
             return Err(errors::to_python(py, &error));
         }
         // After the start, since a timer that has ended has nothing for feeds. Its first turn is yet to come.
-        let feeds = core.note_start();
-        for line in feeds.iter().filter_map(Weak::upgrade) {
-            line.open(&place.timer)?;
-        }
-        match &core.conditions {
-            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
-            None => Ok(()),
-        }
+        core.attach(py, &place).inspect_err(|_| place.link.cancel())
     }
 
     /// Stops it now; awaited, returns when nothing is left of the current run.
@@ -253,6 +246,7 @@ impl Timer {
     ) -> PyResult<Subscription> {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
+        // Of a timer that has ended: such a feed ends at once, as it would on every other face.
         match core.place() {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
@@ -462,6 +456,15 @@ impl Timer {
         }
     }
 
+    /// A callback has raised what none should: that which ends the program does so.
+    fn report(&self, py: Python<'_>, error: &PyErr) {
+        let place = self.known_core().and_then(|core| core.place());
+        match place.filter(|place| ends_program(py, error) && !place.desk.is_closed()) {
+            Some(place) => place.desk.interrupt(py, error),
+            None => error.clone_ref(py).write_unraisable(py, None),
+        }
+    }
+
     fn tell_end(&self, py: Python<'_>, alive: &Alive) {
         let Some(core) = self.known_core() else { return };
         let Some(callback) = &core.cancel_cb else { return };
@@ -652,6 +655,9 @@ impl Core {
         if let Some(value) = latest.filter(|value| Arc::strong_count(value) == 2) {
             visit.call(&value.0)?;
         }
+        if let Some(place) = &inner.place {
+            Raised::traverse_last(&place.timer, visit)?;
+        }
         match &inner.earlier_result {
             Some(value) if Arc::strong_count(value) == 1 => visit.call(&value.0),
             _ => Ok(()),
@@ -672,6 +678,18 @@ impl Core {
 
     fn not_running(&self, py: Python<'_>) -> PyErr {
         errors::not_running(py, format!("timer `{}` is not running", self.label(py)))
+    }
+
+    /// Connects a timer that was started with everything that belongs to it.
+    fn attach(&self, py: Python<'_>, place: &Place) -> PyResult<()> {
+        let feeds = self.note_start();
+        for line in feeds.iter().filter_map(Weak::upgrade) {
+            line.open(&place.timer)?;
+        }
+        match &self.conditions {
+            Some(conditions) => conditions.watch(py, place.desk.event_loop(py), &place.link),
+            None => Ok(()),
+        }
     }
 
     fn note_start(&self) -> Vec<Weak<Line>> {
@@ -788,7 +806,7 @@ fn call_back<'py>(
         alive.context.bind(py).call_method1(intern!(py, "run"), all)
     });
     if let Err(error) = called {
-        error.write_unraisable(py, None);
+        alive.owner.get().report(py, &error);
     }
 }
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from everbeat._durations import ns
 from everbeat._everbeat import Timer as _Timer
+from everbeat._options import Mode
 from everbeat.exceptions import ScheduleError
 
 __all__ = ["Callback", "SchedulePolicy", "Timer"]
@@ -30,7 +31,10 @@ class Timer:
     """
 
     def __init__(
-        self, timeout_ns: int | float, callback: Callback, schedule_policy: str = SchedulePolicy.FIXED_SCHEDULE
+        self,
+        timeout_ns: int | float,
+        callback: Callback,
+        schedule_policy: str = SchedulePolicy.FIXED_SCHEDULE,
     ) -> None:
         if schedule_policy not in list(SchedulePolicy):
             known = ", ".join(repr(str(policy)) for policy in SchedulePolicy)
@@ -38,8 +42,10 @@ class Timer:
         if not math.isfinite(timeout_ns):
             raise ScheduleError(f"timeout_ns must be a finite number of nanoseconds, got {timeout_ns!r}")
         period = ns(timeout_ns)
-        mode = "fixed_rate" if schedule_policy == SchedulePolicy.FIXED_SCHEDULE else "fixed_delay"
-        self._timer = _Timer(period, callback, mode=mode, initial_delay=period, on_error="continue")
+        mode: Mode = "fixed_rate" if schedule_policy == SchedulePolicy.FIXED_SCHEDULE else "fixed_delay"
+        self._timer: _Timer[Any] = _Timer(
+            period, callback, mode=mode, initial_delay=period, on_error="continue"
+        )
 
     def start(self) -> None:
         """Starts to call, in the running loop."""
@@ -47,7 +53,7 @@ class Timer:
 
     def stop(self) -> None:
         """Stops it: once this has returned no callback is scheduled or started. One that runs may finish."""
-        self._timer.shutdown(_FOR_EVER)
+        _ = self._timer.shutdown(_FOR_EVER)  # asked by the call; there is nothing to wait for
 
 
 _FOR_EVER = ns(2**63)

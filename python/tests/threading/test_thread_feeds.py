@@ -1,5 +1,6 @@
 """Subscriptions and ticks."""
 
+import itertools
 import threading
 import time
 
@@ -80,6 +81,11 @@ def test_d6_qsize_does_not_wait_for_a_consumer_that_does():
 def test_e2_bad_input():
     with pytest.raises(ScheduleError):
         Timer(1, print).subscribe(maxsize=-1)
+    with pytest.raises(ScheduleError):
+        Timer(1, print).subscribe().drop_oldest(-1)
+    for count in ({"hit_count": -1}, {"hits": -1}):
+        with pytest.raises(ScheduleError):
+            Timer(1, print).wait(**count)
     with pytest.raises(TypeError):
         Timer(1, print).subscribe(maxsize="x")
     with pytest.raises(ScheduleError):
@@ -93,7 +99,7 @@ def test_d10_ticks():
     seen = list(ticks(0.002, mode="fixed_rate", max_runs=4, engine=Engine(precision="fine")))
     assert [tick.run for tick in seen] == [1, 2, 3, 4]
     assert all(tick.lateness >= 0 and tick.cause == "schedule" for tick in seen)
-    for before, tick in zip(seen, seen[1:]):
+    for before, tick in itertools.pairwise(seen):
         slots = tick.slot - before.slot
         assert tick.scheduled - before.scheduled == pytest.approx(slots * 0.002, abs=1e-6)
     assert began - 0.001 <= seen[0].scheduled <= time.monotonic()

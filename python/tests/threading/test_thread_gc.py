@@ -62,7 +62,7 @@ def test_l8_a_generator_is_forgotten():
     owner = Owner(lambda owner: None)
 
     def values():
-        held = owner
+        held = owner  # noqa: F821
         while True:
             yield held
 
@@ -146,12 +146,28 @@ def test_l10_a_forgotten_session_takes_its_timers_along():
     assert len(calls) == count
 
 
+def test_l10_a_session_that_has_forgotten_some_timers_is_forgotten():
+    class Session:
+        def __init__(self):
+            self.timers = Scope()
+            for _ in range(40):
+                self.timers.timer(3600, self.poll, exc_cb=self.poll, cancel_cb=self.poll).cancel()
+                self.timers.periodic(3600, self.poll).stop()
+                self.timers.after(3600, self.poll).cancel()
+
+        def poll(self, *_):
+            pass
+
+    gone = weakref.ref(Session())
+    assert collected(gone)
+
+
 def test_l8_nothing_is_left_of_many():
     gc.collect()
     engine = Engine()
     before = len(gc.get_objects())
     for _ in range(300):
-        timer = engine.every(3600, lambda: [], initial_delay=3600)
+        timer = engine.every(3600, list, initial_delay=3600)
         timer.start()
         timer.subscribe()
         timer.cancel()

@@ -2,15 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everbeat::Failure;
+use everbeat::{Builder, Failure};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::job::Job;
+use super::job::{Job, SharedJob};
+use super::process::in_python;
 use super::reports;
 use super::timer::Timer;
 use crate::errors::failure_to_python;
+use crate::value::Attached;
 
 /// The callbacks of a timer, with the timer as it is handed to them.
 ///
@@ -32,7 +34,7 @@ impl Callbacks {
     pub(super) fn new(
         exc_cb: Option<&Bound<'_, PyAny>>,
         cancel_cb: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Arc<Self>>> {
+    ) -> PyResult<Option<Arc<Attached<Self>>>> {
         check("exc_cb", exc_cb)?;
         check("cancel_cb", cancel_cb)?;
         if exc_cb.is_none() && cancel_cb.is_none() {
@@ -40,7 +42,7 @@ impl Callbacks {
         }
         let owned = |callback: Option<&Bound<'_, PyAny>>| callback.map(|callback| callback.clone().unbind());
         let held = Held { exc_cb: owned(exc_cb), cancel_cb: owned(cancel_cb), timer: None, holds: 0 };
-        Ok(Some(Arc::new(Self { inner: Mutex::new(held) })))
+        Ok(Some(Arc::new(Attached::new(Self { inner: Mutex::new(held) }))))
     }
 
     pub(super) fn hold(&self, timer: &Bound<'_, Timer>) {
@@ -110,8 +112,30 @@ fn check(field: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     }
 }
 
+/// Has a timer call back, as far as there is somebody to be called.
+pub(super) fn attach(
+    builder: Builder,
+    callbacks: Option<&Arc<Attached<Callbacks>>>,
+    job: &SharedJob,
+) -> Builder {
+    let builder = match callbacks.cloned() {
+        Some(callbacks) => {
+            let job = job.clone();
+            builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)))
+        }
+        None => builder,
+    };
+    if job.reports {
+        return builder;
+    }
+    let (callbacks, job) = (callbacks.cloned(), job.clone());
+    builder.on_failure(move |failure| {
+        in_python(|py| tell_failure(py, callbacks.as_ref().map(|callbacks| &***callbacks), &job, failure));
+    })
+}
+
 /// A run has failed: calls back, or else logs it.
-pub(super) fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
+fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
     let callback = callbacks.and_then(|callbacks| callbacks.on_failure(py));
     reports::tell_failure(py, &job.name, callback, job.target(py), &failure_to_python(py, failure));
 }

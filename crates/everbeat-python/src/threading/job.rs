@@ -6,10 +6,10 @@
 //!
 //! The lock of a job is taken only while attached to the interpreter, to copy references.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everbeat::BoxError;
-use pyo3::exceptions::{PySystemExit, PyTypeError};
+use pyo3::exceptions::{PyStopIteration, PySystemExit, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
@@ -18,10 +18,13 @@ use super::engine::Engine;
 use super::process::{Presence, in_python, is_exiting};
 use super::reports;
 use crate::errors;
-use crate::value::{Raised, Value};
+use crate::value::{Attached, Raised};
 
 /// What runs deliver: `None` for Python's `None`, which needs no interpreter to be dropped.
-pub(super) type Delivery = Option<Value>;
+pub(super) type Delivery = Option<Attached<Py<PyAny>>>;
+
+/// A job, as the engine and the Python object share it.
+pub(super) type SharedJob = Arc<Attached<Job>>;
 
 /// What became of a run.
 pub(super) enum Ran {
@@ -124,7 +127,11 @@ impl Job {
                 return items.into_bound(py).next().transpose();
             }
             let Some(parts) = self.parts(py) else { return Ok(None) };
-            let result = parts.call(py)?;
+            let result = match parts.call(py) {
+                // It may be the `__next__` of an iterator.
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),
+                result => result?,
+            };
             let Ok(items) = result.cast::<PyIterator>() else { return Ok(Some(result)) };
             self.set_items(Some(items.clone().unbind()));
             items.clone().next().transpose()
@@ -151,7 +158,7 @@ impl Job {
             match call(py) {
                 Ok(None) => Ran::Exhausted,
                 Ok(Some(value)) if value.is_none() => Ran::Delivered(None),
-                Ok(Some(value)) => Ran::Delivered(Some(Value(value.unbind()))),
+                Ok(Some(value)) => Ran::Delivered(Some(Attached::new(value.unbind()))),
                 // The exit asks a run that takes too long to end.
                 Err(error) if is_exiting() && error.is_instance_of::<PySystemExit>(py) => Ran::Exhausted,
                 Err(error) => {

@@ -28,20 +28,23 @@ use pyo3::prelude::*;
 use self::job::Delivery;
 pub(crate) use self::testing::TestEngine;
 use crate::stats;
+use crate::value::Raised;
 
 /// What a run delivered, as an object.
 fn object(py: Python<'_>, value: &Arc<Delivery>) -> Py<PyAny> {
-    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.0.clone_ref(py))
+    value.as_ref().as_ref().map_or_else(|| py.None(), |value| value.clone_ref(py))
 }
 
-/// Shows the collector the newest value of a timer that has ended, unless others hold it as well.
+/// Shows the collector what a timer that has ended delivered last, unless others hold it as well.
 fn traverse_latest(timer: &Timer<Delivery>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     let latest = if timer.is_running() { None } else { timer.latest() };
     // One reference is that of the timer, the other is here.
-    match latest.as_ref().filter(|latest| Arc::strong_count(latest) == 2).map(|latest| &**latest) {
-        Some(Some(value)) => visit.call(&value.0),
-        _ => Ok(()),
+    if let Some(Some(value)) =
+        latest.as_ref().filter(|latest| Arc::strong_count(latest) == 2).map(|latest| &**latest)
+    {
+        visit.call(&**value)?;
     }
+    Raised::traverse_last(timer, visit)
 }
 
 /// Adds everything under names that `everbeat.threading` gives to users without the underscore.

@@ -10,17 +10,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::engine::Engine;
-use super::job::{Delivery, Job, Ran, check_not_exiting};
+use super::job::{Delivery, Job, Ran, SharedJob, check_not_exiting};
 use super::process::Native;
 use super::{object, traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
+use crate::value::Attached;
 
 /// A call that is to be made once, later.
 #[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct OneShot {
     native: Native<thread::OneShot<Delivery>>,
-    job: Arc<Job>,
+    job: SharedJob,
     /// Whether a scope owns it, which the collector knows of.
     is_tied: bool,
 }
@@ -38,7 +39,7 @@ impl OneShot {
         check_not_exiting(py)?;
         let delay = durations::parse("delay", delay)?;
         let native = engine.get().native(py)?.clone();
-        let job = Arc::new(Job::new(engine, target, args, kwargs)?);
+        let job = Arc::new(Attached::new(Job::new(engine, target, args, kwargs)?));
         let mut builder = native.every(Duration::from_secs(1)).name(job.name.bind(py).to_str()?);
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
@@ -126,7 +127,8 @@ impl OneShot {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_pending()) else {
+        // A run that has begun may not have taken what it calls yet: until it is over the engine holds that.
+        let Some(native) = self.native.get().filter(|_| self.is_tied || self.is_over()) else {
             return Ok(());
         };
         traverse_latest(native.as_timer(), &visit)?;
@@ -135,6 +137,15 @@ impl OneShot {
 
     fn __clear__(&self) {
         self.job.clear();
+    }
+}
+
+impl Drop for OneShot {
+    /// The scope may know the timer for longer, and nobody would see what it refers to.
+    fn drop(&mut self) {
+        if self.is_tied {
+            self.job.clear();
+        }
     }
 }
 

@@ -10,19 +10,20 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::engine::Engine;
-use super::job::{Delivery, Job, check_not_exiting};
+use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
 use super::targets::Plain;
 use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
 use crate::stats::{Stats, monotonic};
+use crate::value::Attached;
 
 /// A function that is called again and again, with a pause in between.
 #[pyclass(frozen, weakref, module = "everbeat.threading")]
 pub(crate) struct PeriodicTask {
     native: Native<thread::PeriodicTask<Delivery>>,
-    job: Arc<Job>,
+    job: SharedJob,
     /// Whether a scope owns it, which the collector knows of.
     is_tied: bool,
 }
@@ -39,7 +40,7 @@ impl PeriodicTask {
         let py = interval.py();
         let interval = durations::parse("interval", interval)?;
         let native = engine.get().native(py)?.clone();
-        let job = Arc::new(Job::new(engine, func, args, kwargs)?);
+        let job = Arc::new(Attached::new(Job::new(engine, func, args, kwargs)?));
         let mut builder = native.every(interval).initial_delay(interval).on_error(OnError::Continue);
         builder = builder.name(job.name.bind(py).to_str()?);
         if let Some(scope) = scope {
@@ -113,9 +114,9 @@ impl PeriodicTask {
         let timer = self.native(interval.py())?.timer();
         let period = durations::parse("interval", interval)?;
         if rearm {
-            timer.rearm(period)
+            timer.rearm(period);
         } else {
-            timer.set_period(period)
+            timer.set_period(period);
         }
         Ok(())
     }
@@ -160,5 +161,14 @@ impl PeriodicTask {
 
     fn __clear__(&self) {
         self.job.clear();
+    }
+}
+
+impl Drop for PeriodicTask {
+    /// The scope may know the timer for longer, and nobody would see what it refers to.
+    fn drop(&mut self) {
+        if self.is_tied {
+            self.job.clear();
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! is shown all that they refer to. A session whose methods are called by the timers of its scope can
 //! be forgotten like any other object; the timers end with it.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,14 @@ struct Members {
     list: Vec<Member>,
     /// The length at which those that have ended are forgotten.
     next_sweep: usize,
+}
+
+impl Members {
+    fn take_those_over(&mut self) -> Vec<Member> {
+        let (over, list) = mem::take(&mut self.list).into_iter().partition(Member::is_over);
+        self.list = list;
+        over
+    }
 }
 
 enum Member {
@@ -76,7 +85,7 @@ impl Scope {
         let forgotten: Vec<_> = {
             let mut members = self.lock();
             let forgotten = if members.list.len() >= members.next_sweep.max(SMALLEST_SWEEP) {
-                let forgotten = members.list.extract_if(.., |member| member.is_over()).collect();
+                let forgotten = members.take_those_over();
                 members.next_sweep = members.list.len() * 2;
                 forgotten
             } else {
@@ -143,7 +152,7 @@ impl Scope {
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let options = options.map_or_else(|| Ok(PyDict::new(py)), |options| options.copy())?;
+        let options = options.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
         options.set_item("scope", slf)?;
         options.set_item("start", true)?;
         py.get_type::<Timer>().call((delay, target), Some(&options))
@@ -162,10 +171,7 @@ impl Scope {
         let native = self.native(py)?;
         let grace = grace.map_or(Ok(GRACE), |grace| durations::parse("grace", grace))?;
         let closed = py.detach(|| native.close(grace));
-        let ended = {
-            let mut members = self.lock();
-            members.list.extract_if(.., |member| member.is_over()).collect::<Vec<_>>()
-        };
+        let ended = self.lock().take_those_over();
         drop(ended);
         let left = closed.left.iter().map(ToString::to_string).collect();
         Ok(Closed { drained: closed.drained, cancelled: closed.cancelled, left })
@@ -206,7 +212,7 @@ impl Scope {
         if let Some(scope) = self.native.get() {
             scope.cancel();
         }
-        let members = std::mem::take(&mut *self.lock());
+        let members = mem::take(&mut *self.lock());
         drop(members);
     }
 }

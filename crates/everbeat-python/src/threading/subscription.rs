@@ -1,10 +1,8 @@
 //! Every tick for one consumer.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
 
-use everbeat::{Failure, Feed, FeedCloser, Name, thread};
+use everbeat::{Feed, Name, thread};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -12,6 +10,7 @@ use pyo3::types::PyTuple;
 use super::job::Delivery;
 use super::process::Native;
 use super::{object, wait};
+use crate::config::count;
 use crate::errors::{bad_value, failure_to_python, stopped, to_python};
 
 /// Every tick of a timer from the moment of the subscription on.
@@ -21,26 +20,8 @@ pub(crate) struct Subscription {
 }
 
 struct Shared {
-    /// Locked for a moment each time, never while somebody waits.
-    feed: Mutex<Feed<Delivery>>,
-    closer: FeedCloser<Delivery>,
+    feed: Feed<Delivery>,
     timer: Name,
-}
-
-type Item = Option<Result<Arc<Delivery>, Failure>>;
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Feed<Delivery>> {
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self) -> impl Future<Output = Item> {
-        poll_fn(|cx| {
-            let mut feed = self.lock();
-            let next = pin!(feed.next());
-            next.poll(cx)
-        })
-    }
 }
 
 impl Subscription {
@@ -62,8 +43,7 @@ impl Subscription {
             feed = feed.name(name);
         }
         let feed = feed.open().map_err(|error| to_python(py, &error))?;
-        let (closer, timer) = (feed.closer(), timer.name().clone());
-        Ok(Self { native: Native::new(Shared { feed: Mutex::new(feed), closer, timer }) })
+        Ok(Self { native: Native::new(Shared { feed, timer: timer.name().clone() }) })
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&Shared> {
@@ -73,8 +53,11 @@ impl Subscription {
     /// The next value; `None` at the end.
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
-        shared.lock().may_block().map_err(|error| to_python(py, &error))?;
-        match wait::in_slices(py, limit, |slice| thread::wait_for(shared.next(), slice))? {
+        shared.feed.may_block().map_err(|error| to_python(py, &error))?;
+        let next = wait::in_slices(py, limit, |slice| {
+            thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice)
+        })?;
+        match next {
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(object(py, &value))),
             Some(Some(Err(failure))) => Err(failure_to_python(py, &failure)),
@@ -97,24 +80,27 @@ impl Subscription {
     /// How many values wait to be read.
     #[getter]
     fn qsize(&self, py: Python<'_>) -> PyResult<usize> {
-        self.native(py).map(|shared| shared.lock().len())
+        self.native(py).map(|shared| shared.feed.len())
     }
 
     /// How many values were lost.
     #[getter]
     fn dropped_count(&self, py: Python<'_>) -> PyResult<u64> {
-        self.native(py).map(|shared| shared.lock().dropped_count())
+        self.native(py).map(|shared| shared.feed.dropped_count())
     }
 
     /// Drops up to `n` of the oldest values.
-    #[pyo3(signature = (n = 1))]
-    fn drop_oldest(&self, py: Python<'_>, n: usize) -> PyResult<u64> {
-        self.native(py).map(|shared| shared.lock().drop_oldest(n))
+    #[pyo3(signature = (n = None), text_signature = "($self, n=1)")]
+    fn drop_oldest(&self, py: Python<'_>, n: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        let most = n.map_or(Ok(1), |n| count("n", n, 0))?;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let shared = self.native(py)?;
+        Ok(shared.feed.drop_oldest(most))
     }
 
     /// Ends it: no more values arrive.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.native(py).map(|shared| shared.closer.close())
+        self.native(py).map(|shared| shared.feed.close())
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -144,7 +130,7 @@ impl Subscription {
 
     fn __repr__(&self) -> String {
         match self.native.get() {
-            Some(shared) => format!("<Subscription to {} qsize={}>", shared.timer, shared.lock().len()),
+            Some(shared) => format!("<Subscription to {} qsize={}>", shared.timer, shared.feed.len()),
             None => "<Subscription of another process>".to_owned(),
         }
     }

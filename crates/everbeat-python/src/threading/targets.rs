@@ -1,16 +1,15 @@
 //! Jobs as targets of the library.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use everbeat::core::Tick;
 use everbeat::{Step, Target};
 
-use super::job::{Delivery, Job, Ran};
+use super::job::{Delivery, Ran, SharedJob};
 
 /// A target that is nothing but a call, and costs as little as one.
-pub(super) struct Plain(pub(super) Arc<Job>);
+pub(super) struct Plain(pub(super) SharedJob);
 
 impl Target for Plain {
     type Value = Delivery;
@@ -33,7 +32,7 @@ impl Target for Plain {
 }
 
 /// A target that is called, or iterated.
-pub(super) struct Items(pub(super) Arc<Job>);
+pub(super) struct Items(pub(super) SharedJob);
 
 impl Target for Items {
     type Value = Delivery;

@@ -91,9 +91,9 @@ impl Ticks {
         let timer = &self.native(delay.py())?.timer;
         let period = durations::parse("delay", delay)?;
         if rearm {
-            timer.rearm(period)
+            timer.rearm(period);
         } else {
-            timer.set_period(period)
+            timer.set_period(period);
         }
         Ok(())
     }

@@ -10,17 +10,18 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::callbacks::{self, Callbacks};
 use super::engine::Engine;
-use super::job::{Delivery, Job, check_not_exiting};
+use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::options::{Schedule, builder};
-use super::process::{Native, in_python};
+use super::process::Native;
 use super::scope::Scope;
 use super::subscription::Subscription;
 use super::targets::Items;
 use super::{object, traverse_latest, wait};
-use crate::config::{Limits, parse_on_error};
+use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
 use crate::errors::{schedule, to_python};
 use crate::stats::{Stats, monotonic};
+use crate::value::Attached;
 
 type Inner = everbeat::Timer<Delivery>;
 
@@ -28,8 +29,8 @@ type Inner = everbeat::Timer<Delivery>;
 #[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
 pub(crate) struct Timer {
     native: Native<Inner>,
-    job: Arc<Job>,
-    callbacks: Option<Arc<Callbacks>>,
+    job: SharedJob,
+    callbacks: Option<Arc<Attached<Callbacks>>>,
     /// Whether a scope owns it, which the collector knows of.
     is_tied: bool,
 }
@@ -41,6 +42,13 @@ impl Timer {
 
     pub(super) fn is_over(&self) -> bool {
         self.native.get().is_none_or(|native| !native.is_running())
+    }
+
+    fn let_go(&self) {
+        self.job.clear();
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.clear();
+        }
     }
 
     fn too_late(&self, what: &str) -> PyErr {
@@ -117,17 +125,8 @@ impl Timer {
         // A run over its limit has failed as well: with one, that is known only after the run.
         job.reports = exc_cb.is_none() && run_timeout.is_none();
         let callbacks = Callbacks::new(exc_cb, cancel_cb)?;
-        let job = Arc::new(job);
-        if let Some(callbacks) = &callbacks {
-            let (callbacks, job) = (callbacks.clone(), job.clone());
-            builder = builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)));
-        }
-        if !job.reports {
-            let (callbacks, job) = (callbacks.clone(), job.clone());
-            builder = builder.on_failure(move |failure| {
-                _ = in_python(|py| callbacks::tell_failure(py, callbacks.as_deref(), &job, failure))
-            });
-        }
+        let job = Arc::new(Attached::new(job));
+        builder = callbacks::attach(builder, callbacks.as_ref(), &job);
         if let Some(scope) = scope {
             builder = builder.tied_to(scope.get().native(py)?);
         }
@@ -215,9 +214,9 @@ impl Timer {
         let native = self.native(delay.py())?;
         let period = durations::parse("delay", delay)?;
         if rearm {
-            native.rearm(period)
+            native.rearm(period);
         } else {
-            native.set_period(period)
+            native.set_period(period);
         }
         Ok(())
     }
@@ -243,15 +242,15 @@ impl Timer {
     fn wait(
         &self,
         py: Python<'_>,
-        hit_count: Option<u64>,
-        hits: Option<u64>,
+        hit_count: Option<&Bound<'_, PyAny>>,
+        hits: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let (native, limit) = (self.native(py)?, wait::limit(timeout)?);
         let counted = match (hit_count, hits) {
             (None, None) => return Ok(wait::answer(py, native.wait(), limit)?.is_some()),
-            (Some(count), None) => native.wait_hits(count),
-            (None, Some(hits)) => native.wait_more(hits),
+            (Some(count), None) => native.wait_hits(config::count("hit_count", count, 0)?),
+            (None, Some(hits)) => native.wait_more(config::count("hits", hits, 0)?),
             (Some(_), Some(_)) => return Err(schedule(py, "wait takes hit_count or hits, not both")),
         };
         let reached = wait::answer(py, counted, limit)?;
@@ -330,9 +329,15 @@ impl Timer {
     }
 
     fn __clear__(&self) {
-        self.job.clear();
-        if let Some(callbacks) = &self.callbacks {
-            callbacks.clear();
+        self.let_go();
+    }
+}
+
+impl Drop for Timer {
+    /// The scope may know the timer for longer, and nobody would see what it refers to.
+    fn drop(&mut self) {
+        if self.is_tied {
+            self.let_go();
         }
     }
 }

@@ -1,6 +1,6 @@
 """The schedule of a timer, as an object of its own."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from everbeat._options import Duration, Mode
 
@@ -9,13 +9,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PacemakerMode", "TimerPacemaker"]
 
-PacemakerMode = Mode
+PacemakerMode: TypeAlias = Mode
 
 
 class TimerPacemaker:
     """What the schedule of a timer is. Its `delay` can be set."""
 
-    def __init__(self, timer: "Timer[Any]", mode: PacemakerMode, initial_delay: Duration, jitter: float) -> None:
+    def __init__(
+        self, timer: "Timer[Any]", mode: PacemakerMode, initial_delay: Duration, jitter: float
+    ) -> None:
         self._timer = timer
         self.mode = mode
         self.initial_delay = initial_delay

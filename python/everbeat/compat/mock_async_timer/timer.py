@@ -1,5 +1,6 @@
 """A timer that does not wait, and whose waits are calls of a mock."""
 
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from unittest.mock import AsyncMock
 
@@ -29,7 +30,5 @@ class MockTimer(_MockTimer[T], Timer[T], Generic[T]):
     def _note_sleep(self, seconds: float) -> None:
         super()._note_sleep(seconds)
         call = self.pacemaker.sleep(seconds)
-        try:
+        with suppress(StopIteration):
             call.send(None)  # a mock waits for nothing
-        except StopIteration:
-            pass
