@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from everbeat import Timer
+from everbeat.testing import MockTimer
 from everbeat.threading import Timer as ThreadTimer
 from tests.support import spin
 
@@ -300,3 +301,16 @@ def test_l10_a_signal_while_a_turn_is_asked_for_reaches_the_program(method: str)
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def test_l8_t3_a_mock_timer_that_has_ended_is_collected() -> None:
+    async def main() -> weakref.ref[MockTimer[int]]:
+        timer = MockTimer(1, lambda: 1, max_runs=3)
+        timer.start()
+        await timer.wait()
+        assert len(timer.sleeps) >= 2
+        return weakref.ref(timer)
+
+    timer = asyncio.run(main())
+    gc.collect()
+    assert timer() is None
