@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 #[cfg(target_os = "linux")]
 use crate::descriptor::Descriptor;
-use crate::desk::Desk;
+use crate::desk::{Desk, empty_context};
 
 /// What ends the waits of a desk.
 pub(crate) enum Alarm {
@@ -74,7 +74,7 @@ impl Alarm {
                 let made = desk.event_loop(py).call_method(
                     intern!(py, "call_at"),
                     call,
-                    Some(desk.own_context(py)),
+                    Some(&empty_context(py)?),
                 )?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());
