@@ -70,7 +70,8 @@ impl Alarm {
                 self.clear(py);
                 let Some(due) = due else { return Ok(()) };
                 // Rounded up: called then, it has come.
-                let call = (desk.seconds(due).next_up(), desk.turn_by_alarm());
+                let seconds = desk.seconds(due);
+                let call = (seconds + seconds.abs() * f64::EPSILON, desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method(
                     intern!(py, "call_at"),
                     call,
