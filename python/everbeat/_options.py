@@ -13,12 +13,9 @@ Mode: TypeAlias = Literal["fixed_delay", "fixed_rate"]
 Callback: TypeAlias = Callable[[Timer[Any], Any], object]
 
 
-class TimerOptions(TypedDict, total=False):
-    """The keyword arguments of `Timer` beside the target and `start`."""
+class Options(TypedDict, total=False):
+    """The keyword arguments of `Timer` that are nothing else."""
 
-    exc_cb: Callback | None
-    cancel_cb: Callback | None
-    cancel_aws: Iterable[Awaitable[Any]] | None
     mode: Mode | None
     initial_delay: Duration | None
     jitter: float | None
@@ -34,3 +31,11 @@ class TimerOptions(TypedDict, total=False):
     offload: bool
     precision: Literal["coarse", "fine"] | None
     histograms: bool
+
+
+class TimerOptions(Options, total=False):
+    """The arguments of `Timer` beside the delay, the target and `start`."""
+
+    exc_cb: Callback | None
+    cancel_cb: Callback | None
+    cancel_aws: Iterable[Awaitable[Any]] | None

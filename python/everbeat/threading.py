@@ -9,6 +9,7 @@ import sys
 
 from everbeat import Backoff, Burst
 from everbeat._everbeat import (
+    Tick,
     _end_all_timers,
     _engine_threads,
     _Skipped as Skipped,
@@ -23,7 +24,6 @@ from everbeat._everbeat import (
     _ThreadPeriodicTask as PeriodicTask,
     _ThreadScope as Scope,
     _ThreadSubscription as Subscription,
-    Tick,
     _ThreadTicks as Ticks,
     _ThreadTimer as Timer,
 )
@@ -47,7 +47,6 @@ __all__ = [
     "after",
     "ticks",
 ]
-
 
 
 def _leave() -> None:

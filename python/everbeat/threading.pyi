@@ -69,9 +69,9 @@ Fork
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import GenericAlias
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, final
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from everbeat import Backoff as Backoff, Burst as Burst, Tick as Tick
 
@@ -183,7 +183,8 @@ class PeriodicTask:
     def start(self) -> None:
         """Starts it, also after a stop. Does nothing if it runs. If it is about to stop, waits for that first.
 
-        Raises `TimerError` in a call of the task itself that has stopped it, if its scope or engine is closed, or while the interpreter exits.
+        Raises `TimerError` in a call of the task itself that has stopped it, if its scope or engine is closed, or
+        while the interpreter exits.
         """
 
     def stop(self, timeout: _Duration | None = None) -> None:
@@ -326,7 +327,7 @@ class Timer(Generic[_T]):
         missed: _Missed = "skip",
         run_timeout: _Duration | None = None,
         max_runs: int | None = None,
-    run_for: _Duration | None = None,
+        run_for: _Duration | None = None,
         max_lateness: _Duration | None = None,
         keep_phase: bool = False,
         inline: bool = False,
@@ -384,8 +385,8 @@ class Timer(Generic[_T]):
     def wait(
         self, hit_count: int | None = None, *, hits: int | None = None, timeout: _Duration | None = None
     ) -> bool:
-        """Waits for the end of the timer, or for values: until there are `hit_count` in all (at once if there are),
-        or `hits` more from now on. Returns `True`, or `False` if `timeout` is over and the timer still runs.
+        """Waits for the end of the timer, or for values: until there are `hit_count` in all (at once if there
+        are), or `hits` more from now on. Returns `True`, or `False` if `timeout` is over and the timer still runs.
 
         >>> timer = Timer(0.001, int, max_runs=5, start=True)
         >>> timer.wait(timeout=20), timer.wait(hit_count=5)
@@ -612,6 +613,7 @@ class Closed:
     def left(self) -> list[str]:
         """The names of those whose last run has not ended yet. No other follows it."""
 
+@final
 class Engine:
     """Keeps the time of any number of timers with one thread, and runs them on a few workers.
 

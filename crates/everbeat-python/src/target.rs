@@ -70,11 +70,7 @@ impl PyTarget {
             match self.begin_run(py) {
                 Ok(Some(value)) => return Poll::Ready(Step::Value(Value(value))),
                 Ok(None) => {}
-                Err(error) => {
-                    // A task raises such an error out of the loop by itself. Here nobody does.
-                    self.desk.interrupt(py, &error);
-                    return Poll::Ready(self.failed(py, error));
-                }
+                Err(error) => return Poll::Ready(self.failed(py, error)),
             }
         }
         let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
@@ -130,6 +126,7 @@ impl PyTarget {
             return Step::Exhausted;
         }
         let error = if ended { no_value(py, error) } else { error };
+        self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
             self.desk.look_at_clock(py);

@@ -16,7 +16,7 @@ use pyo3::types::PyType;
 use crate::answer::{Answer, Settled, Wait};
 use crate::conditions::Conditions;
 use crate::config::{self, Config, Limits};
-use crate::desk::Desk;
+use crate::desk::{Desk, ends_program};
 use crate::errors;
 use crate::feed::{Line, Subscription};
 use crate::link::{Alive, Link};
@@ -456,6 +456,15 @@ impl Timer {
         }
     }
 
+    /// A callback has raised what none should: that which ends the program does so.
+    fn report(&self, py: Python<'_>, error: &PyErr) {
+        let place = self.known_core().and_then(|core| core.place());
+        match place.filter(|place| ends_program(py, error) && !place.desk.is_closed()) {
+            Some(place) => place.desk.interrupt(py, error),
+            None => error.clone_ref(py).write_unraisable(py, None),
+        }
+    }
+
     fn tell_end(&self, py: Python<'_>, alive: &Alive) {
         let Some(core) = self.known_core() else { return };
         let Some(callback) = &core.cancel_cb else { return };
@@ -797,7 +806,7 @@ fn call_back<'py>(
         alive.context.bind(py).call_method1(intern!(py, "run"), all)
     });
     if let Err(error) = called {
-        error.write_unraisable(py, None);
+        alive.owner.get().report(py, &error);
     }
 }
 

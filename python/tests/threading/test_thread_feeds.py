@@ -1,5 +1,6 @@
 """Subscriptions and ticks."""
 
+import itertools
 import threading
 import time
 
@@ -98,7 +99,7 @@ def test_d10_ticks():
     seen = list(ticks(0.002, mode="fixed_rate", max_runs=4, engine=Engine(precision="fine")))
     assert [tick.run for tick in seen] == [1, 2, 3, 4]
     assert all(tick.lateness >= 0 and tick.cause == "schedule" for tick in seen)
-    for before, tick in zip(seen, seen[1:]):
+    for before, tick in itertools.pairwise(seen):
         slots = tick.slot - before.slot
         assert tick.scheduled - before.scheduled == pytest.approx(slots * 0.002, abs=1e-6)
     assert began - 0.001 <= seen[0].scheduled <= time.monotonic()

@@ -17,7 +17,9 @@ BUSY = """
 
 
 def test_l11_a_timer_of_the_parent_says_so(run_script):
-    done = run_script(BUSY + """
+    done = run_script(
+        BUSY
+        + """
     call = after(3600, print)
     feed = timer.subscribe()
     schedule = ticks(3600)
@@ -43,15 +45,20 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
         print(timer, tasks[0], call, feed, schedule, scope, engine, sep="\\n", flush=True)
         sys.exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-    """)
+    """
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == 7 and "no error" not in done.stdout
     assert done.stdout.count("of another process") == 7
 
 
-@pytest.mark.parametrize("leave", ["sys.exit(0)", "os._exit(0)", "del timer, tasks; import gc; gc.collect(); sys.exit(0)"])
+@pytest.mark.parametrize(
+    "leave", ["sys.exit(0)", "os._exit(0)", "del timer, tasks; import gc; gc.collect(); sys.exit(0)"]
+)
 def test_l11_new_timers_work_in_the_child(run_script, leave):
-    done = run_script(BUSY + f"""
+    done = run_script(
+        BUSY
+        + f"""
     for _ in range(10):
         pid = os.fork()
         if pid == 0:
@@ -67,12 +74,15 @@ def test_l11_new_timers_work_in_the_child(run_script, leave):
             {leave}
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         timer.wait(hits=1, timeout=20)
-    """)
+    """
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_l11_multiprocessing(run_script):
-    done = run_script(BUSY + """
+    done = run_script(
+        BUSY
+        + """
     import multiprocessing
     context = multiprocessing.get_context("fork")
 
@@ -85,7 +95,8 @@ def test_l11_multiprocessing(run_script):
     process.start()
     process.join(20)
     assert process.exitcode == 0
-    """)
+    """
+    )
     assert done.returncode == 0, done.stderr
 
 

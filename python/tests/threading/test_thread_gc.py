@@ -62,7 +62,7 @@ def test_l8_a_generator_is_forgotten():
     owner = Owner(lambda owner: None)
 
     def values():
-        held = owner
+        held = owner  # noqa: F821
         while True:
             yield held
 
@@ -167,7 +167,7 @@ def test_l8_nothing_is_left_of_many():
     engine = Engine()
     before = len(gc.get_objects())
     for _ in range(300):
-        timer = engine.every(3600, lambda: [], initial_delay=3600)
+        timer = engine.every(3600, list, initial_delay=3600)
         timer.start()
         timer.subscribe()
         timer.cancel()

@@ -41,7 +41,9 @@ def test_l12_cancel_and_the_call_never_both_win():
     for _ in range(150):
         called, won = [], []
         call = after(0.0005, called.append, 1)
-        threads = [threading.Thread(target=lambda: won.append(call.cancel())) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda call=call, won=won: won.append(call.cancel())) for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -120,7 +122,7 @@ def test_l5_a_call_may_cancel_itself():
 
 
 def test_e2_bad_input():
-    with pytest.raises(ScheduleError, match="delay must be .* got -1"):
+    with pytest.raises(ScheduleError, match=r"delay must be .* got -1"):
         after(-1, print)
     with pytest.raises(ValueError):
         after(float("nan"), print)

@@ -73,7 +73,7 @@ def test_l4_nothing_runs_once_stop_has_returned():
         counter.wait_for(1)
         after_stop = []
 
-        def stop():
+        def stop(task=task, after_stop=after_stop, counter=counter):
             task.stop()
             after_stop.append(counter.count)
 
@@ -124,7 +124,7 @@ def test_l5_stops_itself_without_a_deadlock():
 def test_l7_starts_again():
     counter = Counter()
     task = PeriodicTask(0.001, counter)
-    for round in range(1, 4):
+    for _ in range(1, 4):
         before = counter.count
         task.start()
         counter.wait_for(before + 2)
@@ -212,7 +212,7 @@ def test_l8_runs_on_without_a_handle_and_is_forgotten_after():
 
 
 def test_e2_bad_input():
-    with pytest.raises(ScheduleError, match="interval must be .* got -0.5"):
+    with pytest.raises(ScheduleError, match=r"interval must be .* got -0.5"):
         PeriodicTask(-0.5, print)
     with pytest.raises(TypeError):
         PeriodicTask(1, None)

@@ -267,23 +267,23 @@ def test_r3_stops_with_the_failure_by_default():
     assert not timer.is_running()
 
 
-def test_r3_continue_and_backoff():
+@pytest.mark.parametrize("policy", ["continue", Backoff(0.001, 0.01), Backoff(0.001, 0.01, factor=1.5)])
+def test_r3_continue_and_backoff(policy):
+    done = threading.Event()
+    failures = []
+
     def fail():
         raise OSError
 
-    for policy in ("continue", Backoff(0.001, 0.01), Backoff(0.001, 0.01, factor=1.5)):
-        done = threading.Event()
-        failures = []
+    def note(timer, target):
+        failures.append(sys.exc_info()[0])
+        if len(failures) >= 3:
+            done.set()
 
-        def note(timer, target):
-            failures.append(sys.exc_info()[0])
-            if len(failures) >= 3:
-                done.set()
-
-        with Timer(0.001, fail, note, on_error=policy) as timer:
-            assert done.wait(LONG)
-            assert timer.is_running()
-        assert set(failures) == {OSError}
+    with Timer(0.001, fail, note, on_error=policy) as timer:
+        assert done.wait(LONG)
+        assert timer.is_running()
+    assert set(failures) == {OSError}
 
 
 def test_r4_a_run_over_its_limit_has_failed(caplog):
@@ -333,7 +333,9 @@ def test_s2_s3_modes_and_limits():
 
 def test_s4_missed_slots_are_counted():
     for policy in ("skip", "delay", Burst(2)):
-        timer = Timer(0.001, lambda: time.sleep(0.01), mode="fixed_rate", missed=policy, max_runs=3, start=True)
+        timer = Timer(
+            0.001, lambda: time.sleep(0.01), mode="fixed_rate", missed=policy, max_runs=3, start=True
+        )
         timer.wait(timeout=LONG)
         assert timer.stats().missed > 0
 

@@ -130,9 +130,7 @@ pub(super) fn attach(
     }
     let (callbacks, job) = (callbacks.cloned(), job.clone());
     builder.on_failure(move |failure| {
-        _ = in_python(|py| {
-            tell_failure(py, callbacks.as_ref().map(|callbacks| &***callbacks), &job, failure)
-        });
+        in_python(|py| tell_failure(py, callbacks.as_ref().map(|callbacks| &***callbacks), &job, failure));
     })
 }
 

@@ -1,0 +1,33 @@
+"""The examples of the manual, which are the stubs."""
+
+import ast
+import asyncio
+import doctest
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import everbeat.threading
+
+PACKAGE = Path(everbeat.__file__).parent
+STUBS: dict[str, ModuleType] = {"_everbeat.pyi": everbeat, "threading.pyi": everbeat.threading}
+
+
+def examples() -> Iterator[Any]:
+    finder = doctest.DocTestParser()
+    for file, module in STUBS.items():
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                name = getattr(node, "name", "module")
+                names = {"asyncio": asyncio, **vars(module)}
+                test = finder.get_doctest(ast.get_docstring(node) or "", names, name, file, 0)
+                if test.examples:
+                    yield pytest.param(test, id=f"{file}-{name}")
+
+
+@pytest.mark.parametrize("test", list(examples()))
+def test_manual(test: doctest.DocTest) -> None:
+    assert doctest.DocTestRunner().run(test).failed == 0

@@ -1,0 +1,239 @@
+"""L2, L6, L8 and R5: what ends at an awkward moment."""
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from everbeat import Timer
+from everbeat.threading import Timer as ThreadTimer
+from tests.support import spin
+
+
+def task_of(timer_name: str) -> asyncio.Task[Any]:
+    return next(task for task in asyncio.all_tasks() if task.get_name() == f"timer:{timer_name}")
+
+
+@pytest.mark.asyncio
+async def test_l6_a_cancellation_from_elsewhere_is_not_taken_for_that_of_a_run_over_its_limit() -> None:
+    async def endless() -> None:
+        await asyncio.sleep(1000)
+
+    timer = Timer(1, endless, lambda *_: None, run_timeout=1, on_error="continue", name="limited")
+    timer.start()
+    await asyncio.sleep(1)
+    task = task_of("limited")
+    for _ in range(10):
+        if task.cancelling():
+            break
+        await asyncio.sleep(0)
+    assert task.cancel()  # before the run learns that it is given up
+    await timer.wait(timeout=10)
+    assert task.cancelled()
+    assert not timer.is_running()
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_l8_a_task_that_was_cancelled_with_its_loop_is_collected(busy: bool) -> None:
+    async def run() -> None:
+        if busy:
+            await asyncio.sleep(10)
+
+    async def main() -> weakref.ref[asyncio.Task[Any]]:
+        timer = Timer(10, run, name="cancelled")
+        timer.start()
+        await asyncio.sleep(0.01)
+        return weakref.ref(task_of("cancelled"))
+
+    task = asyncio.run(main())
+    gc.collect()
+    assert task() is None
+
+
+class Owner:
+    """Owns the timer that calls it. The traceback of the failure refers to it."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self.timer = kind(10, self.fail, exc_cb=lambda *_: None)
+
+    def fail(self) -> None:
+        raise ValueError("no")
+
+
+def test_l8_a_failure_keeps_no_cycle_alive() -> None:
+    async def main() -> weakref.ref[Owner]:
+        owner = Owner(Timer)
+        owner.timer.start()
+        with pytest.raises(ValueError, match="no"):
+            await owner.timer.join()
+        await spin()
+        with pytest.raises(ValueError, match="no"):
+            await owner.timer.wait()
+        return weakref.ref(owner)
+
+    owner = asyncio.run(main())
+    gc.collect()
+    assert owner() is None
+
+
+def test_l8_a_failure_keeps_no_cycle_alive_on_threads() -> None:
+    def fail() -> weakref.ref[Owner]:
+        owner = Owner(ThreadTimer)
+        owner.timer.start()
+        with pytest.raises(ValueError, match="no"):
+            owner.timer.wait(timeout=10)
+        return weakref.ref(owner)
+
+    owner = fail()
+    gc.collect()
+    assert owner() is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_r5_what_ends_the_program_does_not_disturb_the_end_of_its_loop(error: type[BaseException]) -> None:
+    cleaned_up = list[bool]()
+
+    async def other() -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await spin()
+            cleaned_up.append(True)
+
+    async def fail() -> None:
+        raise error
+
+    async def main() -> None:
+        task = asyncio.create_task(other())
+        await spin()
+        Timer(10, fail, lambda *_: None).start()
+        await task
+
+    with pytest.raises(error):
+        asyncio.run(main())
+    assert cleaned_up == [True]
+
+
+@pytest.mark.asyncio
+async def test_s11_conditions_of_a_timer_that_ended_before_its_first_run_are_cancelled() -> None:
+    cancelled = list[bool]()
+
+    async def condition() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            cancelled.append(True)
+
+    timer = Timer(10, lambda: 1, initial_delay=10, cancel_aws=[condition()])
+    timer.start()
+    await spin()
+    await timer.cancel()
+    await spin()
+    assert cancelled == [True]
+
+
+@pytest.mark.asyncio
+async def test_l1_a_start_that_fails_leaves_nothing_running() -> None:
+    elsewhere = asyncio.new_event_loop()
+    runs = list[int]()
+    timer = Timer(10, lambda: runs.append(1), cancel_aws=[elsewhere.create_future()])
+    with pytest.raises(ValueError, match="different loop"):
+        timer.start()
+    await spin()
+    assert (runs, timer.is_running()) == ([], False)
+    elsewhere.close()
+
+
+@pytest.mark.asyncio
+async def test_l9_what_is_left_of_a_timer_is_let_go_of_in_its_loop() -> None:
+    asyncio.get_running_loop().set_debug(True)
+    where = list[str]()
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            where.append(threading.current_thread().name)
+
+    async def condition() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            where.append(threading.current_thread().name)
+
+    timer = Timer(10, items, cancel_aws=[condition()])
+    timer.start()
+    await timer.join()
+    await spin()
+    await asyncio.to_thread(timer.cancel_threadsafe, 10)
+    await spin()
+    assert where == [threading.current_thread().name] * 2
+
+
+@pytest.mark.asyncio
+async def test_l6_an_answer_belongs_to_one_task() -> None:
+    async with Timer(1, lambda: 1) as timer:
+        await timer.join()
+        answer = timer.join()
+        first = asyncio.ensure_future(answer)
+        await spin()
+        with pytest.raises(RuntimeError, match="awaited already"):
+            await answer
+        assert await first == 1
+
+
+def test_l8_an_async_generator_may_end_its_timer_with_the_loop() -> None:
+    """The loop closes all async generators at once, and timers end with the same: in any order."""
+    ends = list[str]()
+
+    async def source() -> AsyncIterator[int]:
+        timer = Timer(10, lambda: 1, None, lambda *_: ends.append("timer"))
+        timer.start()
+        try:
+            yield await timer.join()
+        finally:
+            await timer.cancel()
+            ends.append("source")
+
+    sources = [source() for _ in range(8)]
+
+    async def main() -> None:
+        for one in sources:
+            assert await anext(one) == 1
+
+    asyncio.run(main())
+    assert sorted(ends) == ["source"] * 8 + ["timer"] * 8
+
+
+@pytest.mark.asyncio
+async def test_l8_who_waits_when_a_loop_is_shut_down_is_told() -> None:
+    timer = Timer(10, lambda: 1)
+    timer.start()
+    await timer.join()
+    waiting = asyncio.ensure_future(timer.wait())
+    await spin()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.wait_for(waiting, 10)
+    assert not timer.is_running()
+
+
+@pytest.mark.parametrize("callback", ["exc_cb", "cancel_cb"])
+def test_r5_what_ends_the_program_does_so_from_a_callback_too(callback: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        callbacks: dict[str, Any] = {"exc_cb": lambda *_: None, callback: interrupt}
+        Timer(10, fail, **callbacks).start()
+        await asyncio.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
