@@ -359,7 +359,9 @@ def test_l8_memory_does_not_grow_with_ticks(run: Run) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from Python 3.12 on")
 def test_r2_eager_tasks(run: Run) -> None:
     async def main() -> None:
-        factory = asyncio.eager_task_factory  # type: ignore[attr-defined]
+        def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            return asyncio.Task(coro, loop=loop, **(options | {"eager_start": True}))
+
         asyncio.get_running_loop().set_task_factory(factory)
 
         async def at_once() -> int:
@@ -373,6 +375,7 @@ def test_r2_eager_tasks(run: Run) -> None:
             assert await first.wait(hit_count=5) == 1
             assert await second.wait(hit_count=5) == 2
             assert await second.trigger() == 2
+        await spin()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main())
