@@ -9,7 +9,8 @@ from everbeat._policies import Backoff, Burst
 
 # Seconds, or a `timedelta`, or an `everbeat.ns`, which is an `int` to type checkers.
 Duration: TypeAlias = float | timedelta
-Mode: TypeAlias = Literal["fixed_delay", "fixed_rate"]
+# A union for the sake of stubtest, which takes a `Literal` of two for one.
+Mode: TypeAlias = Literal["fixed_delay"] | Literal["fixed_rate"]
 Callback: TypeAlias = Callable[[Timer[Any], Any], object]
 
 
