@@ -12,6 +12,7 @@ As fixtures of pytest: `everbeat_clock` and `everbeat_engine`.
 
 import asyncio
 import selectors
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
 
@@ -146,9 +147,9 @@ class _Hands:
 class _Instantly:
     """The clock of a `MockTimer`: whoever sets an alarm is woken soon, and then it is that time."""
 
-    def __init__(self, note: Callable[[float], object]) -> None:
+    def __init__(self, note: weakref.WeakMethod[Callable[[float], object]]) -> None:
         self._now = 0
-        self._note = note
+        self._note = note  # weak, since the timer holds its clock where the collector does not look
         self._alarm: tuple[int, Callable[[], None]] | None = None
 
     def elapsed(self) -> int:
@@ -159,7 +160,8 @@ class _Instantly:
             self._alarm = None
             return
         self._alarm = alarm = (due, turn)
-        self._note((due - self._now) / 1e9)
+        if (note := self._note()) is not None:
+            note((due - self._now) / 1e9)
         loop = asyncio.get_running_loop()
         # In the round after the next: what is asked of the timer meanwhile comes before time passes.
         loop.call_soon(lambda: loop.call_soon(self._ring, alarm))
@@ -178,7 +180,7 @@ class MockTimer(Timer[T], Generic[T]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.sleeps = []
-        self._clock = _Instantly(self._note_sleep)
+        self._clock = _Instantly(weakref.WeakMethod(self._note_sleep))
         super().__init__(*args, **options)
 
     def start(self) -> None:

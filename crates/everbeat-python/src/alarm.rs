@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 #[cfg(target_os = "linux")]
 use crate::descriptor::Descriptor;
-use crate::desk::Desk;
+use crate::desk::{Desk, empty_context};
 
 /// What ends the waits of a desk.
 pub(crate) enum Alarm {
@@ -70,12 +70,11 @@ impl Alarm {
                 self.clear(py);
                 let Some(due) = due else { return Ok(()) };
                 // Rounded up: called then, it has come.
-                let seconds = desk.seconds(due);
-                let call = (seconds + seconds.abs() * f64::EPSILON, desk.turn_by_alarm());
+                let call = (rounded_up(desk.seconds(due)), desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method(
                     intern!(py, "call_at"),
                     call,
-                    Some(desk.own_context(py)),
+                    Some(&empty_context(py)?),
                 )?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());
@@ -120,6 +119,11 @@ impl Alarm {
             let _ = handle.call_method0(py, intern!(py, "cancel"));
         }
     }
+}
+
+/// The next larger number of seconds.
+fn rounded_up(seconds: f64) -> f64 {
+    f64::from_bits(seconds.to_bits() + 1).max(seconds)
 }
 
 fn take(handle: &Mutex<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {

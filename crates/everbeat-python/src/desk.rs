@@ -21,7 +21,7 @@ use everbeat::thread::{Engine, Host};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
@@ -44,7 +44,6 @@ pub(crate) struct Desk {
     clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
     finished: OnceLock<Py<PyAny>>,
-    own_context: Py<PyDict>,
     engine: OnceLock<Engine>,
     alarm: Alarm,
     /// In the present turn.
@@ -105,16 +104,11 @@ impl Desk {
             _ => LoopClock::new(event_loop)?,
         };
         let origin = clock.origin();
-        let py = event_loop.py();
-        let own_context = PyDict::new(py);
-        let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
-        own_context.set_item(intern!(py, "context"), context)?;
         let desk = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             clock,
             turns: OnceLock::new(),
             finished: OnceLock::new(),
-            own_context: own_context.unbind(),
             engine: OnceLock::new(),
             alarm,
             runs: AtomicU32::new(0),
@@ -144,12 +138,6 @@ impl Desk {
         let future = self.event_loop.call_method0(py, intern!(py, "create_future")).ok()?;
         future.call_method1(py, intern!(py, "set_result"), (py.None(),)).ok()?;
         Some(self.finished.get_or_init(|| future).clone_ref(py))
-    }
-
-    /// The option `context` of calls: an empty one. That of whoever happens to make a call would be kept by it,
-    /// with all that is in it.
-    pub(crate) fn own_context<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
-        self.own_context.bind(py)
     }
 
     /// Whether this thread is running the loop.
@@ -239,10 +227,16 @@ impl Desk {
             }
         }
         let turn = (self.turn_object(false),);
-        let called =
-            self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(self.own_context(py)));
-        if called.is_err() {
-            self.close(); // the loop is closed: nothing runs there any more
+        let called = empty_context(py).and_then(|options| {
+            self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(&options))
+        });
+        match called {
+            Err(error) if ends_program(py, &error) => {
+                self.lock().soon = false;
+                self.interrupt(py, &error); // a signal came in the middle of the call
+            }
+            Err(_) => self.close(), // the loop is closed: nothing runs there any more
+            Ok(_) => {}
         }
     }
 
@@ -382,7 +376,12 @@ impl Desk {
         }
         if before != due {
             if let Err(error) = self.alarm.set(py, self, due) {
-                self.report(py, "the alarm of timers could not be set", &error);
+                self.lock().armed = None; // the next turn tries again
+                if ends_program(py, &error) {
+                    self.interrupt(py, &error);
+                } else {
+                    self.report(py, "the alarm of timers could not be set", &error);
+                }
             }
         }
     }
@@ -452,6 +451,16 @@ impl Turn {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.desk.upgrade().map_or(Ok(()), |desk| desk.turn(py, self.by_alarm))
     }
+}
+
+/// The option `context` of a call: an empty one. That of whoever happens to make a call would be kept by it,
+/// with all that is in it. One for each call, since a target may run the loop itself, and a context is entered
+/// once at a time: a turn that cannot begin would never be asked for again.
+pub(crate) fn empty_context(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    static KIND: pyo3::sync::PyOnceLock<Py<PyType>> = pyo3::sync::PyOnceLock::new();
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "context"), KIND.import(py, "contextvars", "Context")?.call0()?)?;
+    Ok(options)
 }
 
 /// The loop that this thread is running.

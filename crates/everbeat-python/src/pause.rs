@@ -155,7 +155,6 @@ impl Pause {
 
     #[pyo3(signature = (callback, *, context = None))]
     fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
-        let py = slf.py();
         let waiting = Waiting { callback, context, pause: slf.clone().unbind() };
         let bell = &slf.get().bell;
         let over = {
@@ -168,7 +167,7 @@ impl Pause {
             }
         };
         if let Some(waiting) = over {
-            bell.go_on(py, vec![waiting]);
+            bell.go_on(slf.py(), vec![waiting]);
         }
     }
 

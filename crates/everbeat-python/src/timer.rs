@@ -330,7 +330,7 @@ impl Timer {
     /// `cancel`, from another thread than the loop's: blocks until it is done.
     #[pyo3(signature = (timeout = None))]
     fn cancel_threadsafe(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let place = self.place_from_outside(py, "cancel()")?;
+        let place = self.place_seen_from_outside(py, "cancel()")?;
         self.block(py, "cancel_threadsafe", place.timer.cancel(), timeout)?;
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Timer {
     /// `trigger`, from another thread than the loop's: blocks for the value.
     #[pyo3(signature = (timeout = None))]
     fn trigger_threadsafe(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        let place = self.place_from_outside(py, "trigger()")?;
+        let place = self.place_seen_from_outside(py, "trigger()")?;
         let value = self.block(py, "trigger_threadsafe", place.timer.trigger(), timeout)?;
         value.map(|value| value.object(py)).map_err(|error| errors::to_python(py, &error))
     }
@@ -564,7 +564,7 @@ impl Timer {
     }
 
     /// The timer, for a call that blocks a thread that is not its loop's.
-    fn place_from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
+    fn place_seen_from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
         let core = self.core()?;
         let Some(place) = core.place() else {
             let message =

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from everbeat import Timer
+from everbeat.testing import MockTimer
 from everbeat.threading import Timer as ThreadTimer
 from tests.support import spin
 
@@ -237,3 +239,78 @@ def test_r5_what_ends_the_program_does_so_from_a_callback_too(callback: str) -> 
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
+
+
+def test_r5_a_target_that_runs_the_loop_itself_leaves_it_in_order() -> None:
+    """As packages do that let loops nest. The inner loop finds a turn that was asked for, and can do nothing
+    with it: a turn is being taken."""
+
+    async def main() -> list[Any]:
+        loop, complaints = asyncio.get_running_loop(), list[Any]()
+        loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        other = Timer(3600, lambda: 1)
+        other.start()
+        await other.join()
+        Timer(3600, lambda: loop._run_once(), initial_delay=0.01).start()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # noqa: ASYNC251  # the timer is due, and so comes before the turn that is asked for now
+        await asyncio.sleep(0)
+        for _ in range(2):
+            assert await asyncio.wait_for(other.trigger(), 10) == 1
+        return complaints
+
+    assert asyncio.run(main()) == []
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_at"])
+def test_l10_a_signal_while_a_turn_is_asked_for_reaches_the_program(method: str) -> None:
+    """And the timers of those who catch it go on."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        armed = False
+
+    def interrupted(self: Loop, *args: Any, **options: Any) -> Any:
+        if self.armed and any(type(arg).__name__ == "_Turn" for arg in args):
+            self.armed = False
+            raise KeyboardInterrupt
+        return getattr(asyncio.SelectorEventLoop, method)(self, *args, **options)
+
+    setattr(Loop, method, interrupted)
+    timer = Timer(10, lambda: 1)
+
+    async def main() -> None:
+        timer.start()
+        await timer.join()
+        await asyncio.sleep(0)  # the turn is over
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        loop.armed = True
+        timer.set_delay(0.01, rearm=True)
+        await asyncio.sleep(1)
+
+    async def go_on() -> None:
+        await asyncio.wait_for(timer.wait(hits=2), 10)
+        await timer.cancel()
+
+    loop = Loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(main())
+    loop.run_until_complete(go_on())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def test_l8_t3_a_mock_timer_that_has_ended_is_collected() -> None:
+    async def main() -> weakref.ref[MockTimer[int]]:
+        timer = MockTimer(1, lambda: 1, max_runs=3)
+        timer.start()
+        await timer.wait()
+        assert len(timer.sleeps) >= 2
+        return weakref.ref(timer)
+
+    timer = asyncio.run(main())
+    gc.collect()
+    assert timer() is None
