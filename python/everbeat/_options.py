@@ -9,8 +9,7 @@ from everbeat._policies import Backoff, Burst
 
 # Seconds, or a `timedelta`, or an `everbeat.ns`, which is an `int` to type checkers.
 Duration: TypeAlias = float | timedelta
-# A union for the sake of stubtest, which takes a `Literal` of two for one.
-Mode: TypeAlias = Literal["fixed_delay"] | Literal["fixed_rate"]
+Mode: TypeAlias = Literal["fixed_delay", "fixed_rate"]
 Callback: TypeAlias = Callable[[Timer[Any], Any], object]
 
 
