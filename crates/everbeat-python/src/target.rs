@@ -129,7 +129,6 @@ impl PyTarget {
         self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
-            self.desk.look_at_clock(py);
         }
         Step::Failed(Raised::boxed(py, error))
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from everbeat import Timer, TimerError
+from everbeat import Timer, TimerError, current_tick
 from everbeat.testing import MockTimer
 from everbeat.threading import Timer as ThreadTimer
 from tests.support import spin
@@ -354,3 +354,27 @@ def test_l5_an_offloaded_run_may_end_its_timer() -> None:
 
     asyncio.run(main())
     assert len(refused) == 1
+
+
+def test_s12_a_slow_callback_is_not_taken_for_the_slowness_of_the_next_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        loop, amiss = asyncio.get_running_loop(), list[float]()
+
+        def run() -> None:
+            tick = current_tick()
+            assert tick is not None
+            amiss.append(loop.time() - tick.scheduled - tick.lateness)
+
+        first = Timer(10, lambda: 1, None, lambda *_: time.sleep(0.2), initial_delay=0.05, max_runs=1)
+        others = [Timer(10, run, initial_delay=0.05) for _ in range(3)]
+        for timer in (first, *others):
+            timer.start()
+        await others[-1].wait(hit_count=1)
+        for timer in others:
+            await timer.cancel()
+        assert max(amiss) < 0.1
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if "blocked" in record.getMessage()]
