@@ -227,8 +227,9 @@ impl Desk {
             }
         }
         let turn = (self.turn_object(false),);
-        let called = empty_context(py)
-            .and_then(|options| self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(&options)));
+        let called = empty_context(py).and_then(|options| {
+            self.event_loop.bind(py).call_method(self.call_soon(py), turn, Some(&options))
+        });
         match called {
             Err(error) if ends_program(py, &error) => {
                 self.lock().soon = false;
