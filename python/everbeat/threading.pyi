@@ -69,7 +69,7 @@ Fork
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import GenericAlias
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Unpack
 
@@ -310,10 +310,36 @@ class Timer(Generic[_T]):
     wrong type.
     """
 
+    @overload
     def __new__(
         cls,
         delay: _Duration,
-        target: Callable[[], Iterator[_T]] | Iterator[_T] | Callable[[], _T],
+        target: Callable[[], Iterator[_T]] | Iterator[_T],
+        exc_cb: _Callback | None = None,
+        cancel_cb: _Callback | None = None,
+        start: bool = False,
+        *,
+        mode: _Mode = "fixed_delay",
+        initial_delay: _Duration | None = None,
+        jitter: float = 0.0,
+        seed: int | None = None,
+        name: str | None = None,
+        on_error: _OnError = "stop",
+        missed: _Missed = "skip",
+        run_timeout: _Duration | None = None,
+        max_runs: int | None = None,
+        run_for: _Duration | None = None,
+        max_lateness: _Duration | None = None,
+        keep_phase: bool = False,
+        inline: bool = False,
+        engine: Engine | None = None,
+        scope: Scope | None = None,
+    ) -> Self: ...
+    @overload
+    def __new__(
+        cls,
+        delay: _Duration,
+        target: Callable[[], _T],
         exc_cb: _Callback | None = None,
         cancel_cb: _Callback | None = None,
         start: bool = False,
@@ -573,10 +599,18 @@ class Scope:
     ) -> PeriodicTask:
         """A `PeriodicTask`, started. Raises `TimerError` if the scope is closed."""
 
+    @overload
     def timer(
         self,
         delay: _Duration,
-        target: Callable[[], Iterator[_T]] | Iterator[_T] | Callable[[], _T],
+        target: Callable[[], Iterator[_T]] | Iterator[_T],
+        **options: Unpack[_ScopeOptions],
+    ) -> Timer[_T]: ...
+    @overload
+    def timer(
+        self,
+        delay: _Duration,
+        target: Callable[[], _T],
         **options: Unpack[_ScopeOptions],
     ) -> Timer[_T]:
         """A `Timer`, started. Raises `TimerError` if the scope is closed."""
@@ -643,10 +677,18 @@ class Engine:
         precision: Literal["coarse", "fine", "spin"] = "coarse",
         workers: int = 32,
     ) -> Self: ...
+    @overload
     def every(
         self,
         delay: _Duration,
-        target: Callable[[], Iterator[_T]] | Iterator[_T] | Callable[[], _T],
+        target: Callable[[], Iterator[_T]] | Iterator[_T],
+        **options: Unpack[_EngineOptions],
+    ) -> Timer[_T]: ...
+    @overload
+    def every(
+        self,
+        delay: _Duration,
+        target: Callable[[], _T],
         **options: Unpack[_EngineOptions],
     ) -> Timer[_T]:
         """A `Timer` on this engine. It does not run yet, unless `start=True`."""

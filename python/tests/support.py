@@ -99,11 +99,11 @@ class VirtualTime(asyncio.AbstractEventLoop):
             self._watching = True
             self._jump_soon(-1)
 
-    def _jump_soon(self, calls_before: int) -> None:
+    def _jump_soon(self, calls_before: int, quiet: int = 0) -> None:
         # In a context of its own, since the current one may hold whoever called first.
-        super().call_soon(self._jump, calls_before, context=contextvars.Context())
+        super().call_soon(self._jump, calls_before, quiet, context=contextvars.Context())
 
-    def _jump(self, calls_before: int) -> None:
+    def _jump(self, calls_before: int, quiet: int) -> None:
         """Runs once in each iteration: when it finds that nobody has asked for a call since the one before,
         there is nothing left to do now."""
         calls, scheduled = self._calls, self._scheduled_calls
@@ -112,16 +112,19 @@ class VirtualTime(asyncio.AbstractEventLoop):
             return
         while scheduled and scheduled[0][3].cancelled():
             heapq.heappop(scheduled)
-        if not scheduled or self._threads_at_work:
+        if self._threads_at_work or not (scheduled or asyncio.all_tasks(self)):
             self._watching = False
-            if not self._threads_at_work and asyncio.all_tasks(self):
-                self.stop()  # nothing will ever happen: whoever runs the loop says so
-            return
-        moment = scheduled[0][:2]
-        self.nanos = max(self.nanos, moment[0])
-        while scheduled and scheduled[0][:2] == moment:
-            self._run_due(heapq.heappop(scheduled)[3])
-        self._jump_soon(self._calls)
+        elif scheduled:
+            moment = scheduled[0][:2]
+            self.nanos = max(self.nanos, moment[0])
+            while scheduled and scheduled[0][:2] == moment:
+                self._run_due(heapq.heappop(scheduled)[3])
+            self._jump_soon(self._calls)
+        elif quiet < 100:
+            self._jump_soon(calls, quiet + 1)
+        else:
+            self._watching = False
+            self.stop()  # nothing will ever happen: whoever runs the loop says so
 
     def _run_due(self, handle: asyncio.TimerHandle) -> None:
         # The two attributes are those that asyncio's own loops go by.

@@ -201,8 +201,7 @@ impl Answer {
         self.step(py)
     }
 
-    fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = value;
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py)
     }
 
@@ -210,12 +209,12 @@ impl Answer {
     fn throw(
         &self,
         py: Python<'_>,
-        kind: Bound<'_, PyAny>,
+        kind: &Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         self.give_up(py);
-        Err(thrown(&kind, value, traceback)?)
+        Err(thrown(kind, value, traceback)?)
     }
 
     fn close(&self, py: Python<'_>) {

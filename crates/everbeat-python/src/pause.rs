@@ -154,8 +154,8 @@ impl Pause {
     }
 
     #[pyo3(signature = (callback, *, context = None))]
-    fn add_done_callback(slf: Py<Self>, py: Python<'_>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
-        let waiting = Waiting { callback, context, pause: slf.clone_ref(py) };
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
+        let waiting = Waiting { callback, context, pause: slf.clone().unbind() };
         let bell = &slf.get().bell;
         let over = {
             let mut state = bell.lock();
@@ -167,7 +167,7 @@ impl Pause {
             }
         };
         if let Some(waiting) = over {
-            bell.go_on(py, vec![waiting]);
+            bell.go_on(slf.py(), vec![waiting]);
         }
     }
 

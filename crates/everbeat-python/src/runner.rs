@@ -331,8 +331,7 @@ impl Runner {
         self.step(py)
     }
 
-    fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = value;
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py)
     }
 
@@ -340,11 +339,11 @@ impl Runner {
     fn throw(
         &self,
         py: Python<'_>,
-        kind: Bound<'_, PyAny>,
+        kind: &Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.step_throwing(py, thrown(&kind, value, traceback)?)
+        self.step_throwing(py, thrown(kind, value, traceback)?)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

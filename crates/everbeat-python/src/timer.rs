@@ -330,7 +330,7 @@ impl Timer {
     /// `cancel`, from another thread than the loop's: blocks until it is done.
     #[pyo3(signature = (timeout = None))]
     fn cancel_threadsafe(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let place = self.from_outside(py, "cancel()")?;
+        let place = self.place_seen_from_outside(py, "cancel()")?;
         self.block(py, "cancel_threadsafe", place.timer.cancel(), timeout)?;
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Timer {
     /// `trigger`, from another thread than the loop's: blocks for the value.
     #[pyo3(signature = (timeout = None))]
     fn trigger_threadsafe(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        let place = self.from_outside(py, "trigger()")?;
+        let place = self.place_seen_from_outside(py, "trigger()")?;
         let value = self.block(py, "trigger_threadsafe", place.timer.trigger(), timeout)?;
         value.map(|value| value.object(py)).map_err(|error| errors::to_python(py, &error))
     }
@@ -494,7 +494,7 @@ impl Timer {
         Ok(Answer::new(what, None, Wait { future, convert }))
     }
 
-    fn end<O: Send + Sync + 'static>(
+    fn end<O>(
         &self,
         py: Python<'_>,
         what: &'static str,
@@ -502,7 +502,7 @@ impl Timer {
         told: fn(O) -> Option<String>,
     ) -> PyResult<Answer>
     where
-        O: From<StopReason>,
+        O: From<StopReason> + Send + Sync + 'static,
     {
         let Some(place) = self.core()?.place() else {
             let answer = told(O::from(StopReason::Drained)).into_pyobject(py)?;
@@ -564,7 +564,7 @@ impl Timer {
     }
 
     /// The timer, for a call that blocks a thread that is not its loop's.
-    fn from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
+    fn place_seen_from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
         let core = self.core()?;
         let Some(place) = core.place() else {
             let message =
@@ -672,7 +672,7 @@ impl Core {
         let target = self.target.bind(py);
         let named = target
             .getattr(intern!(py, "__qualname__"))
-            .or_else(|_| target.get_type().qualname().map(|name| name.into_any()));
+            .or_else(|_| target.get_type().qualname().map(Bound::into_any));
         named.map_or_else(|_| "unnamed".into(), |name| name.to_string())
     }
 

@@ -21,6 +21,7 @@ from everbeat import (
     TimerNotRunningError,
     TimerRestartError,
     TimerStoppedError,
+    current_tick,
     ns,
 )
 from tests.support import NANOS, ORIGIN, PENDING, Stopwatch, settled, virtual
@@ -41,9 +42,9 @@ NEVER = 2**64 - 1
 Json = Any
 
 
-def agree(wanted: int, seen: int) -> bool:
+def agree(wanted: int, seen: int, now: int = 0) -> bool:
     """Whether two times are the same to a loop, which tells them as floats."""
-    return abs(wanted - seen) <= 2 * math.ulp((ORIGIN + seen) / NANOS) * NANOS
+    return abs(wanted - seen) <= 2 * math.ulp((ORIGIN + max(seen, now)) / NANOS) * NANOS
 
 
 def nanos(text: str) -> int:
@@ -93,6 +94,10 @@ def bound(command: Json) -> int | None:
     return None
 
 
+# Why slots are skipped.
+REASONS = ("overrun", "paused", "late", "backoff")
+
+
 class PlannedError(Exception):
     """What a run raises that is to fail."""
 
@@ -112,6 +117,11 @@ KINDS: dict[type[BaseException], str] = {
 class Run:
     at: int
     hits: int
+    slot: int
+    scheduled: int
+    lateness: int
+    missed: int
+    cause: str
     end: int | None = None
     how: str = ""
 
@@ -126,7 +136,7 @@ class Trace:
     feeds: dict[str, Json] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     failures_told: int = 0
-    hits: int = 0
+    counters: Json = None
     faults: list[str] = field(default_factory=list)
 
 
@@ -234,7 +244,11 @@ class Stage:
         runs, hits = self.trace.runs, self.timer.hit_count
         if runs and runs[-1].end is None:
             self.trace.faults.append(f"run {len(runs) + 1} began during the one before")
-        runs.append(Run(self.clock.nanos, hits))
+        tick = current_tick()
+        assert tick is not None
+        assert tick.run == len(runs) + 1
+        scheduled, lateness = self.since_start(tick.scheduled), round(tick.lateness * NANOS)
+        runs.append(Run(self.clock.nanos, hits, tick.slot, scheduled, lateness, tick.missed, tick.cause))
         if len(runs) == 10_000:
             self.trace.faults.append("it has run wild")
             self.timer.cancel()
@@ -242,6 +256,9 @@ class Stage:
         for action in plan.get("does", []):
             self.ask(action)
         return plan
+
+    def since_start(self, moment: float) -> int:
+        return self.clock.nanos + round((moment - virtual().time()) * NANOS)
 
     def finish(self, plan: Json) -> int:
         match plan.get("returns", "number"):
@@ -335,9 +352,22 @@ class Stage:
         return "ok"
 
     def look(self) -> Json:
-        timer = self.timer
-        figures = {"running": timer.is_running(), "paused": timer.is_paused()}
-        return {"look": figures | {"hits": timer.hit_count, "latest": timer.last_result}}
+        timer, stats = self.timer, self.timer.stats()
+        assert (stats.running, stats.paused, stats.hits) == (
+            timer.is_running(),
+            timer.is_paused(),
+            timer.hit_count,
+        )
+        return {
+            "look": {
+                "running": stats.running,
+                "busy": stats.busy,
+                "paused": stats.paused,
+                "hits": stats.hits,
+                "latest": timer.last_result,
+                "next_due": None if stats.next_due_at is None else self.since_start(stats.next_due_at),
+            }
+        }
 
     def answer_now(self, command: Json, ask: Callable[[], Json]) -> None:
         self.note(command.get("as"), attempt(ask))
@@ -372,7 +402,14 @@ class Stage:
     async def leave(self) -> None:
         """What there is to be seen at the end."""
         seen, self.trace = self.trace, Trace()  # what happens while leaving is not watched
-        seen.hits = self.timer.hit_count
+        stats = self.timer.stats()
+        skipped = {reason: getattr(stats.skipped, reason) for reason in REASONS}
+        seen.counters = {
+            "hits": stats.hits,
+            "failures": stats.failures,
+            "skipped": {reason: count for reason, count in skipped.items() if count},
+            "missed": stats.missed,
+        }
         for task in self.waiting.values():
             task.cancel()
         for name, (feed, _) in self.feeds.items():
@@ -501,9 +538,9 @@ def differences(scenario: Json, trace: Trace) -> list[str]:
         for wanted, seen in zip(ends, trace.ended, strict=True)
     ):
         compare("ended", ends, trace.ended)
-    counters = expect.get("counters", {})
-    compare("hits", counters.get("hits", 0), trace.hits)
-    compare("failures", counters.get("failures", 0), trace.failures_told)
+    counters = {"hits": 0, "failures": 0, "skipped": {}, "missed": 0} | expect.get("counters", {})
+    compare("counters", counters if trace.refused is None else None, trace.counters)
+    compare("failures told", counters["failures"], trace.failures_told)
     return report
 
 
@@ -512,7 +549,10 @@ def answers(wanted: Json, seen: Json) -> bool:
     match got:
         case {"look": figures}:
             shown = seen["got"]["look"]
-            fits = all(figures[name] == shown[name] for name in figures.keys() & shown.keys())
+            fits = all(figures[name] == shown[name] for name in figures.keys() - {"next_due"})
+            if "next_due" in figures:
+                due = None if figures["next_due"] is None else nanos(figures["next_due"])
+                fits = fits and (due == shown["next_due"] or (bool(due) and agree(due, shown["next_due"])))
         case {"ended": _}:
             fits = seen["got"] == "ended"  # the reason is not told
         case {"stopped": _}:
@@ -534,7 +574,11 @@ def compare_runs(scenario: Json, trace: Trace, report: list[str]) -> None:
         nominal = before + spec["after"] if spec["at"] is None else spec["at"]
         in_time = agree(nominal, run.at) or abs(nominal - run.at) <= spec["give"]
         given_up = run.end if run.how == "given up" else None
-        if not in_time or given_up != spec["given_up"]:
+        told = {"slot": run.slot, "missed": run.missed, "cause": run.cause, "given_up": given_up}
+        due = nominal if spec["scheduled"] is None else spec["scheduled"]
+        in_time = in_time and (agree(due, run.scheduled, run.at) or abs(due - run.scheduled) <= spec["give"])
+        in_time = in_time and agree(run.at, run.scheduled + run.lateness)
+        if not in_time or told != {name: spec[name] for name in told}:
             report.append(f"run {number}\n    - {spec}\n    + {run}")
         if run.hits != hits:
             report.append(f"run {number} read a hit count of {run.hits}, not {hits}")
@@ -550,9 +594,20 @@ def rows(spec: Json) -> list[Json]:
     repeat = spec.get("repeat", {"times": 1, "every": "0s"})
     at = nanos(spec["at"]) if "at" in spec else None
     fixed = {
+        "missed": spec.get("missed", 0),
+        "cause": spec.get("cause", "schedule"),
         "after": nanos(spec.get("after", "0s")),
         "give": nanos(spec.get("give", "0s")),
         "given_up": nanos(spec["given_up"]) if "given_up" in spec else None,
     }
     every = nanos(repeat["every"])
-    return [{"at": at if at is None else at + k * every, **fixed} for k in range(repeat["times"])]
+    scheduled = nanos(spec["scheduled"]) if "scheduled" in spec else None
+    return [
+        {
+            "slot": spec["slot"] + k,
+            "at": at if at is None else at + k * every,
+            "scheduled": scheduled if scheduled is None else scheduled + k * every,
+            **fixed,
+        }
+        for k in range(repeat["times"])
+    ]

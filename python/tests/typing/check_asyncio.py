@@ -52,7 +52,6 @@ async def refresh() -> bytes:
 
 
 async def of_a_decorator() -> None:
-    assert_type(await refresh.func(), bytes)
     assert_type(await refresh.join(), bytes)
 
 

@@ -37,8 +37,8 @@ def uses(timer: Timer[int]) -> None:
 
 def refused(timer: Timer[int]) -> None:
     """An error that is not there any more is an error itself: both checkers report needless ignores."""
-    Timer("1", numbers)  # type: ignore[arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
-    Timer(1, numbers, mode="often")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Timer("1", numbers)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+    Timer(1, numbers, mode="often")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
     timer.wait(1, 2)  # type: ignore[misc, call-arg, unused-ignore] # pyright: ignore[reportCallIssue]
 
 

@@ -93,6 +93,6 @@ def takes_all_options(make: Callable[[], Awaitable[int]]) -> Timer[int]:
     )
 
 
-Timer(1, number, mode="sometimes")  # type: ignore[call-overload]  # pyright: ignore
-Timer("1", number)  # type: ignore[call-overload]  # pyright: ignore
-Timer(1, 3)  # type: ignore[call-overload]  # pyright: ignore
+Timer(1, number, mode="sometimes")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Timer("1", number)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Timer(1, 3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
