@@ -798,6 +798,10 @@ fn call_back<'py>(
         Error = PyErr,
     >,
 ) {
+    let place = alive.owner.get().known_core().and_then(|core| core.place());
+    if let Some(place) = &place {
+        place.desk.let_time_pass();
+    }
     let called = py.import(intern!(py, "everbeat._callbacks")).and_then(|callbacks| {
         let function = callbacks.getattr(function)?;
         let arguments = arguments.into_pyobject(py)?;
@@ -807,6 +811,9 @@ fn call_back<'py>(
     });
     if let Err(error) = called {
         alive.owner.get().report(py, &error);
+    }
+    if let Some(place) = &place {
+        place.desk.look_at_clock(py);
     }
 }
 
