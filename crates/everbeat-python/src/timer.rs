@@ -387,7 +387,11 @@ impl Timer {
         let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
         let running = slf.get().is_running()?;
         let (delay, hits) = (core.period().as_secs_f64(), core.hits());
-        let _ = write!(text, " target={target} delay={delay} hit_count={hits} running={running}>");
+        let _ = write!(
+            text,
+            " target={target} delay={delay} hit_count={hits} running={}>",
+            if running { "True" } else { "False" }
+        );
         Ok(text)
     }
 
