@@ -8,17 +8,18 @@ from everbeat._everbeat import Timer
 from everbeat._options import Duration, TimerOptions
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[[], Any])
 
 
-class Decorated:
+class Decorated(Generic[F]):
     """Makes a kind of timer one that stands where its function stood, and has its name and its words."""
 
-    func: Callable[[], Any]
+    func: F
     __name__: str
     __qualname__: str
-    __wrapped__: Callable[[], Any]
+    __wrapped__: F
 
-    def __init__(self, delay: Duration, func: Callable[[], Any], **options: Any) -> None:
+    def __init__(self, delay: Duration, func: F, **options: Any) -> None:
         if options.get("name") is None:
             options["name"] = getattr(func, "__name__", None)
         super().__init__(delay, func, **options)  # type: ignore[call-arg]
@@ -26,7 +27,7 @@ class Decorated:
         self.func = func
 
 
-class DecoratedTimer(Decorated, Timer[T], Generic[T]):
+class DecoratedTimer(Decorated[F], Timer[T], Generic[T, F]):
     """A timer made by `every`. The function itself is `func`."""
 
 
@@ -34,13 +35,19 @@ class Decorator(Protocol):
     """Makes a timer of a function; the type of its values is what a run delivers."""
 
     @overload
-    def __call__(self, func: Callable[[], Coroutine[Any, Any, T]], /) -> DecoratedTimer[T]: ...
+    def __call__(
+        self, func: Callable[[], Coroutine[Any, Any, T]], /
+    ) -> DecoratedTimer[T, Callable[[], Coroutine[Any, Any, T]]]: ...
     @overload
-    def __call__(self, func: Callable[[], AsyncIterator[T]], /) -> DecoratedTimer[T]: ...
+    def __call__(
+        self, func: Callable[[], AsyncIterator[T]], /
+    ) -> DecoratedTimer[T, Callable[[], AsyncIterator[T]]]: ...
     @overload
-    def __call__(self, func: Callable[[], Iterator[T]], /) -> DecoratedTimer[T]: ...
+    def __call__(
+        self, func: Callable[[], Iterator[T]], /
+    ) -> DecoratedTimer[T, Callable[[], Iterator[T]]]: ...
     @overload
-    def __call__(self, func: Callable[[], T], /) -> DecoratedTimer[T]: ...
+    def __call__(self, func: Callable[[], T], /) -> DecoratedTimer[T, Callable[[], T]]: ...
 
 
 def every(delay: Duration, **options: Unpack[TimerOptions]) -> Decorator:
@@ -49,7 +56,7 @@ def every(delay: Duration, **options: Unpack[TimerOptions]) -> Decorator:
     The name of the timer is that of the function unless it is given another one.
     """
 
-    def decorate(func: Callable[[], Any]) -> DecoratedTimer[Any]:
+    def decorate(func: F) -> DecoratedTimer[Any, F]:
         return DecoratedTimer(delay, func, **options)
 
     return decorate

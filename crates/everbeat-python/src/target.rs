@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use everbeat::{Step, Target, Tick};
+use everbeat::{Inside, Step, Target, Tick};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -129,7 +129,6 @@ impl PyTarget {
         self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
-            self.desk.look_at_clock(py);
         }
         Step::Failed(Raised::boxed(py, error))
     }
@@ -158,8 +157,9 @@ impl Held {
             return source.next(run);
         }
         if self.offload {
-            let to_thread = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "to_thread"))?;
-            return run.call1((to_thread, &self.target)).map(Returned::Awaitable);
+            let call = Offloaded { target: self.target.clone_ref(py), inside: Inside::current() };
+            let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
+            return run.call1((in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
         }
         let returned = run.call1((&self.target,))?;
         if is_plain(&returned) {
@@ -171,6 +171,23 @@ impl Held {
         match Source::of(&returned)? {
             Some(source) => self.source.insert(source).next(run),
             None => Ok(Returned::Value(returned)),
+        }
+    }
+}
+
+/// A call of the target on another thread, where it counts as a part of the run as well.
+#[pyclass(frozen, module = "everbeat._everbeat", name = "_Offloaded")]
+struct Offloaded {
+    target: Py<PyAny>,
+    inside: Option<Inside>,
+}
+
+#[pymethods]
+impl Offloaded {
+    fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.inside {
+            Some(inside) => inside.scope(|| self.target.call0(py)),
+            None => self.target.call0(py),
         }
     }
 }

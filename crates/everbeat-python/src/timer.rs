@@ -387,7 +387,11 @@ impl Timer {
         let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
         let running = slf.get().is_running()?;
         let (delay, hits) = (core.period().as_secs_f64(), core.hits());
-        let _ = write!(text, " target={target} delay={delay} hit_count={hits} running={running}>");
+        let _ = write!(
+            text,
+            " target={target} delay={delay} hit_count={hits} running={}>",
+            if running { "True" } else { "False" }
+        );
         Ok(text)
     }
 
@@ -798,6 +802,10 @@ fn call_back<'py>(
         Error = PyErr,
     >,
 ) {
+    let place = alive.owner.get().known_core().and_then(|core| core.place());
+    if let Some(place) = &place {
+        place.desk.let_time_pass();
+    }
     let called = py.import(intern!(py, "everbeat._callbacks")).and_then(|callbacks| {
         let function = callbacks.getattr(function)?;
         let arguments = arguments.into_pyobject(py)?;
@@ -807,6 +815,9 @@ fn call_back<'py>(
     });
     if let Err(error) = called {
         alive.owner.get().report(py, &error);
+    }
+    if let Some(place) = &place {
+        place.desk.look_at_clock(py);
     }
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from everbeat import Timer
+from everbeat import Timer, TimerError, current_tick
 from everbeat.testing import MockTimer
 from everbeat.threading import Timer as ThreadTimer
 from tests.support import spin
@@ -314,3 +314,67 @@ def test_l8_t3_a_mock_timer_that_has_ended_is_collected() -> None:
     timer = asyncio.run(main())
     gc.collect()
     assert timer() is None
+
+
+def test_r1_l2_an_offloaded_run_is_waited_for() -> None:
+    active = most = 0
+
+    def run() -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        time.sleep(0.1)
+        active -= 1
+
+    async def main() -> None:
+        timer = Timer(0.01, run, lambda *_: None, offload=True, run_timeout=0.03, on_error="continue")
+        timer.start()
+        await asyncio.sleep(0.25)
+        await timer.cancel()
+        assert (most, active) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_l5_an_offloaded_run_may_end_its_timer() -> None:
+    refused = list[str]()
+
+    async def main() -> None:
+        def run() -> None:
+            try:
+                timer.trigger_threadsafe(5)
+            except TimerError as error:
+                refused.append(str(error))
+            timer.cancel_threadsafe(5)
+
+        timer = Timer(0.01, run, offload=True)
+        timer.start()
+        await asyncio.wait_for(timer.wait(), 2)
+        assert not timer.is_running()
+
+    asyncio.run(main())
+    assert len(refused) == 1
+
+
+def test_s12_a_slow_callback_is_not_taken_for_the_slowness_of_the_next_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        loop, amiss = asyncio.get_running_loop(), list[float]()
+
+        def run() -> None:
+            tick = current_tick()
+            assert tick is not None
+            amiss.append(loop.time() - tick.scheduled - tick.lateness)
+
+        first = Timer(10, lambda: 1, None, lambda *_: time.sleep(0.2), initial_delay=0.05, max_runs=1)
+        others = [Timer(10, run, initial_delay=0.05) for _ in range(3)]
+        for timer in (first, *others):
+            timer.start()
+        await others[-1].wait(hit_count=1)
+        for timer in others:
+            await timer.cancel()
+        assert max(amiss) < 0.1
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if "blocked" in record.getMessage()]

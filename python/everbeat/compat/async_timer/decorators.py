@@ -10,9 +10,10 @@ from everbeat.compat.async_timer.timer import Timer
 __all__ = ["DecoratedTimer", "every"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[[], Any])
 
 
-class DecoratedTimer(Decorated, Timer[T], Generic[T]):
+class DecoratedTimer(Decorated[F], Timer[T], Generic[T, F]):
     """A timer made by `every`. The function itself is `func`."""
 
 
@@ -26,10 +27,10 @@ def every(
     initial_delay: Duration = 0.0,
     jitter: float = 0.0,
     name: str | None = None,
-) -> Callable[[Callable[[], Any]], DecoratedTimer[Any]]:
+) -> Callable[[F], DecoratedTimer[Any, F]]:
     """Makes a timer of the function below it."""
 
-    def decorate(func: Callable[[], Any]) -> DecoratedTimer[Any]:
+    def decorate(func: F) -> DecoratedTimer[Any, F]:
         return DecoratedTimer(
             delay,
             func,

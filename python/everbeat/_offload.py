@@ -1,0 +1,25 @@
+"""Runs of sync targets on other threads than the loop's."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but who is cancelled waits for the call: it goes on, and nobody can stop it."""
+    loop = asyncio.get_running_loop()
+    job = loop.run_in_executor(None, contextvars.copy_context().run, call)
+    cancelled: asyncio.CancelledError | None = None
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return job.result()
+    if not job.cancelled():
+        job.exception()  # of a run that was given up, which nobody is told of
+    raise cancelled
