@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use everbeat_core::{Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Until};
 
+use crate::any::cast;
 use crate::beat::{Attachments, Beat};
 use crate::error::{Error, Failure};
 use crate::handle::Timer;
@@ -19,7 +20,8 @@ use crate::name::Name;
 use crate::runtime::clock::Source;
 use crate::scope::Scope;
 use crate::shared::{Plan, Shared, Work};
-use crate::target::{IntoTarget, Target};
+use crate::target::{Call, IntoTarget, Target};
+use crate::thread::placed::Placed;
 use crate::thread::{Engine, Precision};
 use crate::ticks::Ticks;
 
@@ -312,7 +314,11 @@ impl Builder {
     /// [`Error::NoRuntime`] outside of a tokio runtime with its time driver enabled.
     pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
         let scope = self.scope.clone();
-        let timer = self.build(target)?;
+        let timer = match self.make(target)? {
+            // A scope asks of a timer what only a whole one can do.
+            Made::Lean(lean) if scope.is_none() => return lean.start(),
+            made => made.into_timer(scope.as_ref()),
+        };
         if let Err(error) = timer.start() {
             if let Some(scope) = scope {
                 scope.untie(&timer);
@@ -327,26 +333,26 @@ impl Builder {
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
+        let scope = self.scope.clone();
+        Ok(self.make(target)?.into_timer(scope.as_ref()))
+    }
+
+    fn make<M, X: IntoTarget<M>>(self, target: X) -> Result<Made<Value<M, X>>, Error> {
         let single_use = self.attachments.has_conditions();
         let schedule = self.checked_schedule()?;
         let home = self.home();
         let target = target.into_target();
         let target = if self.can_be_lean(&home, &schedule) { target.into_call() } else { Err(target) };
-        let shared = match target {
+        Ok(match target {
             Ok(call) => {
                 let delay = schedule.initial_delay();
-                Shared::new(self.plan_alike(&home, &schedule), Work::Lean(call, delay))
+                Made::Lean(LeanParts { plan: self.plan_alike(&home, &schedule), call, delay })
             }
             Err(target) => {
                 let plan = Arc::new(self.plan(home, schedule, single_use));
-                Shared::new(plan, Work::Beat(Box::pin(Beat::new(target, self.attachments))))
+                Made::Whole(Shared::new(plan, Work::Beat(Box::pin(Beat::new(target, self.attachments)))))
             }
-        };
-        let timer = Timer::new(shared);
-        if let Some(scope) = self.scope {
-            scope.tie(&timer);
-        }
-        Ok(timer)
+        })
     }
 
     /// The schedule without a target: a stream of ticks, started now. What a loop around
@@ -431,6 +437,58 @@ impl Builder {
         if self.schedule.is_ok() {
             self.schedule = Err(error);
         }
+    }
+}
+
+/// A timer that was made and not started.
+enum Made<V> {
+    Lean(LeanParts<V>),
+    Whole(Arc<Shared<V>>),
+}
+
+/// What a lean timer is made of.
+struct LeanParts<V> {
+    plan: Arc<Plan>,
+    call: Call<V>,
+    delay: Duration,
+}
+
+impl<V: Send + Sync + 'static> Made<V> {
+    /// A timer with its own lock.
+    fn into_timer(self, scope: Option<&Scope>) -> Timer<V> {
+        let timer = match self {
+            Self::Lean(lean) => lean.into_timer(),
+            Self::Whole(shared) => Timer::new(shared),
+        };
+        if let Some(scope) = scope {
+            scope.tie(&timer);
+        }
+        timer
+    }
+}
+
+impl<V: Send + Sync + 'static> LeanParts<V> {
+    fn into_timer(self) -> Timer<V> {
+        Timer::new(Shared::new(self.plan, Work::Lean(self.call, self.delay)))
+    }
+
+    /// Starts it. One that delivers nothing lies in the queue of its engine.
+    fn start(self) -> Result<Timer<V>, Error> {
+        let Self { plan, call, delay } = self;
+        let delay_nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        let call = match (cast(call), Placed::first_due(&plan, delay_nanos)) {
+            (Ok(call), Some(due)) => {
+                return Placed::start(plan, call, delay_nanos, due).map(Timer::placed);
+            }
+            (Ok(call), None) => match cast::<Call<()>, Call<V>>(call) {
+                Ok(call) => call,
+                Err(_) => unreachable!("it was one"),
+            },
+            (Err(call), _) => call,
+        };
+        let timer = Self { plan, call, delay }.into_timer();
+        timer.start()?;
+        Ok(timer)
     }
 }
 

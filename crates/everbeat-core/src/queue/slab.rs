@@ -25,6 +25,14 @@ pub(super) struct Entry<V> {
     pub(super) value: V,
 }
 
+impl<V> Entry<V> {
+    /// Whether this is the entry that the key names.
+    #[inline]
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.generation == key.generation
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Place<V> {
     Taken(Entry<V>),
@@ -78,7 +86,7 @@ impl<V> Slab<V> {
             self.roomy.pop();
         }
         self.len += 1;
-        Key { index: number << CHUNK_BITS | offset, generation: generation.get() }
+        Key { index: number << CHUNK_BITS | offset, generation }
     }
 
     /// Takes an entry out, which must be at no home any more.
@@ -102,7 +110,7 @@ impl<V> Slab<V> {
             let places = (0_u32..).zip(&chunk.places);
             places.filter_map(move |(offset, place)| match place {
                 Place::Taken(entry) => {
-                    Some(Key { index: number << CHUNK_BITS | offset, generation: entry.generation.get() })
+                    Some(Key { index: number << CHUNK_BITS | offset, generation: entry.generation })
                 }
                 Place::Vacant(_) => None,
             })
@@ -139,13 +147,13 @@ impl<V> Slab<V> {
     pub(super) fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
         let (number, offset) = split(key.index);
         match self.chunks.get_mut(number)?.places.get_mut(offset)? {
-            Place::Taken(entry) if entry.generation.get() == key.generation => Some(entry),
+            Place::Taken(entry) if entry.has(key) => Some(entry),
             _ => None,
         }
     }
 
     pub(super) fn key(&self, index: u32) -> Key {
-        Key { index, generation: self.entry(index).generation.get() }
+        Key { index, generation: self.entry(index).generation }
     }
 
     fn chunk_with_room(&mut self) -> u32 {

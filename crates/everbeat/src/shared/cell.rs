@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::State;
+use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive};
 use crate::target::{Call, CallTarget};
 
@@ -21,21 +22,21 @@ pub(super) enum Cell<V> {
     Full(Box<State<V>>),
 }
 
-pub(super) struct Lean<V> {
-    pub(super) rested: Rested,
-    pub(super) phase: Phase,
+pub(crate) struct Lean<V> {
+    pub(crate) rested: Rested,
+    pub(crate) phase: Phase,
     /// `None` during a run.
-    pub(super) call: Option<Call<V>>,
-    pub(super) latest: Option<Arc<V>>,
+    pub(crate) call: Option<Call<V>>,
+    pub(crate) latest: Option<Arc<V>>,
     /// Timers that are built alike may differ in this.
-    pub(super) initial_delay_nanos: u64,
+    pub(crate) initial_delay_nanos: u64,
     /// When the last run ended: so long after it was due.
-    pub(super) after_nanos: u32,
+    pub(crate) after_nanos: u32,
 }
 
 /// Where a lean timer is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Never started.
     Idle,
     /// For its next run, at this place with its engine.
@@ -96,12 +97,19 @@ impl<V: Send + Sync + 'static> Lean<V> {
         Self { rested, phase, call: Some(call), latest: None, initial_delay_nanos, after_nanos: 0 }
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_) | Phase::Running(_))
     }
 
+    /// The same with another name for `()`, and without the target.
+    pub(crate) fn of_unit<W: 'static>(self) -> Lean<W> {
+        let Self { rested, phase, initial_delay_nanos, after_nanos, .. } = self;
+        let latest = if self.rested.runs() > u64::from(matches!(phase, Phase::Running(_))) { unit() } else { None };
+        Lean { rested, phase, call: None, latest, initial_delay_nanos, after_nanos }
+    }
+
     /// Its whole state, without the target.
-    fn state(&self, plan: &Plan) -> State<V> {
+    pub(crate) fn state(&self, plan: &Plan) -> State<V> {
         let mut state = State::new(plan, self.machine(plan), false);
         let running = matches!(self.phase, Phase::Running(_));
         state.hits = self.rested.runs() - u64::from(running);
@@ -201,4 +209,12 @@ impl<V: Send + Sync + 'static> State<V> {
 pub(super) fn beat_of<V: Send + Sync + 'static>(call: Call<V>, plan: &Plan) -> BoxDrive<V> {
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
     Box::pin(Beat::new(CallTarget::new(call), attachments))
+}
+
+/// A run of a timer at rest has delivered. How long after it was due that was, as far as it has to be
+/// remembered; `None`, and nothing has changed, if it takes the whole state.
+pub(crate) fn finish_plainly(rested: &mut Rested, schedule: &Schedule, now: Instant) -> Option<u32> {
+    let after = if schedule.mode() == Mode::FixedRate { now.nanos_since(rested.due()) } else { 0 };
+    let after_nanos = u32::try_from(after).ok()?;
+    rested.finish(schedule, now).then_some(after_nanos)
 }

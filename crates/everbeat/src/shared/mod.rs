@@ -26,9 +26,12 @@ use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
 
-use self::cell::{Cell, Lean, Phase};
+use self::cell::Cell;
+pub(crate) use self::cell::{Lean, Phase, finish_plainly};
 pub(crate) use self::plan::{Plan, Plans};
-use self::state::{Leftovers, State};
+pub(crate) use self::turn::Made;
+use self::state::Leftovers;
+pub(crate) use self::state::State;
 use crate::beat::BoxDrive;
 use crate::block;
 use crate::clock::Clock;
@@ -38,6 +41,7 @@ use crate::feed::Line;
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
+use crate::stats::Stats;
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
 use crate::target::{Call, Step};
 use crate::waiters::{Place, Reply, Want};
@@ -53,10 +57,10 @@ pub(crate) struct Shared<V> {
 }
 
 /// Set among the handles once the timer does not need any.
-const DETACHED: u32 = 1 << 31;
+pub(crate) const DETACHED: u32 = 1 << 31;
 
 /// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
-const MOST_HANDLES: u32 = 1 << 30;
+pub(crate) const MOST_HANDLES: u32 = 1 << 30;
 
 /// What a driver does next.
 #[derive(Debug)]
@@ -140,6 +144,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
     }
 
+    /// A timer that was a lean one in the queue of its engine.
+    pub(crate) fn taken_from_engine(plan: Arc<Plan>, lean: Lean<V>, handles: u32, queued: u32) -> Arc<Self> {
+        let is_called_back = lean.call.is_none() && matches!(lean.phase, Phase::Waiting(_));
+        let mut cell = Cell::Lean(lean);
+        if is_called_back {
+            // Somebody else has the call, and brings it to the whole state.
+            cell.thaw(&plan);
+        }
+        let (handles, queued) = (AtomicU32::new(handles), AtomicU32::new(queued));
+        Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
     pub(crate) fn name(&self) -> &Name {
         &self.plan.name
     }
@@ -154,6 +174,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Cell::Lean(lean) => lean.is_running(),
             Cell::Full(state) => state.machine.is_running(),
         }
+    }
+
+    /// Everything that is counted and measured.
+    pub(crate) fn stats(&self) -> Stats {
+        self.read(|state| Stats::of(self.name(), self.queued(), state))
     }
 
     /// Looks at the state.

@@ -22,7 +22,9 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key};
 
 use super::exit::{self, stop_here_at_exit};
+use super::lean::{Hand, LeanRun};
 use super::roster::{Calls, Job, Over, Roster, Task, Woken};
+use super::runs::Carrier;
 use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
@@ -42,6 +44,8 @@ pub(super) struct Core {
     /// A task has come back to an engine that is closed.
     returned: Condvar,
     pub(super) note: Note,
+    /// The runs of lean timers that the keeper has taken.
+    pub(super) hand: Hand,
     pub(super) plans: Plans,
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
@@ -63,6 +67,7 @@ impl Core {
             work: Condvar::new(),
             returned: Condvar::new(),
             note: Note::default(),
+            hand: Hand::new(),
             plans: Plans::default(),
             time: Arc::new(time),
             precision,
@@ -148,7 +153,7 @@ impl Core {
     }
 
     /// The roster, with a keeper, unless the engine is closed or has a host.
-    fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
+    pub(super) fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
         let mut roster = self.lock();
         if roster.keeper.is_none() && !roster.closed && self.time.host().is_none() {
             exit::watch();
@@ -196,7 +201,7 @@ impl Core {
     }
 
     /// Workers find out whether they are needed any longer, and so does who waits for the end.
-    fn tell_end(&self, last: bool) {
+    pub(super) fn tell_end(&self, last: bool) {
         if last {
             self.work.notify_all();
             self.returned.notify_all();
@@ -237,11 +242,23 @@ impl Core {
         })
     }
 
+    /// A run of a lean timer has delivered.
+    fn give_back_lean(self: &Arc<Self>, run: Option<LeanRun>) {
+        let Some(run) = run else { return };
+        if let Some(run) = self.change(|roster| roster.give_back_lean(run)) {
+            self.finish_promoted(run);
+        }
+    }
+
     pub(super) fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Turn { key, task, queued } => {
                 let progress = self.turn_of(key, &task, queued, &mut self.time.now());
                 self.give_back(key, task, &progress);
+            }
+            Job::Lean(run) => {
+                let run = self.make_run(run, &mut Carrier::default(), &mut self.time.now());
+                self.give_back_lean(run);
             }
             Job::Ring(waker) => {
                 if let Err(failure) = guarded(|| waker.wake()) {
@@ -254,7 +271,7 @@ impl Core {
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
-        self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
+        self.change(|roster| roster.close(&self.hand)).into_iter().for_each(|over| self.let_go(over));
         self.work.notify_all();
         let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
         let timeout = if here { Duration::ZERO } else { timeout };

@@ -168,6 +168,10 @@ impl Engine {
         self
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub(crate) fn time(&self) -> &Arc<Time> {
         &self.core.time
     }

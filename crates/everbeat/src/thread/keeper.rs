@@ -7,39 +7,50 @@ use std::sync::Arc;
 use everbeat_core::{Instant, Key};
 
 use super::engine::{Core, LINGER};
+use super::lean::{Hand, LeanRun, MOST_AT_ONCE};
 use super::roster::{Job, Linger, Over, Rest, Roster, Task};
+use super::runs::Carrier;
 use super::sleep::Sleeper;
 use crate::beat::Progress;
 use crate::sync::thread_local;
-
-/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
-/// ended, is seen after that; whether a run may start is asked of each timer itself.
-const MOST_AT_ONCE: usize = 64;
 
 /// Timers that have their turns one after the other, taken from the roster and given back together.
 struct Batch {
     most: usize,
     jobs: Vec<Job>,
-    done: Vec<(Key, Task, Progress)>,
+    done: Vec<Done>,
+    /// Runs of lean timers that have become whole ones meanwhile.
+    promoted: Vec<LeanRun>,
     /// Those that have no other turn.
     over: Vec<Over>,
 }
 
+enum Done {
+    Turn(Key, Task, Progress),
+    Lean(LeanRun),
+}
+
 impl Batch {
     fn of(most: usize) -> Self {
-        Self { most, jobs: Vec::new(), done: Vec::new(), over: Vec::new() }
+        Self { most, jobs: Vec::new(), done: Vec::new(), promoted: Vec::new(), over: Vec::new() }
     }
 
     /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
-    fn exchange(&mut self, roster: &mut Roster, due_by: Instant) -> bool {
-        for (key, task, progress) in self.done.drain(..) {
-            self.over.extend(roster.give_back(key, task, &progress));
+    fn exchange(&mut self, roster: &mut Roster, due_by: Instant, hand: &Hand) -> bool {
+        for done in self.done.drain(..) {
+            match done {
+                Done::Turn(key, task, progress) => self.over.extend(roster.give_back(key, task, &progress)),
+                Done::Lean(run) => self.promoted.extend(roster.give_back_lean(run)),
+            }
         }
+        let mut last_plan = ptr::null();
         while self.jobs.len() < self.most {
-            let Some(job) = roster.next_due_job(due_by) else { break };
+            // The only run of a batch begins as soon as it is taken, and needs no hand.
+            let slot = u8::try_from(self.jobs.len()).ok().filter(|_| self.most > 1).map(|slot| (slot, hand));
+            let Some(job) = roster.next_due_job(due_by, slot, &mut last_plan) else { break };
             self.jobs.push(job);
         }
-        !self.jobs.is_empty() || !self.over.is_empty()
+        !self.jobs.is_empty() || !self.over.is_empty() || !self.promoted.is_empty()
     }
 
     /// Brings the memory of all timers in. Independent loads overlap, where those of the turns would wait
@@ -47,7 +58,7 @@ impl Batch {
     fn fetch(&self) {
         let look = |sum: usize, job: &Job| match job {
             Job::Turn { task, .. } => sum.wrapping_add(task.handles()),
-            Job::Ring(_) => sum,
+            Job::Lean(_) | Job::Ring(_) => sum,
         };
         std::hint::black_box(self.jobs.iter().fold(0, look));
     }
@@ -84,10 +95,10 @@ impl Core {
     /// Everything that is due, and one turn for everybody who is on the list for this thread.
     fn round(self: &Arc<Self>, batch: &mut Batch) {
         let due_by = self.time.now();
-        let (listed, mut more) = self.change(|roster| (roster.begin_round(), batch.exchange(roster, due_by)));
+        let (listed, mut more) = self.change(|roster| (roster.begin_round(), batch.exchange(roster, due_by, &self.hand)));
         while more {
             self.take_turns(batch);
-            more = self.change(|roster| batch.exchange(roster, due_by));
+            more = self.change(|roster| batch.exchange(roster, due_by, &self.hand));
         }
         for _ in 0..listed {
             let Some(job) = self.change(Roster::next_own_job) else { return };
@@ -98,14 +109,16 @@ impl Core {
     /// Gives all of a batch their turn.
     fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
         batch.over.drain(..).for_each(|over| self.let_go(over));
+        batch.promoted.drain(..).for_each(|run| self.finish_promoted(run));
         batch.fetch();
-        let mut now = self.time.now();
+        let (mut now, mut carrier) = (self.time.now(), Carrier::default());
         for job in batch.jobs.drain(..) {
             match job {
                 Job::Turn { key, task, queued } => {
                     let progress = self.turn_of(key, &task, queued, &mut now);
-                    batch.done.push((key, task, progress));
+                    batch.done.push(Done::Turn(key, task, progress));
                 }
+                Job::Lean(run) => batch.done.extend(self.make_run(run, &mut carrier, &mut now).map(Done::Lean)),
                 ring @ Job::Ring(_) => {
                     self.perform(ring);
                     now = self.time.now();

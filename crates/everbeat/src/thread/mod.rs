@@ -42,11 +42,14 @@ mod exit;
 mod handle;
 pub(crate) mod host;
 mod keeper;
+mod lean;
 #[cfg(all(test, everbeat_loom))]
 mod models;
 mod oneshot;
 mod periodic;
+pub(crate) mod placed;
 mod roster;
+mod runs;
 mod sleep;
 #[cfg(feature = "testing")]
 pub(crate) mod test_engine;
@@ -63,6 +66,7 @@ pub use self::sleep::Precision;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::outcome::Outcome;
+pub(crate) use self::lean::{Found, Stopped};
 
 /// A timer with this period, on the default engine. As [`Timer::every`](crate::Timer::every) in all else.
 #[track_caller]

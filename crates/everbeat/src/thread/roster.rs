@@ -10,8 +10,10 @@ use std::task::Waker;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
+use super::lean::{Front, Hand, LeanRun, Record};
 use crate::any::Control;
 use crate::beat::Progress;
+use crate::shared::Plan;
 use crate::sync::thread::Thread;
 
 /// A timer, as an engine sees it.
@@ -19,7 +21,7 @@ pub(super) type Task = Arc<dyn Control>;
 
 /// The timers of an engine.
 pub(super) struct Roster {
-    queue: Queue<Entry>,
+    pub(super) queue: Queue<Entry>,
     /// Whose turn it is on the thread that keeps the time.
     own: VecDeque<Key>,
     /// Whose turn it is on a worker.
@@ -31,6 +33,8 @@ pub(super) struct Roster {
     pub(super) keeper: Option<Thread>,
     pub(super) workers: Workers,
     pub(super) timers: usize,
+    /// Appointments of others.
+    bells: usize,
     /// How many keys on the lists have lost their meaning.
     unlisted: usize,
     /// How often somebody was given something to do, other than by being restless.
@@ -66,19 +70,24 @@ pub(super) struct Figures {
     pub(super) lateness: Summary,
 }
 
-enum Entry {
+pub(super) enum Entry {
     Timer {
         /// `None` while it has its turn.
         task: Option<Task>,
         seat: Seat,
         pooled: bool,
+        /// If it was a lean one.
+        front: Option<Front>,
     },
+    Lean(Record),
+    /// Here was a timer that has ended, and whose handles still ask here.
+    Moved(Front),
     /// Somebody who wants to be woken at a time.
     Bell(Waker),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seat {
+pub(super) enum Seat {
     /// For its deadline, or for somebody to wake it.
     Waiting,
     /// For its turn.
@@ -99,6 +108,7 @@ pub(super) enum Job {
         task: Task,
         queued: bool,
     },
+    Lean(LeanRun),
     Ring(Waker),
 }
 
@@ -165,6 +175,7 @@ impl Roster {
             keeper: None,
             workers: Workers { most: most_workers, alive: 0, idle: 0, coming: 0 },
             timers: 0,
+            bells: 0,
             unlisted: 0,
             stirred: 0,
             figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
@@ -176,20 +187,44 @@ impl Roster {
     pub(super) fn enter(&mut self, inline: bool) -> Key {
         self.timers += 1;
         let pooled = !inline && self.workers.most > 0;
-        self.queue.insert_aside(Entry::Timer { task: None, seat: Seat::Away, pooled })
+        self.queue.insert_aside(Entry::Timer { task: None, seat: Seat::Away, pooled, front: None })
     }
 
-    /// Gives a place up, and what is left there.
+    /// Gives a place up, and what is left there. The place itself stays as long as handles name it.
     pub(super) fn leave(&mut self, key: Key) -> Option<Task> {
-        let Entry::Timer { task, seat, .. } = self.queue.remove(key)? else { return None };
+        let Some(Entry::Timer { task, seat, front, .. }) = self.queue.get_mut(key) else { return None };
+        let (task, seat, front) = (task.take(), *seat, front.take());
+        let left = match front {
+            Some(front) if front.is_needed() => {
+                self.queue.set_aside(key);
+                if let Some(entry) = self.queue.get_mut(key) {
+                    *entry = Entry::Moved(front);
+                }
+                task
+            }
+            front => {
+                self.queue.remove(key);
+                task.or_else(|| front.map(|front| front.into_timer() as _))
+            }
+        };
         self.timers -= 1;
         if matches!(seat, Seat::Listed | Seat::Queued) {
             self.unlist();
         }
-        if self.queue.is_empty() {
+        self.note_empty();
+        left
+    }
+
+    /// Whether there is nothing to wait for.
+    fn is_empty(&self) -> bool {
+        self.timers == 0 && self.bells == 0
+    }
+
+    /// Somebody has gone.
+    pub(super) fn note_empty(&mut self) {
+        if self.is_empty() {
             self.call_keeper(); // to find out that it is not needed any longer
         }
-        task
     }
 
     /// A task has had its turn. Hands it back if nothing is left for it to do here.
@@ -254,15 +289,18 @@ impl Roster {
     }
 
     /// A key on a list has lost its meaning. The lists are cleared of such keys before they are mostly that.
-    fn unlist(&mut self) {
+    pub(super) fn unlist(&mut self) {
         self.unlisted += 1;
         if self.unlisted < 64 || self.unlisted * 2 < self.own.len() + self.pooled.len() {
             return;
         }
         self.unlisted = 0;
         let queue = &mut self.queue;
-        let mut means_something =
-            |key: &Key| matches!(queue.get_mut(*key), Some(Entry::Timer { task: Some(_), .. }));
+        let mut means_something = |key: &Key| match queue.get(*key) {
+            Some(Entry::Timer { task, .. }) => task.is_some(),
+            Some(Entry::Lean(record)) => record.is_listed(),
+            _ => false,
+        };
         self.own.retain(&mut means_something);
         self.pooled.retain(&mut means_something);
     }
@@ -271,12 +309,21 @@ impl Roster {
     fn list(&mut self, key: Key) {
         let workers = &self.workers;
         let busy = workers.alive >= workers.most && self.pooled.len() >= workers.free();
-        let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
-            return;
+        let (pooled, queued) = match self.queue.get_mut(key) {
+            Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) => {
+                let queued = *pooled && busy;
+                *seat = if queued { Seat::Queued } else { Seat::Listed };
+                (*pooled, queued)
+            }
+            Some(Entry::Lean(record)) => {
+                let queued = record.is_pooled() && busy;
+                if !record.list(queued) {
+                    return;
+                }
+                (record.is_pooled(), queued)
+            }
+            _ => return,
         };
-        let pooled = *pooled;
-        let queued = pooled && busy;
-        *seat = if queued { Seat::Queued } else { Seat::Listed };
         self.figures.queued += u64::from(queued);
         if pooled {
             self.pooled.push_back(key);
@@ -286,26 +333,36 @@ impl Roster {
         }
     }
 
-    /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them.
-    pub(super) fn next_due_job(&mut self, now: Instant) -> Option<Job> {
+    /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them. A
+    /// run of a lean timer goes into the hand if there is a `slot` for it.
+    pub(super) fn next_due_job(
+        &mut self,
+        now: Instant,
+        slot: Option<(u8, &Hand)>,
+        last_plan: &mut *const Plan,
+    ) -> Option<Job> {
         loop {
             let (key, due, entry) = self.queue.take_due(now)?;
-            let Entry::Timer { task, seat, pooled } = entry else {
-                let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
-                return Some(Job::Ring(waker));
-            };
-            let task = if *pooled { None } else { task.take() };
-            if task.is_some() {
-                *seat = Seat::Away;
-            }
-            self.figures.lateness.record(now.saturating_since(due));
-            match task {
-                Some(task) => {
-                    self.figures.turns += 1;
-                    return Some(Job::Turn { key, task, queued: false });
+            let job = match entry {
+                Entry::Timer { pooled: true, .. } => None,
+                Entry::Lean(record) if record.is_pooled() => None,
+                Entry::Timer { task, seat, .. } => task.take().map(|task| {
+                    *seat = Seat::Away;
+                    Job::Turn { key, task, queued: false }
+                }),
+                Entry::Lean(record) => record.run(key, due, slot, last_plan).map(Job::Lean),
+                Entry::Bell(_) | Entry::Moved(_) => {
+                    let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
+                    self.bells -= 1;
+                    return Some(Job::Ring(waker));
                 }
-                None => self.list(key),
+            };
+            self.figures.lateness.record(now.saturating_since(due));
+            if job.is_some() {
+                self.figures.turns += 1;
+                return job;
             }
+            self.list(key);
         }
     }
 
@@ -330,16 +387,26 @@ impl Roster {
 
     /// `None` if the timer is gone.
     fn take_turn(&mut self, key: Key) -> Option<Job> {
-        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
-        let task = task.take()?;
-        let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
+        let due = self.queue.due(key)?;
+        let job = match self.queue.get_mut(key)? {
+            Entry::Timer { task, seat, .. } => {
+                let task = task.take()?;
+                let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
+                Job::Turn { key, task, queued }
+            }
+            Entry::Lean(record) if record.is_listed() => {
+                Job::Lean(record.run(key, due, None, &mut std::ptr::null())?)
+            }
+            _ => return None,
+        };
         self.figures.turns += 1;
-        Some(Job::Turn { key, task, queued })
+        Some(job)
     }
 
     /// Keeps an appointment for somebody.
     pub(super) fn ring_at(&mut self, due: Instant, waker: Waker) -> Key {
         self.note_due(due);
+        self.bells += 1;
         self.queue.insert(due, Entry::Bell(waker))
     }
 
@@ -355,9 +422,8 @@ impl Roster {
     pub(super) fn cancel_bell(&mut self, key: Key) -> Option<Waker> {
         let Some(Entry::Bell(_)) = self.queue.get_mut(key) else { return None };
         let Some(Entry::Bell(waker)) = self.queue.remove(key) else { return None };
-        if self.queue.is_empty() {
-            self.call_keeper();
-        }
+        self.bells -= 1;
+        self.note_empty();
         Some(waker)
     }
 }
@@ -376,7 +442,7 @@ impl Roster {
         if !self.own.is_empty() {
             return Rest::None;
         }
-        if self.queue.is_empty() {
+        if self.is_empty() {
             return Rest::Empty;
         }
         let due = self.next_due();
@@ -428,7 +494,7 @@ impl Roster {
         self.own.is_empty() && self.pooled.is_empty()
     }
 
-    fn note_due(&mut self, due: Instant) {
+    pub(super) fn note_due(&mut self, due: Instant) {
         if due < self.wakes_at {
             self.call_keeper();
         }
@@ -469,17 +535,18 @@ impl Roster {
     }
 
     /// Takes everybody out who does not have a turn just now: nobody has another one.
-    pub(super) fn close(&mut self) -> Vec<Over> {
+    pub(super) fn close(&mut self, hand: &Hand) -> Vec<Over> {
         self.closed = true;
         self.own.clear();
         self.pooled.clear();
         let keys: Vec<_> = self.queue.keys().collect();
+        self.promote_all(&keys, hand);
         let closed = keys.into_iter().filter_map(|key| match self.queue.get_mut(key) {
             Some(Entry::Timer { task, seat, .. }) => {
                 *seat = Seat::Away;
                 task.take().map(|task| Over::Closed(key, task))
             }
-            Some(Entry::Bell(_)) | None => None,
+            _ => None,
         });
         closed.collect()
     }

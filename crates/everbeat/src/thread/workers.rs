@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::engine::{Core, LINGER};
 use super::roster::Job;
+use super::runs::Carrier;
 use crate::sync::{thread, thread_local};
 
 /// How long a worker stays idle while there are timers.
@@ -49,6 +50,16 @@ impl Core {
                     });
                     if let Some(over) = over {
                         self.let_go(over);
+                    }
+                }
+                Job::Lean(run) => {
+                    let run = self.make_run(run, &mut Carrier::default(), &mut self.time.now());
+                    let promoted = self.change(|roster| {
+                        roster.workers.idle += 1;
+                        run.and_then(|run| roster.give_back_lean(run))
+                    });
+                    if let Some(run) = promoted {
+                        self.finish_promoted(run);
                     }
                 }
                 ring @ Job::Ring(_) => self.perform(ring),
