@@ -323,6 +323,7 @@ impl<V> Queue<V> {
         while let Some(slot) = self.wheel.first_by(tick) {
             if slot.level == 0 {
                 self.wheel.go_to(slot.start);
+                self.wheel.read_ahead(&self.slab, slot.start);
                 let list = self.wheel.take(slot);
                 self.batch.fill(&self.slab, list, slot.start << TICK_BITS);
                 return true;

@@ -13,16 +13,19 @@ const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// An entry and its two neighbours in the list that `home` names. 24 bytes beside the value.
+///
+/// In this order, so that whoever walks along a list and looks at the home brings the value in as well.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Entry<V> {
     pub(super) due: u64,
     pub(super) next: u32,
     /// The neighbour before it; in the heap, the entry's place there.
     pub(super) prev: u32,
+    pub(super) value: V,
     pub(super) home: u32,
     // Never zero, so that a vacant place needs no tag of its own.
     generation: NonZeroU32,
-    pub(super) value: V,
 }
 
 impl<V> Entry<V> {
@@ -80,7 +83,7 @@ impl<V> Slab<V> {
         }
         let chunk = &mut self.chunks[number as usize];
         let generation = chunk.next_generation();
-        let entry = Entry { due, next: NIL, prev: NIL, home: NIL, generation, value };
+        let entry = Entry { due, next: NIL, prev: NIL, value, home: NIL, generation };
         let offset = chunk.occupy(entry);
         if chunk.live as usize == CHUNK {
             self.roomy.pop();

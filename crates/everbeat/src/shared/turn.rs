@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let step = {
             let mut me = Some(Current::Whole(me.clone()));
             let _scope = Scope::enter(&mut me);
-            guarded(|| call(tick))
+            guarded(|| call.call(tick))
         };
         let began = *now;
         *now = self.time_after(began);

@@ -22,7 +22,7 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key};
 
 use super::exit::{self, stop_here_at_exit};
-use super::lean::{Hand, LeanRun};
+use super::lean::Hand;
 use super::roster::{Calls, Job, Over, Roster, Task, Woken};
 use super::runs::Carrier;
 use super::sleep::{Note, Precision};
@@ -242,24 +242,19 @@ impl Core {
         })
     }
 
-    /// A run of a lean timer has delivered.
-    fn give_back_lean(self: &Arc<Self>, run: Option<LeanRun>) {
-        let Some(run) = run else { return };
-        if let Some(run) = self.change(|roster| roster.give_back_lean(run)) {
-            self.finish_promoted(run);
-        }
-    }
-
     pub(super) fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Turn { key, task, queued } => {
                 let progress = self.turn_of(key, &task, queued, &mut self.time.now());
                 self.give_back(key, task, &progress);
             }
-            Job::Lean(run) => {
-                let run = self.make_run(run, &mut Carrier::default(), &mut self.time.now());
-                self.give_back_lean(run);
+            Job::Lean(mut run) => {
+                let delivered = self.make_run(&mut run, &mut Carrier::default(), &mut self.time.now());
+                if delivered && !self.change(|roster| roster.give_back_lean(&mut run)) {
+                    self.finish_promoted(&mut run);
+                }
             }
+            Job::Done => {}
             Job::Ring(waker) => {
                 if let Err(failure) = guarded(|| waker.wake()) {
                     tracing::error!(engine = &*self.name, "a waker {failure}");

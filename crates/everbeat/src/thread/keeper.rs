@@ -4,45 +4,37 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 
-use everbeat_core::{Instant, Key};
+use everbeat_core::Instant;
 
 use super::engine::{Core, LINGER};
 use super::lean::{Hand, LeanRun, MOST_AT_ONCE};
-use super::roster::{Job, Linger, Over, Rest, Roster, Task};
+use super::roster::{Job, Linger, Over, Rest, Roster};
 use super::runs::Carrier;
 use super::sleep::Sleeper;
 use crate::beat::Progress;
 use crate::sync::thread_local;
 
-/// Timers that have their turns one after the other, taken from the roster and given back together.
+/// Timers that have their turns one after the other, taken from the roster and given back together, in
+/// the same order.
 struct Batch {
     most: usize,
     jobs: Vec<Job>,
-    done: Vec<Done>,
+    /// The turns among them that were given, in order.
+    turns: Vec<Progress>,
     /// Runs of lean timers that have become whole ones meanwhile.
     promoted: Vec<LeanRun>,
     /// Those that have no other turn.
     over: Vec<Over>,
 }
 
-enum Done {
-    Turn(Key, Task, Progress),
-    Lean(LeanRun),
-}
-
 impl Batch {
     fn of(most: usize) -> Self {
-        Self { most, jobs: Vec::new(), done: Vec::new(), promoted: Vec::new(), over: Vec::new() }
+        Self { most, jobs: Vec::new(), turns: Vec::new(), promoted: Vec::new(), over: Vec::new() }
     }
 
     /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
     fn exchange(&mut self, roster: &mut Roster, due_by: Instant, hand: &Hand) -> bool {
-        for done in self.done.drain(..) {
-            match done {
-                Done::Turn(key, task, progress) => self.over.extend(roster.give_back(key, task, &progress)),
-                Done::Lean(run) => self.promoted.extend(roster.give_back_lean(run)),
-            }
-        }
+        self.give_back(roster);
         let mut last_plan = ptr::null();
         while self.jobs.len() < self.most {
             // The only run of a batch begins as soon as it is taken, and needs no hand.
@@ -53,12 +45,34 @@ impl Batch {
         !self.jobs.is_empty() || !self.over.is_empty() || !self.promoted.is_empty()
     }
 
+    fn give_back(&mut self, roster: &mut Roster) {
+        let mut turns = self.turns.drain(..);
+        for job in &mut self.jobs {
+            if let Job::Lean(run) = job {
+                if roster.give_back_lean(run) {
+                    continue;
+                }
+            }
+            match std::mem::replace(job, Job::Done) {
+                Job::Lean(run) => self.promoted.push(run),
+                Job::Turn { key, task, .. } => {
+                    let Some(progress) = turns.next() else { continue };
+                    self.over.extend(roster.give_back(key, task, &progress));
+                }
+                Job::Ring(_) | Job::Done => {}
+            }
+        }
+        drop(turns);
+        self.jobs.clear(); // nothing is left in them
+    }
+
     /// Brings the memory of all timers in. Independent loads overlap, where those of the turns would wait
     /// for each other: with a million timers that are due in random order this halves the cost of a tick.
     fn fetch(&self) {
         let look = |sum: usize, job: &Job| match job {
             Job::Turn { task, .. } => sum.wrapping_add(task.handles()),
-            Job::Lean(_) | Job::Ring(_) => sum,
+            Job::Lean(LeanRun { call: Some(call), .. }) => sum.wrapping_add(call.touch()),
+            _ => sum,
         };
         std::hint::black_box(self.jobs.iter().fold(0, look));
     }
@@ -109,18 +123,21 @@ impl Core {
     /// Gives all of a batch their turn.
     fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
         batch.over.drain(..).for_each(|over| self.let_go(over));
-        batch.promoted.drain(..).for_each(|run| self.finish_promoted(run));
+        batch.promoted.drain(..).for_each(|mut run| self.finish_promoted(&mut run));
         batch.fetch();
         let (mut now, mut carrier) = (self.time.now(), Carrier::default());
-        for job in batch.jobs.drain(..) {
+        for job in &mut batch.jobs {
             match job {
                 Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(key, &task, queued, &mut now);
-                    batch.done.push(Done::Turn(key, task, progress));
+                    batch.turns.push(self.turn_of(*key, task, *queued, &mut now));
                 }
-                Job::Lean(run) => batch.done.extend(self.make_run(run, &mut carrier, &mut now).map(Done::Lean)),
-                ring @ Job::Ring(_) => {
-                    self.perform(ring);
+                Job::Lean(run) => {
+                    if !self.make_run(run, &mut carrier, &mut now) {
+                        *job = Job::Done;
+                    }
+                }
+                Job::Ring(_) | Job::Done => {
+                    self.perform(std::mem::replace(job, Job::Done));
                     now = self.time.now();
                 }
             }

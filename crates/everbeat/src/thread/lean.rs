@@ -74,14 +74,15 @@ pub(super) struct LeanRun {
     pub(super) key: Key,
     /// The plan, unless it is that of the run before.
     pub(super) plan: Option<Arc<Plan>>,
-    pub(super) call: Call<()>,
+    /// `None` once it has come back.
+    pub(super) call: Option<Call<()>>,
     /// As it was before the run.
     pub(super) rested: Rested,
     pub(super) slot: Option<u8>,
     pub(super) began: Instant,
-    /// When it has delivered, and what it has to remember then.
     pub(super) ended: Instant,
-    pub(super) next: Rested,
+    /// What has to be remembered of it once it has delivered.
+    pub(super) next_due: Instant,
     pub(super) after_nanos: u32,
 }
 
@@ -201,8 +202,8 @@ impl Record {
         due: Instant,
         slot: Option<(u8, &Hand)>,
         last_plan: &mut *const Plan,
-    ) -> Option<LeanRun> {
-        let call = self.call.take()?;
+    ) -> LeanRun {
+        let call = self.call.take();
         let queued = self.standing == Standing::Queued;
         self.queued = self.queued.saturating_add(u32::from(queued));
         self.standing = slot.map_or(Standing::Running, |(slot, _)| Standing::InHand(slot));
@@ -213,8 +214,7 @@ impl Record {
         let plan = (known != *last_plan).then(|| self.plan.clone());
         let rested = Rested::new(due, self.runs);
         let slot = slot.map(|(slot, _)| slot);
-        let (began, ended) = (due, due);
-        Some(LeanRun { key, plan, call, rested, slot, began, ended, next: rested, after_nanos: 0 })
+        LeanRun { key, plan, call, rested, slot, began: due, ended: due, next_due: due, after_nanos: 0 }
     }
 
     /// The same as a timer with its own lock stores it, without the call.
@@ -279,20 +279,21 @@ impl Roster {
         self.queue.insert(due, Entry::Lean(record))
     }
 
-    /// A run has delivered. Hands it back if the whole timer has to deal with it.
-    pub(super) fn give_back_lean(&mut self, run: LeanRun) -> Option<LeanRun> {
+    /// A run has delivered. Returns whether the timer has it back; if not, it has become a whole one, or is
+    /// to become one.
+    #[inline]
+    pub(super) fn give_back_lean(&mut self, run: &mut LeanRun) -> bool {
         let closed = self.closed;
-        let Some(Entry::Lean(record)) = self.queue.get_mut(run.key) else { return Some(run) };
+        let Some(Entry::Lean(record)) = self.queue.get_mut(run.key) else { return false };
         if closed {
-            return Some(run);
+            return false;
         }
-        (record.call, record.standing) = (Some(run.call), Standing::Waiting);
-        (record.runs, record.after_nanos) = (run.next.runs(), run.after_nanos);
-        let due = run.next.due();
+        (record.call, record.standing) = (run.call.take(), Standing::Waiting);
+        (record.runs, record.after_nanos) = (run.rested.runs() + 1, run.after_nanos);
         self.stirred += 1;
-        self.queue.set_due(run.key, due);
-        self.note_due(due);
-        None
+        self.queue.set_due(run.key, run.next_due);
+        self.note_due(run.next_due);
+        true
     }
 
     /// Ends the timer at this place for `reason` if it only waits.

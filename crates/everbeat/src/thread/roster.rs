@@ -110,6 +110,8 @@ pub(super) enum Job {
     },
     Lean(LeanRun),
     Ring(Waker),
+    /// What it was has been done.
+    Done,
 }
 
 /// What was found of a task that is woken.
@@ -335,6 +337,7 @@ impl Roster {
 
     /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them. A
     /// run of a lean timer goes into the hand if there is a `slot` for it.
+    #[inline]
     pub(super) fn next_due_job(
         &mut self,
         now: Instant,
@@ -350,7 +353,7 @@ impl Roster {
                     *seat = Seat::Away;
                     Job::Turn { key, task, queued: false }
                 }),
-                Entry::Lean(record) => record.run(key, due, slot, last_plan).map(Job::Lean),
+                Entry::Lean(record) => Some(Job::Lean(record.run(key, due, slot, last_plan))),
                 Entry::Bell(_) | Entry::Moved(_) => {
                     let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
                     self.bells -= 1;
@@ -395,7 +398,7 @@ impl Roster {
                 Job::Turn { key, task, queued }
             }
             Entry::Lean(record) if record.is_listed() => {
-                Job::Lean(record.run(key, due, None, &mut std::ptr::null())?)
+                Job::Lean(record.run(key, due, None, &mut std::ptr::null()))
             }
             _ => return None,
         };

@@ -36,19 +36,19 @@ impl Carrier {
 }
 
 impl Core {
-    /// Makes a run, and moves `now` on to its end. Hands back one that has delivered; all others have been
+    /// Makes a run, and moves `now` on to its end. Returns whether it has delivered; all others have been
     /// dealt with.
     pub(super) fn make_run(
         self: &Arc<Self>,
-        mut run: LeanRun,
+        run: &mut LeanRun,
         carrier: &mut Carrier,
         now: &mut Instant,
-    ) -> Option<LeanRun> {
+    ) -> bool {
         if self.time.host().is_none() {
             stop_here_at_exit();
         }
-        carrier.take_up(&mut run);
-        let Carrier { plan: Some(plan), me } = carrier else { return None };
+        carrier.take_up(run);
+        let (Carrier { plan: Some(plan), me }, Some(call)) = (carrier, &mut run.call) else { return false };
         let (schedule, began) = (&plan.schedule, *now);
         let mut rested = run.rested;
         let tick = rested.begin(schedule, began).filter(|_| !spans_are_wanted());
@@ -56,11 +56,11 @@ impl Core {
         let Some(tick) = tick else {
             self.finish_as_whole(run, None);
             *now = self.time.now().max(began);
-            return None;
+            return false;
         };
         let step = {
             let _scope = Scope::enter(me);
-            guarded(|| (run.call)(tick))
+            guarded(|| call.call(tick))
         };
         let ended = self.time.now().max(began);
         *now = ended;
@@ -70,17 +70,18 @@ impl Core {
                 if let Some(slot) = run.slot {
                     self.hand.deliver(slot, ended);
                 }
-                (run.began, run.ended, run.next, run.after_nanos) = (began, ended, rested, after_nanos);
-                return Some(run);
+                (run.began, run.ended) = (began, ended);
+                (run.next_due, run.after_nanos) = (rested.due(), after_nanos);
+                return true;
             }
         }
         self.finish_as_whole(run, Some(Made { tick, step, ended, blocked }));
         *now = self.time.now().max(ended);
-        None
+        false
     }
 
     /// A run has delivered, but its timer was promoted meanwhile.
-    pub(super) fn finish_promoted(self: &Arc<Self>, run: LeanRun) {
+    pub(super) fn finish_promoted(self: &Arc<Self>, run: &mut LeanRun) {
         let Some(timer) = self.promote(run.key) else { return };
         let tick = Rested::new(run.rested.due(), run.rested.runs()).begin(&timer.plan().schedule, run.began);
         let made = tick.map(|tick| Made { tick, step: Ok(Step::Value(())), ended: run.ended, blocked: false });
@@ -88,9 +89,9 @@ impl Core {
     }
 
     /// The call of a lean timer comes back to a whole one, with what was made of its run.
-    fn finish_as_whole(self: &Arc<Self>, run: LeanRun, made: Option<Made<()>>) {
-        let Some(timer) = self.promote(run.key) else { return };
-        timer.take_back(run.call, made);
+    fn finish_as_whole(self: &Arc<Self>, run: &mut LeanRun, made: Option<Made<()>>) {
+        let (Some(timer), Some(call)) = (self.promote(run.key), run.call.take()) else { return };
+        timer.take_back(call, made);
         self.give_turn(run.key, timer);
     }
 

@@ -52,17 +52,17 @@ impl Core {
                         self.let_go(over);
                     }
                 }
-                Job::Lean(run) => {
-                    let run = self.make_run(run, &mut Carrier::default(), &mut self.time.now());
-                    let promoted = self.change(|roster| {
+                Job::Lean(mut run) => {
+                    let delivered = self.make_run(&mut run, &mut Carrier::default(), &mut self.time.now());
+                    let back = self.change(|roster| {
                         roster.workers.idle += 1;
-                        run.and_then(|run| roster.give_back_lean(run))
+                        !delivered || roster.give_back_lean(&mut run)
                     });
-                    if let Some(run) = promoted {
-                        self.finish_promoted(run);
+                    if !back {
+                        self.finish_promoted(&mut run);
                     }
                 }
-                ring @ Job::Ring(_) => self.perform(ring),
+                other => self.perform(other),
             }
         }
     }
