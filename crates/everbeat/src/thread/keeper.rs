@@ -39,8 +39,9 @@ impl Batch {
         while self.jobs.len() < self.most {
             // The only run of a batch begins as soon as it is taken, and needs no hand.
             let slot = u8::try_from(self.jobs.len()).ok().filter(|_| self.most > 1).map(|slot| (slot, hand));
-            let Some(job) = roster.next_due_job(due_by, slot, &mut last_plan) else { break };
-            self.jobs.push(job);
+            if !roster.take_due_job(due_by, &mut self.jobs, slot, &mut last_plan) {
+                break;
+            }
         }
         !self.jobs.is_empty() || !self.over.is_empty() || !self.promoted.is_empty()
     }

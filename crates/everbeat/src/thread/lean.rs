@@ -69,21 +69,37 @@ pub(super) struct Front {
     handles: u32,
 }
 
-/// A run of a lean timer, outside of the lock.
+/// A run of a lean timer, outside of the lock. It is made where it lies from then on, and filled in and read
+/// in place: it is too large to be copied from here to there with each tick.
 pub(super) struct LeanRun {
     pub(super) key: Key,
     /// The plan, unless it is that of the run before.
     pub(super) plan: Option<Arc<Plan>>,
     /// `None` once it has come back.
     pub(super) call: Option<Call<()>>,
-    /// As it was before the run.
-    pub(super) rested: Rested,
-    pub(super) slot: Option<u8>,
+    pub(super) due: Instant,
+    /// Runs before this one.
+    pub(super) runs: u64,
     pub(super) began: Instant,
     pub(super) ended: Instant,
     /// What has to be remembered of it once it has delivered.
     pub(super) next_due: Instant,
     pub(super) after_nanos: u32,
+    pub(super) slot: Option<u8>,
+}
+
+impl LeanRun {
+    #[inline]
+    pub(super) fn new(key: Key, due: Instant) -> Self {
+        let (began, ended, next_due) = (due, due, due);
+        let (plan, call, runs, after_nanos, slot) = (None, None, 0, 0, None);
+        Self { key, plan, call, due, runs, began, ended, next_due, after_nanos, slot }
+    }
+
+    /// The timer as it was before the run.
+    pub(super) fn rested(&self) -> Rested {
+        Rested::new(self.due, self.runs)
+    }
 }
 
 /// The runs that the keeper has taken. A place is touched by the keeper, and under the engine's lock.
@@ -195,26 +211,23 @@ impl Record {
         waited
     }
 
-    /// Its run goes out. The plan goes with it unless it is that of the run before.
-    pub(super) fn run(
-        &mut self,
-        key: Key,
-        due: Instant,
-        slot: Option<(u8, &Hand)>,
-        last_plan: &mut *const Plan,
-    ) -> LeanRun {
-        let call = self.call.take();
-        let queued = self.standing == Standing::Queued;
-        self.queued = self.queued.saturating_add(u32::from(queued));
-        self.standing = slot.map_or(Standing::Running, |(slot, _)| Standing::InHand(slot));
+    /// Its run goes out, if there is a `slot` into the hand. The plan goes with it unless it is that of the
+    /// run before.
+    #[inline]
+    pub(super) fn take_run(&mut self, run: &mut LeanRun, slot: Option<(u8, &Hand)>, last_plan: &mut *const Plan) {
+        run.call = self.call.take();
+        run.runs = self.runs;
+        let known = mem::replace(last_plan, Arc::as_ptr(&self.plan));
+        if known != *last_plan {
+            run.plan = Some(self.plan.clone());
+        }
+        self.queued = self.queued.saturating_add(u32::from(self.standing == Standing::Queued));
+        self.standing = Standing::Running;
         if let Some((slot, hand)) = slot {
             hand.take(slot);
+            run.slot = Some(slot);
+            self.standing = Standing::InHand(slot);
         }
-        let known = mem::replace(last_plan, Arc::as_ptr(&self.plan));
-        let plan = (known != *last_plan).then(|| self.plan.clone());
-        let rested = Rested::new(due, self.runs);
-        let slot = slot.map(|(slot, _)| slot);
-        LeanRun { key, plan, call, rested, slot, began: due, ended: due, next_due: due, after_nanos: 0 }
     }
 
     /// The same as a timer with its own lock stores it, without the call.
@@ -289,7 +302,7 @@ impl Roster {
             return false;
         }
         (record.call, record.standing) = (run.call.take(), Standing::Waiting);
-        (record.runs, record.after_nanos) = (run.rested.runs() + 1, run.after_nanos);
+        (record.runs, record.after_nanos) = (run.runs + 1, run.after_nanos);
         self.stirred += 1;
         self.queue.set_due(run.key, run.next_due);
         self.note_due(run.next_due);

@@ -335,35 +335,43 @@ impl Roster {
         }
     }
 
-    /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them. A
-    /// run of a lean timer goes into the hand if there is a `slot` for it.
+    /// Adds the next job that is due, in the order of the deadlines. What workers run is only listed for
+    /// them. Returns whether there was one.
     #[inline]
-    pub(super) fn next_due_job(
+    pub(super) fn take_due_job(
         &mut self,
         now: Instant,
+        jobs: &mut Vec<Job>,
         slot: Option<(u8, &Hand)>,
         last_plan: &mut *const Plan,
-    ) -> Option<Job> {
+    ) -> bool {
         loop {
-            let (key, due, entry) = self.queue.take_due(now)?;
-            let job = match entry {
-                Entry::Timer { pooled: true, .. } => None,
-                Entry::Lean(record) if record.is_pooled() => None,
-                Entry::Timer { task, seat, .. } => task.take().map(|task| {
+            let Some((key, due, entry)) = self.queue.take_due(now) else { return false };
+            let taken = match entry {
+                Entry::Lean(record) if !record.is_pooled() => {
+                    jobs.push(Job::Lean(LeanRun::new(key, due)));
+                    if let Some(Job::Lean(run)) = jobs.last_mut() {
+                        record.take_run(run, slot, last_plan);
+                    }
+                    true
+                }
+                Entry::Timer { task: place @ Some(_), seat, pooled: false, .. } => {
                     *seat = Seat::Away;
-                    Job::Turn { key, task, queued: false }
-                }),
-                Entry::Lean(record) => Some(Job::Lean(record.run(key, due, slot, last_plan))),
+                    jobs.extend(place.take().map(|task| Job::Turn { key, task, queued: false }));
+                    true
+                }
+                Entry::Timer { .. } | Entry::Lean(_) => false,
                 Entry::Bell(_) | Entry::Moved(_) => {
                     let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
                     self.bells -= 1;
-                    return Some(Job::Ring(waker));
+                    jobs.push(Job::Ring(waker));
+                    return true;
                 }
             };
             self.figures.lateness.record(now.saturating_since(due));
-            if job.is_some() {
+            if taken {
                 self.figures.turns += 1;
-                return job;
+                return true;
             }
             self.list(key);
         }
@@ -398,7 +406,9 @@ impl Roster {
                 Job::Turn { key, task, queued }
             }
             Entry::Lean(record) if record.is_listed() => {
-                Job::Lean(record.run(key, due, None, &mut std::ptr::null()))
+                let mut run = LeanRun::new(key, due);
+                record.take_run(&mut run, None, &mut std::ptr::null());
+                Job::Lean(run)
             }
             _ => return None,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use everbeat_core::{Instant, Key, Rested};
+use everbeat_core::{Instant, Key};
 
 use super::engine::Core;
 use super::exit::stop_here_at_exit;
@@ -48,12 +48,11 @@ impl Core {
             stop_here_at_exit();
         }
         carrier.take_up(run);
-        let (Carrier { plan: Some(plan), me }, Some(call)) = (carrier, &mut run.call) else { return false };
-        let (schedule, began) = (&plan.schedule, *now);
-        let mut rested = run.rested;
-        let tick = rested.begin(schedule, began).filter(|_| !spans_are_wanted());
-        let tick = tick.filter(|_| run.slot.is_none_or(|slot| self.hand.begin(slot)));
-        let Some(tick) = tick else {
+        let Carrier { plan: Some(plan), me } = carrier else { return false };
+        let began = *now;
+        let mut rested = run.rested();
+        let tick = rested.begin(&plan.schedule, began).filter(|_| self.may_begin(run));
+        let (Some(tick), Some(call)) = (tick, &mut run.call) else {
             self.finish_as_whole(run, None);
             *now = self.time.now().max(began);
             return false;
@@ -66,7 +65,7 @@ impl Core {
         *now = ended;
         let blocked = ended.saturating_since(began) >= plan.blocked_after && plan.home.shares_its_thread();
         if matches!(step, Ok(Step::Value(()))) && !blocked {
-            if let Some(after_nanos) = finish_plainly(&mut rested, schedule, ended) {
+            if let Some(after_nanos) = finish_plainly(&mut rested, &plan.schedule, ended) {
                 if let Some(slot) = run.slot {
                     self.hand.deliver(slot, ended);
                 }
@@ -80,10 +79,15 @@ impl Core {
         false
     }
 
+    /// Whether a run is to begin here and now: nobody wants its span, and nobody has withdrawn it.
+    fn may_begin(&self, run: &LeanRun) -> bool {
+        !spans_are_wanted() && run.slot.is_none_or(|slot| self.hand.begin(slot))
+    }
+
     /// A run has delivered, but its timer was promoted meanwhile.
     pub(super) fn finish_promoted(self: &Arc<Self>, run: &mut LeanRun) {
         let Some(timer) = self.promote(run.key) else { return };
-        let tick = Rested::new(run.rested.due(), run.rested.runs()).begin(&timer.plan().schedule, run.began);
+        let tick = run.rested().begin(&timer.plan().schedule, run.began);
         let made = tick.map(|tick| Made { tick, step: Ok(Step::Value(())), ended: run.ended, blocked: false });
         self.finish_as_whole(run, made);
     }
