@@ -349,7 +349,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
         reason: StopReason,
         stop: impl FnOnce(&Shared<V>) -> Ending<V>,
     ) -> Pending<V, O> {
-        let past = |reason| Pending::past(self.plan(), O::from(reason));
+        let past = |reason| Pending::past(O::from(reason));
         self.stop_then(reason, |(reason, _)| past(reason), |timer| pending::for_stop(timer, stop(timer)))
     }
 

@@ -13,7 +13,7 @@ use everbeat_core::StopReason;
 use crate::block;
 use crate::error::Error;
 use crate::name::Name;
-use crate::shared::{Ending, Plan, Shared};
+use crate::shared::{Ending, Shared};
 use crate::waiters::{Place, Reply};
 
 /// Something that a timer was asked for. The request was made when this was created, and stands even if
@@ -24,7 +24,6 @@ use crate::waiters::{Place, Reply};
 /// that the timer delivers elsewhere.
 #[must_use = "the request is made already, but this is what waits for its answer"]
 pub struct Pending<V: Send + Sync + 'static, O> {
-    plan: Arc<Plan>,
     state: Progress<V, O>,
 }
 
@@ -39,6 +38,9 @@ struct Seat<V: Send + Sync + 'static> {
     timer: Arc<Shared<V>>,
     place: Option<Place>,
 }
+
+/// Why there is a name.
+const IN_LINE: &str = "only who is in the line of a timer has to wait";
 
 /// How a reply is put to whoever asked.
 struct Meaning<V, O> {
@@ -123,6 +125,12 @@ impl From<StopReason> for Shutdown {
 }
 
 impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
+    /// The timer, if it is still to answer.
+    fn name(&self) -> Option<Name> {
+        let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
+        Some(timer.name().clone())
+    }
+
     /// Whether waiting for it here would never end. On an engine a run of the timer itself is answered at
     /// once.
     fn needs_this_thread(&self) -> bool {
@@ -139,10 +147,10 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// Outside of a tokio runtime with its time driver enabled.
     #[cfg(feature = "tokio")]
     pub async fn timeout(self, limit: Duration) -> Result<O::Value, Error> {
-        let name = self.plan.name.clone();
+        let name = self.name();
         match tokio::time::timeout(limit, self).await {
             Ok(answer) => answer.into_result(),
-            Err(_) => Err(Error::Timeout { name, after: limit }),
+            Err(_) => Err(Error::Timeout { name: name.expect(IN_LINE), after: limit }),
         }
     }
 
@@ -157,13 +165,13 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
-        let name = self.plan.name.clone();
+        let name = self.name();
         if self.needs_this_thread() {
-            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+            return Err(Error::ThreadsafeDispatch { name: name.expect(IN_LINE), advice: block::ADVICE });
         }
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),
-            None => Err(Error::Timeout { name, after: timeout }),
+            None => Err(Error::Timeout { name: name.expect(IN_LINE), after: timeout }),
         }
     }
 }
@@ -191,7 +199,7 @@ impl<V: Send + Sync + 'static, O> Future for Pending<V, O> {
         }
         let reply = ready!(polled);
         seat.place = None;
-        let answer = (meaning.reply)(&this.plan.name, reply);
+        let answer = (meaning.reply)(seat.timer.name(), reply);
         this.state = Progress::Over;
         Poll::Ready(answer)
     }
@@ -207,8 +215,11 @@ impl<V: Send + Sync + 'static> Drop for Seat<V> {
 
 impl<V: Send + Sync + 'static, O> fmt::Debug for Pending<V, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = !matches!(self.state, Progress::Waiting(..));
-        f.debug_struct("Pending").field("timer", &self.plan.name).field("over", &over).finish()
+        let mut debug = f.debug_struct("Pending");
+        if let Progress::Waiting(Seat { timer, .. }, _) = &self.state {
+            debug.field("timer", timer.name());
+        }
+        debug.field("over", &!matches!(self.state, Progress::Waiting(..))).finish()
     }
 }
 
@@ -246,11 +257,11 @@ where
                 let name = shared.name().clone();
                 let reason = reason.unwrap_or(StopReason::Cancelled);
                 let answer = latest.ok_or(Error::Stopped { name, reason });
-                Pending::past(shared.plan(), answer)
+                Pending::past(answer)
             }
             place => for_run(shared, place),
         },
-        Some(value) => Pending::past(shared.plan(), Ok(value)),
+        Some(value) => Pending::past(Ok(value)),
     }
 }
 
@@ -268,7 +279,7 @@ where
     };
     let meaning = Meaning { reply, inside: inside_run };
     match place {
-        Ok(None) => Pending::past(shared.plan(), Ok(())),
+        Ok(None) => Pending::past(Ok(())),
         Ok(Some(place)) => Pending::seated(shared, Ok(place), meaning),
         Err(error) => Pending::seated(shared, Err(error), meaning),
     }
@@ -305,13 +316,13 @@ where
 
 impl<V: Send + Sync + 'static, O> Pending<V, O> {
     /// One that is answered already.
-    pub(crate) fn past(plan: &Arc<Plan>, answer: O) -> Self {
-        Self { plan: plan.clone(), state: Progress::Answered(answer) }
+    pub(crate) fn past(answer: O) -> Self {
+        Self { state: Progress::Answered(answer) }
     }
 
     fn waiting(shared: &Arc<Shared<V>>, place: Place, meaning: Meaning<V, O>) -> Self {
         let seat = Seat { timer: shared.clone(), place: Some(place) };
-        Self { plan: shared.plan().clone(), state: Progress::Waiting(seat, meaning) }
+        Self { state: Progress::Waiting(seat, meaning) }
     }
 
     /// Waits for the end; an end in the past is the answer at once.
@@ -323,8 +334,8 @@ impl<V: Send + Sync + 'static, O> Pending<V, O> {
     ) -> Self {
         match ending {
             Ending::Awaited(place) => Self::waiting(shared, place, meaning),
-            Ending::Past(reply) => Self::past(shared.plan(), (meaning.reply)(shared.name(), reply)),
-            Ending::NeverStarted => Self::past(shared.plan(), never_started(shared.name())),
+            Ending::Past(reply) => Self::past((meaning.reply)(shared.name(), reply)),
+            Ending::NeverStarted => Self::past(never_started(shared.name())),
         }
     }
 }
@@ -337,7 +348,7 @@ impl<V: Send + Sync + 'static, T> Pending<V, Result<T, Error>> {
     ) -> Self {
         match place {
             Ok(place) => Self::waiting(shared, place, meaning),
-            Err(error) => Self::past(shared.plan(), Err(error)),
+            Err(error) => Self::past(Err(error)),
         }
     }
 }

@@ -109,6 +109,7 @@ impl Engine {
     }
 
     /// A timer on this engine; see [`thread::every`](super::every).
+    #[inline]
     #[track_caller]
     pub fn every(&self, period: Duration) -> Builder {
         Builder::new(period).on(self)
