@@ -146,14 +146,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A timer that was a lean one in the queue of its engine.
     pub(crate) fn taken_from_engine(plan: Arc<Plan>, lean: Lean<V>, handles: u32, queued: u32) -> Arc<Self> {
-        let is_called_back = lean.call.is_none() && matches!(lean.phase, Phase::Waiting(_));
-        let mut cell = Cell::Lean(lean);
-        if is_called_back {
-            // Somebody else has the call, and brings it to the whole state.
-            cell.thaw(&plan);
-        }
         let (handles, queued) = (AtomicU32::new(handles), AtomicU32::new(queued));
-        Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
+        Arc::new(Self { plan, handles, queued, cell: Mutex::new(Cell::Lean(lean)) })
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {

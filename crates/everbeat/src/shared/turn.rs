@@ -122,7 +122,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 progress
             }
             step => {
-                self.take_back(call, Some(Made { tick, step, ended: *now, blocked }));
+                self.take_back(call, Made { tick, step, ended: *now, blocked });
                 None
             }
         }
@@ -147,18 +147,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
             Err((call, value)) => {
                 let (tick, step) = (*tick, Ok(Step::Value(value)));
-                self.take_back(call, Some(Made { tick, step, ended: now, blocked: false }));
+                self.take_back(call, Made { tick, step, ended: now, blocked: false });
                 None
             }
         }
     }
 
-    /// The call of a lean timer comes back to the whole state, with what was made of a run, if one was made.
-    pub(crate) fn take_back(&self, call: Call<V>, made: Option<Made<V>>) {
+    /// The call of a lean timer comes back to the whole state, with what was made of its run.
+    pub(crate) fn take_back(&self, call: Call<V>, made: Made<V>) {
+        let Made { tick, step, ended, blocked } = made;
         let beat = beat_of(call, &self.plan);
-        let Some(Made { tick, step, ended, blocked }) = made else {
-            return self.change(|state, _| state.beat = Some(beat));
-        };
         let end = step.map_or_else(RunEnd::Failed, RunEnd::from);
         if blocked {
             report_blocked(self, ended.saturating_since(tick.started()));

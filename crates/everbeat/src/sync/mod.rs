@@ -12,7 +12,7 @@ pub(crate) use self::model::*;
 #[cfg(not(all(test, everbeat_loom)))]
 mod real {
     pub(crate) use std::panic::catch_unwind;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;

@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock, LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32};
 use loom::sync::{Mutex as Lock, MutexGuard as LockGuard, Notify};
 
 use self::thread::Thread;

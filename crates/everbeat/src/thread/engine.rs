@@ -22,9 +22,7 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key};
 
 use super::exit::{self, stop_here_at_exit};
-use super::lean::Hand;
 use super::roster::{Calls, Job, Over, Roster, Task, Woken};
-use super::runs::Carrier;
 use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
@@ -44,8 +42,6 @@ pub(super) struct Core {
     /// A task has come back to an engine that is closed.
     returned: Condvar,
     pub(super) note: Note,
-    /// The runs of lean timers that the keeper has taken.
-    pub(super) hand: Hand,
     pub(super) plans: Plans,
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
@@ -67,7 +63,6 @@ impl Core {
             work: Condvar::new(),
             returned: Condvar::new(),
             note: Note::default(),
-            hand: Hand::new(),
             plans: Plans::default(),
             time: Arc::new(time),
             precision,
@@ -242,23 +237,11 @@ impl Core {
         })
     }
 
-    pub(super) fn perform(self: &Arc<Self>, job: Job) {
-        match job {
-            Job::Turn { key, task, queued } => {
-                let progress = self.turn_of(key, &task, queued, &mut self.time.now());
-                self.give_back(key, task, &progress);
-            }
-            Job::Lean(mut run) => {
-                let delivered = self.make_run(&mut run, &mut Carrier::default(), &mut self.time.now());
-                if delivered && !self.change(|roster| roster.give_back_lean(&mut run)) {
-                    self.finish_promoted(&mut run);
-                }
-            }
-            Job::Done => {}
-            Job::Ring(waker) => {
-                if let Err(failure) = guarded(|| waker.wake()) {
-                    tracing::error!(engine = &*self.name, "a waker {failure}");
-                }
+    /// Keeps an appointment.
+    pub(super) fn ring(&self, job: Job) {
+        if let Job::Ring(waker) = job {
+            if let Err(failure) = guarded(|| waker.wake()) {
+                tracing::error!(engine = &*self.name, "a waker {failure}");
             }
         }
     }
@@ -266,7 +249,7 @@ impl Core {
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
-        self.change(|roster| roster.close(&self.hand)).into_iter().for_each(|over| self.let_go(over));
+        self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
         self.work.notify_all();
         let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
         let timeout = if here { Duration::ZERO } else { timeout };

@@ -7,36 +7,30 @@
 //!
 //! # Invariants
 //!
-//! 1. Records are read and changed under the engine's lock. A run takes the call out, and brings it back.
-//! 2. Whether a run may start is decided under that lock, or in the [`Hand`]. The keeper takes many runs at
-//!    once; each of them begins with a swap of its place in the hand, and so does every promotion of a timer
-//!    that lies there. Who swaps first wins: a run that was withdrawn does not begin.
-//! 3. A stop that finds the record waiting ends it there. In all other cases the timer is promoted first,
-//!    and the rules of whole timers decide. Whoever comes back with its call finds that out.
-//! 4. A record without handles is gone, unless it was detached and runs. Nothing of the user's is dropped
+//! 1. Records are read and changed under the engine's lock. A timer that has its turn lies in the [`Hand`] of a
+//!    thread: what that says of it counts, and under the engine's lock it can be brought back, unless it is in
+//!    the middle of its run.
+//! 2. A stop that finds no run in progress ends the timer here. In all other cases the timer is promoted
+//!    first, and the rules of whole timers decide; who makes the run finds that out when it puts it back.
+//! 3. A record without handles is gone, unless it was detached and runs. Nothing of the user's is dropped
 //!    here: it is handed out.
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use everbeat_core::{Instant, Key, Rested, StopReason};
 
+use super::hand::{Hand, Progress, Slot};
 use super::roster::{Entry, Roster, Seat};
-use crate::shared::{DETACHED, Lean, MOST_HANDLES, Phase, Plan, Shared, finish_plainly};
-use crate::sync::AtomicU64;
+use crate::shared::{DETACHED, Lean, MOST_HANDLES, Phase, Plan, Shared};
 use crate::target::Call;
-
-/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
-/// ended, is seen after that; whether a run may start is asked of each timer itself.
-pub(super) const MOST_AT_ONCE: usize = if cfg!(all(test, everbeat_loom)) { 2 } else { 64 };
 
 /// A lean timer. Its deadline is that of its place in the queue.
 pub(super) struct Record {
-    /// `None` during a run.
+    /// `None` during its turn.
     call: Option<Call<()>>,
     plan: Arc<Plan>,
-    /// Runs that have come back.
+    /// Runs before this turn.
     runs: u64,
     initial_delay_nanos: u64,
     /// How many there are, and the flag [`DETACHED`].
@@ -57,9 +51,11 @@ enum Standing {
     Listed,
     /// For its turn, since all workers were busy when it came up.
     Queued,
-    /// Among the runs that the keeper has taken: the hand tells how far it is.
-    InHand(u8),
-    Running,
+    /// It has its turn.
+    InHand {
+        hand: u8,
+        slot: u8,
+    },
     Over(StopReason),
 }
 
@@ -67,105 +63,6 @@ enum Standing {
 pub(super) struct Front {
     to: Arc<Shared<()>>,
     handles: u32,
-}
-
-/// A run of a lean timer, outside of the lock. It is made where it lies from then on, and filled in and read
-/// in place: it is too large to be copied from here to there with each tick.
-pub(super) struct LeanRun {
-    pub(super) key: Key,
-    /// The plan, unless it is that of the run before.
-    pub(super) plan: Option<Arc<Plan>>,
-    /// `None` once it has come back.
-    pub(super) call: Option<Call<()>>,
-    pub(super) due: Instant,
-    /// Runs before this one.
-    pub(super) runs: u64,
-    pub(super) began: Instant,
-    pub(super) ended: Instant,
-    /// What has to be remembered of it once it has delivered.
-    pub(super) next_due: Instant,
-    pub(super) after_nanos: u32,
-    pub(super) slot: Option<u8>,
-}
-
-impl LeanRun {
-    #[inline]
-    pub(super) fn new(key: Key, due: Instant) -> Self {
-        let (began, ended, next_due) = (due, due, due);
-        let (plan, call, runs, after_nanos, slot) = (None, None, 0, 0, None);
-        Self { key, plan, call, due, runs, began, ended, next_due, after_nanos, slot }
-    }
-
-    /// The timer as it was before the run.
-    pub(super) fn rested(&self) -> Rested {
-        Rested::new(self.due, self.runs)
-    }
-}
-
-/// The runs that the keeper has taken. A place is touched by the keeper, and under the engine's lock.
-pub(super) struct Hand([AtomicU64; MOST_AT_ONCE]);
-
-/// How far a run in the hand is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Untouched,
-    Begun,
-    /// It is withdrawn: it must not begin.
-    Withdrawn,
-    Delivered(Instant),
-}
-
-impl Progress {
-    fn to_bits(self) -> u64 {
-        match self {
-            Self::Untouched => 0,
-            Self::Begun => 1,
-            Self::Withdrawn => 2,
-            Self::Delivered(at) => at.as_nanos().saturating_add(3),
-        }
-    }
-
-    fn from_bits(bits: u64) -> Self {
-        match bits {
-            0 => Self::Untouched,
-            1 => Self::Begun,
-            2 => Self::Withdrawn,
-            _ => Self::Delivered(Instant::from_nanos(bits - 3)),
-        }
-    }
-}
-
-impl Hand {
-    pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-
-    /// Puts a run in.
-    fn take(&self, slot: u8) {
-        self.0[usize::from(slot)].store(Progress::Untouched.to_bits(), Ordering::Relaxed);
-    }
-
-    /// The run is to begin. Returns whether it may.
-    pub(super) fn begin(&self, slot: u8) -> bool {
-        self.swap(slot, Progress::Begun) == Progress::Untouched
-    }
-
-    pub(super) fn deliver(&self, slot: u8, at: Instant) {
-        self.0[usize::from(slot)].store(Progress::Delivered(at).to_bits(), Ordering::Release);
-    }
-
-    /// Keeps the run from beginning, if it has not begun. Returns how far it was.
-    fn withdraw(&self, slot: u8) -> Progress {
-        self.swap(slot, Progress::Withdrawn)
-    }
-
-    fn look(&self, slot: u8) -> Progress {
-        Progress::from_bits(self.0[usize::from(slot)].load(Ordering::Acquire))
-    }
-
-    fn swap(&self, slot: u8, progress: Progress) -> Progress {
-        Progress::from_bits(self.0[usize::from(slot)].swap(progress.to_bits(), Ordering::AcqRel))
-    }
 }
 
 impl Record {
@@ -211,48 +108,40 @@ impl Record {
         waited
     }
 
-    /// Its run goes out, if there is a `slot` into the hand. The plan goes with it unless it is that of the
-    /// run before.
+    /// It has its turn from here on, in this slot of a hand.
     #[inline]
-    pub(super) fn take_run(&mut self, run: &mut LeanRun, slot: Option<(u8, &Hand)>, last_plan: &mut *const Plan) {
-        run.call = self.call.take();
-        run.runs = self.runs;
-        let known = mem::replace(last_plan, Arc::as_ptr(&self.plan));
-        if known != *last_plan {
-            run.plan = Some(self.plan.clone());
-        }
+    pub(super) fn take(&mut self, due: Instant, hand: u8, slot: u8) -> Slot {
         self.queued = self.queued.saturating_add(u32::from(self.standing == Standing::Queued));
-        self.standing = Standing::Running;
-        if let Some((slot, hand)) = slot {
-            hand.take(slot);
-            run.slot = Some(slot);
-            self.standing = Standing::InHand(slot);
-        }
+        self.standing = Standing::InHand { hand, slot };
+        Slot::new(Rested::new(due, self.runs), self.call.take(), self.after_nanos)
+    }
+
+    /// It has had its turn. Returns when the next one is.
+    #[inline]
+    fn take_back(&mut self, slot: &mut Slot) -> Instant {
+        (self.call, self.standing) = (slot.take_away(), Standing::Waiting);
+        (self.runs, self.after_nanos) = (slot.rested.runs(), slot.after_nanos);
+        slot.rested.due()
+    }
+
+    /// The plan, unless it is this one.
+    #[inline]
+    pub(super) fn plan_after(&self, last: &mut *const Plan) -> Option<Arc<Plan>> {
+        let known = mem::replace(last, Arc::as_ptr(&self.plan));
+        (known != *last).then(|| self.plan.clone())
     }
 
     /// The same as a timer with its own lock stores it, without the call.
-    fn lean(&self, key: Key, due: Instant, hand: impl Fn(u8) -> Progress) -> Lean<()> {
-        let (mut rested, mut after_nanos) = (Rested::new(due, self.runs), self.after_nanos);
-        let begun = Rested::new(due, self.runs.saturating_add(1));
-        let progress = match self.standing {
-            Standing::InHand(slot) => hand(slot),
-            Standing::Running => Progress::Begun,
-            _ => Progress::Untouched,
-        };
-        let phase = match (self.standing, progress) {
-            (Standing::Over(reason), _) => Phase::Over(reason),
-            (_, Progress::Untouched | Progress::Withdrawn) => Phase::Waiting(key),
-            (_, Progress::Begun) => {
-                rested = begun;
-                Phase::Running(key)
+    fn lean(&self, key: Key, rested: Rested, after_nanos: u32, progress: Progress) -> Lean<()> {
+        let (rested, phase) = match (self.standing, progress) {
+            (Standing::Over(reason), _) => (rested, Phase::Over(reason)),
+            (_, Progress::Begun | Progress::Promoted) => {
+                (Rested::new(rested.due(), rested.runs() + 1), Phase::Running(key))
             }
-            (_, Progress::Delivered(at)) => {
-                rested = begun;
-                after_nanos = finish_plainly(&mut rested, &self.plan.schedule, at).unwrap_or(after_nanos);
-                Phase::Waiting(key)
-            }
+            _ => (rested, Phase::Waiting(key)),
         };
-        Lean { rested, phase, call: None, latest: None, initial_delay_nanos: self.initial_delay_nanos, after_nanos }
+        let initial_delay_nanos = self.initial_delay_nanos;
+        Lean { rested, phase, call: None, latest: None, initial_delay_nanos, after_nanos }
     }
 }
 
@@ -292,38 +181,50 @@ impl Roster {
         self.queue.insert(due, Entry::Lean(record))
     }
 
-    /// A run has delivered. Returns whether the timer has it back; if not, it has become a whole one, or is
-    /// to become one.
+    /// A timer has had its turn, if it is still in the hand.
     #[inline]
-    pub(super) fn give_back_lean(&mut self, run: &mut LeanRun) -> bool {
-        let closed = self.closed;
-        let Some(Entry::Lean(record)) = self.queue.get_mut(run.key) else { return false };
-        if closed {
-            return false;
+    pub(super) fn give_back_lean(&mut self, key: Key, slot: &mut Slot) {
+        if slot.progress != Progress::Delivered {
+            return; // somebody has taken it away
         }
-        (record.call, record.standing) = (run.call.take(), Standing::Waiting);
-        (record.runs, record.after_nanos) = (run.runs + 1, run.after_nanos);
+        let Some(Entry::Lean(record)) = self.queue.get_mut(key) else { return };
+        let due = record.take_back(slot);
         self.stirred += 1;
-        self.queue.set_due(run.key, run.next_due);
-        self.note_due(run.next_due);
-        true
+        self.queue.set_due(key, due);
+        self.note_due(due);
     }
 
-    /// Ends the timer at this place for `reason` if it only waits.
-    pub(super) fn stop_lean(&mut self, key: Key, reason: StopReason, hand: &Hand) -> Option<Stopped> {
+    /// Brings a timer back from the hand in which it lies, unless it is in the middle of its run.
+    fn bring_back(&mut self, key: Key) {
+        let Some(Entry::Lean(record)) = self.queue.get_mut(key) else { return };
+        let Standing::InHand { hand, slot } = record.standing else { return };
+        let Some(hand) = self.hands.get(hand) else { return };
+        let mut slots = hand.lock();
+        let slot = &mut slots[usize::from(slot)];
+        if slot.call.is_none() {
+            return;
+        }
+        let due = record.take_back(slot);
+        drop(slots);
+        self.queue.set_due(key, due);
+        self.note_due(due);
+    }
+
+    /// Ends the timer at this place for `reason`, unless it is in the middle of a run.
+    pub(super) fn stop_lean(&mut self, key: Key, reason: StopReason) -> Option<Stopped> {
+        self.bring_back(key);
         if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
-            match record.standing {
-                Standing::Over(reason) => return Some(Stopped::Before(reason)),
-                Standing::InHand(_) | Standing::Running => {}
-                Standing::Waiting | Standing::Listed | Standing::Queued => {
-                    let listed = record.is_listed();
-                    record.standing = Standing::Over(reason);
-                    self.queue.set_aside(key);
-                    return Some(Stopped::Now { last: self.leave_lean(listed) });
-                }
+            if let Standing::Over(reason) = record.standing {
+                return Some(Stopped::Before(reason));
+            }
+            if record.waits() {
+                let listed = record.is_listed();
+                record.standing = Standing::Over(reason);
+                self.queue.set_aside(key);
+                return Some(Stopped::Now { last: self.leave_lean(listed) });
             }
         }
-        self.promote(key, hand).map(Stopped::Whole)
+        self.promote(key).map(Stopped::Whole)
     }
 
     /// A timer has ended. Returns whether nobody is left.
@@ -337,7 +238,8 @@ impl Roster {
     }
 
     /// The whole timer at this place, which it is from here on.
-    pub(super) fn promote(&mut self, key: Key, hand: &Hand) -> Option<Arc<Shared<()>>> {
+    pub(super) fn promote(&mut self, key: Key) -> Option<Arc<Shared<()>>> {
+        self.bring_back(key);
         let due = self.queue.due(key)?;
         let entry = self.queue.get_mut(key)?;
         let record = match entry {
@@ -346,16 +248,20 @@ impl Roster {
             Entry::Moved(front) => return Some(front.to.clone()),
             Entry::Bell(_) => return None,
         };
-        let mut lean = record.lean(key, due, |slot| hand.withdraw(slot));
+        let (seat, progress) = match record.standing {
+            Standing::Waiting => (Seat::Waiting, Progress::Untouched),
+            Standing::Listed => (Seat::Listed, Progress::Untouched),
+            Standing::Queued => (Seat::Queued, Progress::Untouched),
+            Standing::InHand { hand, slot } => {
+                self.hands.note_promoted(hand, slot);
+                (Seat::Away, Progress::Promoted)
+            }
+            Standing::Over(_) => (Seat::Away, Progress::Gone),
+        };
+        let mut lean = record.lean(key, Rested::new(due, record.runs), record.after_nanos, progress);
         lean.call = record.call.take();
         let to = Shared::taken_from_engine(record.plan.clone(), lean, record.handles, record.queued);
         let front = Front { to: to.clone(), handles: record.handles & !DETACHED };
-        let seat = match record.standing {
-            Standing::Waiting => Seat::Waiting,
-            Standing::Listed => Seat::Listed,
-            Standing::Queued => Seat::Queued,
-            Standing::InHand(_) | Standing::Running | Standing::Over(_) => Seat::Away,
-        };
         *entry = if record.is_over() {
             Entry::Moved(front)
         } else {
@@ -366,10 +272,10 @@ impl Roster {
     }
 
     /// All lean timers that have not ended are whole ones from here on.
-    pub(super) fn promote_all(&mut self, keys: &[Key], hand: &Hand) {
+    pub(super) fn promote_all(&mut self, keys: &[Key]) {
         for &key in keys {
-            if matches!(self.queue.get_mut(key), Some(Entry::Lean(record)) if !record.is_over()) {
-                self.promote(key, hand);
+            if matches!(self.queue.get(key), Some(Entry::Lean(record)) if !record.is_over()) {
+                self.promote(key);
             }
         }
     }
@@ -378,14 +284,23 @@ impl Roster {
 /// Handles that name a place in the queue.
 impl Roster {
     /// Looks at the timer there.
-    pub(super) fn find_lean(&self, key: Key, hand: &Hand) -> Option<Found<()>> {
-        let due = self.queue.due(key)?;
+    pub(super) fn find_lean(&self, key: Key) -> Option<Found<()>> {
         match self.queue.get(key)? {
-            Entry::Lean(record) => Some(Found::Lean(record.lean(key, due, |slot| hand.look(slot)), record.queued)),
+            Entry::Lean(record) => Some(Found::Lean(self.look(key, record)?, record.queued)),
             Entry::Timer { front, .. } => front.as_ref().map(|front| Found::Whole(front.to.clone())),
             Entry::Moved(front) => Some(Found::Whole(front.to.clone())),
             Entry::Bell(_) => None,
         }
+    }
+
+    fn look(&self, key: Key, record: &Record) -> Option<Lean<()>> {
+        if let Standing::InHand { hand, slot } = record.standing {
+            let slots = self.hands.get(hand)?.lock();
+            let slot = &slots[usize::from(slot)];
+            return Some(record.lean(key, slot.rested, slot.after_nanos, slot.progress));
+        }
+        let rested = Rested::new(self.queue.due(key)?, record.runs);
+        Some(record.lean(key, rested, record.after_nanos, Progress::Untouched))
     }
 
     /// One handle more; the whole timer if that has to count it. `Err`: there are too many.
@@ -412,7 +327,8 @@ impl Roster {
     }
 
     /// One handle fewer; with the last one a timer ends that only waits.
-    pub(super) fn release_lean(&mut self, key: Key, hand: &Hand) -> Released {
+    pub(super) fn release_lean(&mut self, key: Key) -> Released {
+        self.bring_back(key);
         if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
             let others = record.handles != 1;
             if others && !record.is_over() || record.handles & !DETACHED > 1 {
@@ -422,7 +338,7 @@ impl Roster {
             if record.waits() || record.is_over() {
                 return self.remove_lean(key);
             }
-            self.promote(key, hand);
+            self.promote(key);
         }
         let Some(entry) = self.queue.get_mut(key) else { return Released::Nothing };
         let moved = matches!(entry, Entry::Moved(_));
@@ -460,5 +376,41 @@ impl Record {
     /// What is the user's, to be dropped.
     pub(super) fn into_call(self) -> Option<Call<()>> {
         self.call
+    }
+}
+
+/// The hands of all threads that make runs.
+#[derive(Default)]
+pub(super) struct Hands {
+    all: Vec<Hand>,
+    /// The numbers of those that nobody has.
+    spare: Vec<u8>,
+}
+
+impl Hands {
+    fn get(&self, number: u8) -> Option<&Hand> {
+        self.all.get(usize::from(number))
+    }
+
+    /// A hand for a thread. `None` if all numbers are in use.
+    pub(super) fn lend(&mut self) -> Option<Hand> {
+        if let Some(number) = self.spare.pop() {
+            return self.get(number).cloned();
+        }
+        let hand = Hand::new(u8::try_from(self.all.len()).ok()?);
+        self.all.push(hand.clone());
+        Some(hand)
+    }
+
+    /// A thread needs its hand no more. There is nothing in it.
+    pub(super) fn take_back(&mut self, number: u8) {
+        self.spare.push(number);
+    }
+
+    /// The timer in the middle of this run is a whole one from here on.
+    fn note_promoted(&self, hand: u8, slot: u8) {
+        if let Some(hand) = self.get(hand) {
+            hand.lock()[usize::from(slot)].progress = Progress::Promoted;
+        }
     }
 }

@@ -39,6 +39,7 @@
 pub(crate) mod alarm;
 pub(crate) mod engine;
 mod exit;
+mod hand;
 mod handle;
 pub(crate) mod host;
 mod keeper;

@@ -55,7 +55,7 @@ impl Placed {
     /// Looks at the timer.
     pub(crate) fn find(&self) -> Found<()> {
         let core = core_of(&self.plan);
-        core.read(|roster| roster.find_lean(self.key, &core.hand)).expect(STAYS)
+        core.read(|roster| roster.find_lean(self.key)).expect(STAYS)
     }
 
     /// The timer as a whole one, which it is from here on.
@@ -71,14 +71,14 @@ impl Placed {
     /// Whether this is where that timer was before it became a whole one.
     pub(crate) fn was_place_of(&self, timer: *const ()) -> bool {
         let core = core_of(&self.plan);
-        let found = core.read(|roster| roster.find_lean(self.key, &core.hand));
+        let found = core.read(|roster| roster.find_lean(self.key));
         matches!(found, Some(Found::Whole(whole)) if std::ptr::addr_eq(Arc::as_ptr(&whole), timer))
     }
 
     /// Ends the timer for `reason` if it only waits.
     pub(crate) fn stop(&self, reason: StopReason) -> Stopped {
         let core = core_of(&self.plan);
-        let stopped = core.change(|roster| roster.stop_lean(self.key, reason, &core.hand)).expect(STAYS);
+        let stopped = core.change(|roster| roster.stop_lean(self.key, reason)).expect(STAYS);
         if let Stopped::Now { last } = stopped {
             tracing::debug!(timer = %self.plan.name, ?reason, "timer ended");
             core.tell_end(last);
@@ -104,7 +104,7 @@ impl Placed {
     /// This is a handle no more; with the last one a timer ends that only waits, and others are asked to.
     pub(crate) fn release(&self) {
         let core = core_of(&self.plan);
-        match core.change(|roster| roster.release_lean(self.key, &core.hand)) {
+        match core.change(|roster| roster.release_lean(self.key)) {
             Released::Nothing => {}
             Released::Record { record, ended, last } => {
                 if ended {
@@ -154,6 +154,6 @@ impl Core {
 
     /// The timer at this place as a whole one, which it is from here on.
     pub(super) fn promote(&self, key: Key) -> Option<Arc<Shared<()>>> {
-        self.lock().promote(key, &self.hand)
+        self.lock().promote(key)
     }
 }

@@ -10,10 +10,12 @@ use std::task::Waker;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
-use super::lean::{Front, Hand, LeanRun, Record};
+use super::hand::Slot;
+use super::lean::{Front, Hands, Record};
 use crate::any::Control;
 use crate::beat::Progress;
 use crate::shared::Plan;
+use crate::sync::MutexGuard;
 use crate::sync::thread::Thread;
 
 /// A timer, as an engine sees it.
@@ -22,6 +24,7 @@ pub(super) type Task = Arc<dyn Control>;
 /// The timers of an engine.
 pub(super) struct Roster {
     pub(super) queue: Queue<Entry>,
+    pub(super) hands: Hands,
     /// Whose turn it is on the thread that keeps the time.
     own: VecDeque<Key>,
     /// Whose turn it is on a worker.
@@ -108,10 +111,34 @@ pub(super) enum Job {
         task: Task,
         queued: bool,
     },
-    Lean(LeanRun),
+    /// A run of a lean timer, which lies in the hand. The plan, unless it is that of the run before.
+    Lean {
+        key: Key,
+        plan: Option<Arc<Plan>>,
+    },
     Ring(Waker),
     /// What it was has been done.
     Done,
+}
+
+/// What a thread takes from the roster.
+pub(super) struct Taking<'a> {
+    pub(super) jobs: &'a mut Vec<Job>,
+    /// Where runs of lean timers go, and the number of that hand. Without one there are none.
+    pub(super) hand: Option<(u8, MutexGuard<'a, Vec<Slot>>)>,
+    pub(super) last_plan: *const Plan,
+}
+
+impl Taking<'_> {
+    /// Returns whether there is a hand for it.
+    #[inline]
+    fn take_lean(&mut self, key: Key, due: Instant, record: &mut Record) -> bool {
+        let Some((number, slots)) = &mut self.hand else { return false };
+        let Ok(slot) = u8::try_from(slots.len()) else { return false };
+        slots.push(record.take(due, *number, slot));
+        self.jobs.push(Job::Lean { key, plan: record.plan_after(&mut self.last_plan) });
+        true
+    }
 }
 
 /// What was found of a task that is woken.
@@ -170,6 +197,7 @@ impl Roster {
     pub(super) fn new(most_workers: usize) -> Self {
         Self {
             queue: Queue::new(),
+            hands: Hands::default(),
             own: VecDeque::new(),
             pooled: VecDeque::new(),
             wakes_at: Instant::ORIGIN,
@@ -338,33 +366,21 @@ impl Roster {
     /// Adds the next job that is due, in the order of the deadlines. What workers run is only listed for
     /// them. Returns whether there was one.
     #[inline]
-    pub(super) fn take_due_job(
-        &mut self,
-        now: Instant,
-        jobs: &mut Vec<Job>,
-        slot: Option<(u8, &Hand)>,
-        last_plan: &mut *const Plan,
-    ) -> bool {
+    pub(super) fn take_due_job(&mut self, now: Instant, taking: &mut Taking<'_>) -> bool {
         loop {
             let Some((key, due, entry)) = self.queue.take_due(now) else { return false };
             let taken = match entry {
-                Entry::Lean(record) if !record.is_pooled() => {
-                    jobs.push(Job::Lean(LeanRun::new(key, due)));
-                    if let Some(Job::Lean(run)) = jobs.last_mut() {
-                        record.take_run(run, slot, last_plan);
-                    }
-                    true
-                }
+                Entry::Lean(record) if !record.is_pooled() => taking.take_lean(key, due, record),
                 Entry::Timer { task: place @ Some(_), seat, pooled: false, .. } => {
                     *seat = Seat::Away;
-                    jobs.extend(place.take().map(|task| Job::Turn { key, task, queued: false }));
+                    taking.jobs.extend(place.take().map(|task| Job::Turn { key, task, queued: false }));
                     true
                 }
                 Entry::Timer { .. } | Entry::Lean(_) => false,
                 Entry::Bell(_) | Entry::Moved(_) => {
                     let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
                     self.bells -= 1;
-                    jobs.push(Job::Ring(waker));
+                    taking.jobs.push(Job::Ring(waker));
                     return true;
                 }
             };
@@ -377,43 +393,43 @@ impl Roster {
         }
     }
 
-    /// The next turn on the keeper's own thread.
-    pub(super) fn next_own_job(&mut self) -> Option<Job> {
-        self.next_listed(|roster| &mut roster.own)
+    /// Adds the next turn on the keeper's own thread. Returns whether there was one.
+    pub(super) fn take_own_job(&mut self, taking: &mut Taking<'_>) -> bool {
+        self.take_listed_job(|roster| &mut roster.own, taking)
     }
 
-    /// The next turn on a worker.
-    pub(super) fn next_pooled_job(&mut self) -> Option<Job> {
-        self.next_listed(|roster| &mut roster.pooled)
+    /// Adds the next turn on a worker.
+    pub(super) fn take_pooled_job(&mut self, taking: &mut Taking<'_>) -> bool {
+        self.take_listed_job(|roster| &mut roster.pooled, taking)
     }
 
-    fn next_listed(&mut self, list: fn(&mut Self) -> &mut VecDeque<Key>) -> Option<Job> {
-        loop {
-            let key = list(self).pop_front()?;
-            if let Some(job) = self.take_turn(key) {
-                return Some(job);
+    fn take_listed_job(&mut self, list: fn(&mut Self) -> &mut VecDeque<Key>, taking: &mut Taking<'_>) -> bool {
+        while let Some(key) = list(self).pop_front() {
+            if self.take_turn(key, taking) {
+                self.figures.turns += 1;
+                return true;
             }
         }
+        false
     }
 
-    /// `None` if the timer is gone.
-    fn take_turn(&mut self, key: Key) -> Option<Job> {
-        let due = self.queue.due(key)?;
-        let job = match self.queue.get_mut(key)? {
-            Entry::Timer { task, seat, .. } => {
-                let task = task.take()?;
-                let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
-                Job::Turn { key, task, queued }
+    /// Returns whether the timer is still there and waits for its turn.
+    fn take_turn(&mut self, key: Key, taking: &mut Taking<'_>) -> bool {
+        let Some(due) = self.queue.due(key) else { return false };
+        if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
+            if !record.is_listed() {
+                return false;
             }
-            Entry::Lean(record) if record.is_listed() => {
-                let mut run = LeanRun::new(key, due);
-                record.take_run(&mut run, None, &mut std::ptr::null());
-                Job::Lean(run)
+            if taking.take_lean(key, due, record) {
+                return true;
             }
-            _ => return None,
-        };
-        self.figures.turns += 1;
-        Some(job)
+            self.promote(key); // there is no hand for it
+        }
+        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return false };
+        let Some(task) = task.take() else { return false };
+        let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
+        taking.jobs.push(Job::Turn { key, task, queued });
+        true
     }
 
     /// Keeps an appointment for somebody.
@@ -548,12 +564,12 @@ impl Roster {
     }
 
     /// Takes everybody out who does not have a turn just now: nobody has another one.
-    pub(super) fn close(&mut self, hand: &Hand) -> Vec<Over> {
+    pub(super) fn close(&mut self) -> Vec<Over> {
         self.closed = true;
         self.own.clear();
         self.pooled.clear();
         let keys: Vec<_> = self.queue.keys().collect();
-        self.promote_all(&keys, hand);
+        self.promote_all(&keys);
         let closed = keys.into_iter().filter_map(|key| match self.queue.get_mut(key) {
             Some(Entry::Timer { task, seat, .. }) => {
                 *seat = Seat::Away;
