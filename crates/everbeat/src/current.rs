@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::any::{AnyTimer, Control};
-use crate::thread::placed::Placed;
 use crate::sync::thread_local;
+use crate::thread::placed::Placed;
 
 /// A timer whose own code runs.
 pub(crate) enum Current {

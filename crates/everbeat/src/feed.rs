@@ -20,8 +20,8 @@ use futures_core::Stream;
 use crate::block;
 use crate::error::{Error, Failure};
 use crate::guard::{drop_all_quietly, drop_quietly};
-use crate::name::Name;
 use crate::handle::Timer;
+use crate::name::Name;
 use crate::shared::Shared;
 
 /// The side of a feed that the timer sees.

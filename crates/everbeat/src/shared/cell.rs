@@ -103,8 +103,8 @@ impl<V: Send + Sync + 'static> Lean<V> {
 
     /// The same with another name for `()`, and without the target.
     pub(crate) fn of_unit<W: 'static>(self) -> Lean<W> {
-        let Self { rested, phase, initial_delay_nanos, after_nanos, .. } = self;
-        let latest = if self.rested.runs() > u64::from(matches!(phase, Phase::Running(_))) { unit() } else { None };
+        let Self { rested, phase, initial_delay_nanos, after_nanos, latest, .. } = self;
+        let latest = latest.and_then(|_| unit());
         Lean { rested, phase, call: None, latest, initial_delay_nanos, after_nanos }
     }
 

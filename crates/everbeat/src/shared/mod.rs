@@ -29,9 +29,9 @@ use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReaso
 use self::cell::Cell;
 pub(crate) use self::cell::{Lean, Phase, finish_plainly};
 pub(crate) use self::plan::{Plan, Plans};
-pub(crate) use self::turn::Made;
 use self::state::Leftovers;
 pub(crate) use self::state::State;
+pub(crate) use self::turn::{Made, unit};
 use crate::beat::BoxDrive;
 use crate::block;
 use crate::clock::Clock;

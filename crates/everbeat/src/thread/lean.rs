@@ -22,7 +22,7 @@ use everbeat_core::{Instant, Key, Rested, StopReason};
 
 use super::hand::{Hand, Progress, Slot};
 use super::roster::{Entry, Roster, Seat};
-use crate::shared::{DETACHED, Lean, MOST_HANDLES, Phase, Plan, Shared};
+use crate::shared::{DETACHED, Lean, MOST_HANDLES, Phase, Plan, Shared, unit};
 use crate::target::Call;
 
 /// A lean timer. Its deadline is that of its place in the queue.
@@ -140,8 +140,9 @@ impl Record {
             }
             _ => (rested, Phase::Waiting(key)),
         };
-        let initial_delay_nanos = self.initial_delay_nanos;
-        Lean { rested, phase, call: None, latest: None, initial_delay_nanos, after_nanos }
+        let delivered = rested.runs() > u64::from(matches!(phase, Phase::Running(_)));
+        let latest = if delivered { unit() } else { None };
+        Lean { rested, phase, call: None, latest, initial_delay_nanos: self.initial_delay_nanos, after_nanos }
     }
 }
 
@@ -194,7 +195,8 @@ impl Roster {
         self.note_due(due);
     }
 
-    /// Brings a timer back from the hand in which it lies, unless it is in the middle of its run.
+    /// Brings a timer back from the hand in which it lies. If it is in the middle of its run it has to be
+    /// promoted after this, before the engine's lock is released.
     fn bring_back(&mut self, key: Key) {
         let Some(Entry::Lean(record)) = self.queue.get_mut(key) else { return };
         let Standing::InHand { hand, slot } = record.standing else { return };
@@ -202,6 +204,7 @@ impl Roster {
         let mut slots = hand.lock();
         let slot = &mut slots[usize::from(slot)];
         if slot.call.is_none() {
+            slot.progress = Progress::Promoted;
             return;
         }
         let due = record.take_back(slot);
@@ -252,10 +255,7 @@ impl Roster {
             Standing::Waiting => (Seat::Waiting, Progress::Untouched),
             Standing::Listed => (Seat::Listed, Progress::Untouched),
             Standing::Queued => (Seat::Queued, Progress::Untouched),
-            Standing::InHand { hand, slot } => {
-                self.hands.note_promoted(hand, slot);
-                (Seat::Away, Progress::Promoted)
-            }
+            Standing::InHand { .. } => (Seat::Away, Progress::Promoted),
             Standing::Over(_) => (Seat::Away, Progress::Gone),
         };
         let mut lean = record.lean(key, Rested::new(due, record.runs), record.after_nanos, progress);
@@ -320,7 +320,9 @@ impl Roster {
     pub(super) fn detach_lean(&mut self, key: Key) -> Option<Arc<Shared<()>>> {
         match self.queue.get_mut(key) {
             Some(Entry::Lean(record)) => record.handles |= DETACHED,
-            Some(Entry::Timer { front: Some(front), .. } | Entry::Moved(front)) => return Some(front.to.clone()),
+            Some(Entry::Timer { front: Some(front), .. } | Entry::Moved(front)) => {
+                return Some(front.to.clone());
+            }
             _ => {}
         }
         None
@@ -328,13 +330,15 @@ impl Roster {
 
     /// One handle fewer; with the last one a timer ends that only waits.
     pub(super) fn release_lean(&mut self, key: Key) -> Released {
-        self.bring_back(key);
         if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
             let others = record.handles != 1;
             if others && !record.is_over() || record.handles & !DETACHED > 1 {
                 record.handles -= 1;
                 return Released::Nothing;
             }
+            self.bring_back(key);
+        }
+        if let Some(Entry::Lean(record)) = self.queue.get(key) {
             if record.waits() || record.is_over() {
                 return self.remove_lean(key);
             }
@@ -405,12 +409,5 @@ impl Hands {
     /// A thread needs its hand no more. There is nothing in it.
     pub(super) fn take_back(&mut self, number: u8) {
         self.spare.push(number);
-    }
-
-    /// The timer in the middle of this run is a whole one from here on.
-    fn note_promoted(&self, hand: u8, slot: u8) {
-        if let Some(hand) = self.get(hand) {
-            hand.lock()[usize::from(slot)].progress = Progress::Promoted;
-        }
     }
 }

@@ -61,13 +61,13 @@ use std::time::Duration;
 
 pub use self::handle::{Engine, EngineBuilder, EngineStats};
 pub use self::host::Host;
+pub(crate) use self::lean::{Found, Stopped};
 pub use self::oneshot::OneShot;
 pub use self::periodic::PeriodicTask;
 pub use self::sleep::Precision;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::outcome::Outcome;
-pub(crate) use self::lean::{Found, Stopped};
 
 /// A timer with this period, on the default engine. As [`Timer::every`](crate::Timer::every) in all else.
 #[track_caller]

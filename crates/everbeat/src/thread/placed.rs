@@ -140,7 +140,11 @@ impl Core {
             let mut roster = self.staffed()?;
             let pooled = !inline && roster.workers.most > 0;
             let record = record(pooled);
-            if roster.closed { (Err(record), None) } else { (Ok(roster.enter_lean(due, record)), Some(roster.calls())) }
+            if roster.closed {
+                (Err(record), None)
+            } else {
+                (Ok(roster.enter_lean(due, record)), Some(roster.calls()))
+            }
         };
         calls.iter().for_each(|calls| self.make(calls));
         match entered {

@@ -403,7 +403,11 @@ impl Roster {
         self.take_listed_job(|roster| &mut roster.pooled, taking)
     }
 
-    fn take_listed_job(&mut self, list: fn(&mut Self) -> &mut VecDeque<Key>, taking: &mut Taking<'_>) -> bool {
+    fn take_listed_job(
+        &mut self,
+        list: fn(&mut Self) -> &mut VecDeque<Key>,
+        taking: &mut Taking<'_>,
+    ) -> bool {
         while let Some(key) = list(self).pop_front() {
             if self.take_turn(key, taking) {
                 self.figures.turns += 1;

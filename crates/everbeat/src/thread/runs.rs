@@ -64,7 +64,9 @@ impl Batch {
         let mut turns = self.turns.drain(..);
         for job in self.jobs.drain(..) {
             match job {
-                Job::Lean { key, .. } => lean.by_ref().take(1).for_each(|slot| roster.give_back_lean(key, slot)),
+                Job::Lean { key, .. } => {
+                    lean.by_ref().take(1).for_each(|slot| roster.give_back_lean(key, slot))
+                }
                 Job::Turn { key, task, .. } => {
                     let over = turns.next().and_then(|progress| roster.give_back(key, task, &progress));
                     self.over.extend(over);
@@ -225,8 +227,7 @@ impl Core {
 
     fn give_turn(self: &Arc<Self>, key: Key, task: Task) {
         let closed = self.read(|roster| roster.closed);
-        let progress =
-            if closed { Progress::Yield { restless: false } } else { task.clone().full_turn(key) };
+        let progress = if closed { Progress::Yield { restless: false } } else { task.clone().full_turn(key) };
         self.give_back(key, task, &progress);
     }
 }
