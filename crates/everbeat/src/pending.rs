@@ -39,9 +39,6 @@ struct Seat<V: Send + Sync + 'static> {
     place: Option<Place>,
 }
 
-/// Why there is a name.
-const IN_LINE: &str = "only who is in the line of a timer has to wait";
-
 /// How a reply is put to whoever asked.
 struct Meaning<V, O> {
     reply: fn(&Name, Reply<V>) -> O,
@@ -125,6 +122,14 @@ impl From<StopReason> for Shutdown {
 }
 
 impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
+    /// The answer that is there.
+    fn answer(self) -> O {
+        match self.state {
+            Progress::Answered(answer) => answer,
+            _ => panic!("a wait that is over is not polled again"),
+        }
+    }
+
     /// The timer, if it is still to answer.
     fn name(&self) -> Option<Name> {
         let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
@@ -147,10 +152,10 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// Outside of a tokio runtime with its time driver enabled.
     #[cfg(feature = "tokio")]
     pub async fn timeout(self, limit: Duration) -> Result<O::Value, Error> {
-        let name = self.name();
+        let Some(name) = self.name() else { return self.answer().into_result() };
         match tokio::time::timeout(limit, self).await {
             Ok(answer) => answer.into_result(),
-            Err(_) => Err(Error::Timeout { name: name.expect(IN_LINE), after: limit }),
+            Err(_) => Err(Error::Timeout { name, after: limit }),
         }
     }
 
@@ -165,13 +170,13 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
-        let name = self.name();
+        let Some(name) = self.name() else { return self.answer().into_result() };
         if self.needs_this_thread() {
-            return Err(Error::ThreadsafeDispatch { name: name.expect(IN_LINE), advice: block::ADVICE });
+            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
         }
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),
-            None => Err(Error::Timeout { name: name.expect(IN_LINE), after: timeout }),
+            None => Err(Error::Timeout { name, after: timeout }),
         }
     }
 }

@@ -65,7 +65,9 @@ impl Batch {
         for job in self.jobs.drain(..) {
             match job {
                 Job::Lean { key, .. } => {
-                    lean.by_ref().take(1).for_each(|slot| roster.give_back_lean(key, slot))
+                    if let Some(slot) = lean.next() {
+                        roster.give_back_lean(key, slot);
+                    }
                 }
                 Job::Turn { key, task, .. } => {
                     let over = turns.next().and_then(|progress| roster.give_back(key, task, &progress));
