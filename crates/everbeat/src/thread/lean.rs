@@ -411,3 +411,15 @@ impl Hands {
         self.spare.push(number);
     }
 }
+
+#[cfg(all(test, not(everbeat_loom)))]
+mod tests {
+    use super::*;
+
+    /// With the 24 bytes of its place in the queue that is all, beside what its callback captures.
+    #[test]
+    fn a_timer_takes_56_bytes_and_a_handle_16() {
+        assert_eq!((size_of::<Record>(), size_of::<Entry>()), (56, 56));
+        assert_eq!(size_of::<crate::Timer<()>>(), 16);
+    }
+}

@@ -238,3 +238,53 @@ fn o2_runs_of_plain_timers_have_spans_like_all_others() {
         assert_eq!((lean.hits(), spans.load(SeqCst)), (1, 2));
     });
 }
+
+/// A million of them may be started for nothing.
+#[test]
+fn a_timer_that_is_started_and_cancelled_in_time_allocates_nothing() {
+    let clock = TestEngine::new();
+    let start = || thread::every(HOUR).initial_delay(HOUR).inline().on(&clock).start(|| ()).unwrap();
+    let cancel = |timer: Timer<()>| {
+        assert_eq!(timer.cancel().block(LIMIT).unwrap(), everbeat::StopReason::Cancelled);
+    };
+    let _alike = start(); // they share how they were built
+    cancel(start());
+    assert_eq!(allocation_counter::measure(|| cancel(start())).count_total, 0);
+}
+
+#[test]
+fn a_tick_of_a_timer_in_the_queue_allocates_as_little_as_any() {
+    let clock = TestEngine::new();
+    let in_queue = thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
+    clock.advance(HOUR * 10);
+    let of_queue = allocation_counter::measure(|| clock.advance(HOUR * 100)).count_total;
+    assert_eq!(in_queue.hits(), 111);
+    drop(in_queue);
+    let whole = thread::every(HOUR).fixed_rate().on(&clock).start(|| 1).unwrap();
+    clock.advance(HOUR * 10);
+    let of_whole = allocation_counter::measure(|| clock.advance(HOUR * 100)).count_total;
+    assert_eq!(whole.hits(), 111);
+    assert!(of_queue <= of_whole, "{of_queue} allocations, and {of_whole}");
+}
+
+#[test]
+fn every_handle_of_a_timer_in_the_queue_counts() {
+    let clock = TestEngine::new();
+    let start = || thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
+    let (timer, detached) = (start(), start());
+    let clone = timer.clone();
+    drop(timer);
+    detached.detach();
+    clock.settle();
+    assert_eq!((clone.hits(), clock.engine().stats().timers), (1, 2));
+    let run = clone.trigger(); // a whole timer from here on
+    let (third, weak) = (clone.clone(), clone.downgrade());
+    drop(clone);
+    clock.settle();
+    assert_eq!(run.block(LIMIT).map(|value| *value).unwrap(), ());
+    assert!(third.is_running() && weak.upgrade().is_some());
+    drop(third);
+    clock.settle();
+    assert!(weak.upgrade().is_none());
+    assert_eq!(clock.engine().stats().timers, 1);
+}
