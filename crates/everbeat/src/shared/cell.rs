@@ -93,8 +93,13 @@ impl<V: Send + Sync + 'static> Lean<V> {
     /// Built, and not started.
     pub(super) fn idle(call: Call<V>, initial_delay: Duration) -> Self {
         let initial_delay_nanos = u64::try_from(initial_delay.as_nanos()).unwrap_or(u64::MAX);
+        Self { call: Some(call), initial_delay_nanos, ..Self::gone() }
+    }
+
+    /// One that has been stored elsewhere.
+    pub(super) fn gone() -> Self {
         let (rested, phase) = (Rested::default(), Phase::Idle);
-        Self { rested, phase, call: Some(call), latest: None, initial_delay_nanos, after_nanos: 0 }
+        Self { rested, phase, call: None, latest: None, initial_delay_nanos: 0, after_nanos: 0 }
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -62,6 +62,9 @@ pub(crate) const DETACHED: u32 = 1 << 31;
 /// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
 pub(crate) const MOST_HANDLES: u32 = 1 << 30;
 
+/// A timer that may be stored in fewer bytes is, after a run whose number is a multiple of this.
+const LAID_DOWN_EVERY: u64 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
+
 /// What a driver does next.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -148,6 +151,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn taken_from_engine(plan: Arc<Plan>, lean: Lean<V>, handles: u32, queued: u32) -> Arc<Self> {
         let (handles, queued) = (AtomicU32::new(handles), AtomicU32::new(queued));
         Arc::new(Self { plan, handles, queued, cell: Mutex::new(Cell::Lean(lean)) })
+    }
+
+    /// The timer to be stored elsewhere, with its handles and its queued turns, if it is a lean one that waits.
+    /// Now and then only: what is asked of it again and again stays where it is.
+    pub(crate) fn lay_down(&mut self) -> Option<(Lean<V>, u32, u32)> {
+        let (handles, queued) = (&self.handles, &self.queued);
+        let (handles, queued) = (handles.load(Ordering::Acquire), queued.load(Ordering::Relaxed));
+        let Cell::Lean(lean) = self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) else {
+            return None;
+        };
+        let waits = matches!(lean.phase, Phase::Waiting(_)) && lean.call.is_some();
+        let laid_down = waits && lean.rested.runs() % LAID_DOWN_EVERY == 0;
+        laid_down.then(|| (std::mem::replace(lean, Lean::gone()), handles, queued))
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {

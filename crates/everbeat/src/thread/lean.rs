@@ -67,9 +67,14 @@ pub(super) struct Front {
 
 impl Record {
     /// A timer that waits for its first run, with one handle.
-    pub(super) fn new(plan: Arc<Plan>, call: Call<()>, initial_delay_nanos: u64, pooled: bool) -> Self {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        call: Option<Call<()>>,
+        initial_delay_nanos: u64,
+        pooled: bool,
+    ) -> Self {
         Self {
-            call: Some(call),
+            call,
             plan,
             runs: 0,
             initial_delay_nanos,
@@ -269,6 +274,26 @@ impl Roster {
             Entry::Timer { task, seat, pooled: record.pooled, front: Some(front) }
         };
         Some(to)
+    }
+
+    /// Makes a timer that was promoted a record again, now and then, if it has become plain and nobody knows
+    /// of it but handles that name its place.
+    pub(super) fn demote(&mut self, key: Key) {
+        let Some(entry) = self.queue.get_mut(key) else { return };
+        let Entry::Timer { task, pooled, front: Some(front), .. } = entry else { return };
+        if Arc::strong_count(&front.to) != 2 {
+            return;
+        }
+        drop(task.take()); // not the last reference
+        let laid_down = Arc::get_mut(&mut front.to).and_then(Shared::lay_down);
+        *task = Some(front.to.clone() as _);
+        let Some((lean, handles, queued)) = laid_down else { return };
+        let plan = front.to.plan().clone();
+        let mut record = Record::new(plan, lean.call, lean.initial_delay_nanos, *pooled);
+        (record.runs, record.after_nanos) = (lean.rested.runs(), lean.after_nanos);
+        (record.handles, record.queued) = (handles, queued);
+        // What is left of the other has nothing of the user's.
+        *entry = Entry::Lean(record);
     }
 
     /// All lean timers that have not ended are whole ones from here on.

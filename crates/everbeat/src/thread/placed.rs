@@ -40,7 +40,7 @@ impl Placed {
         initial_delay_nanos: u64,
         due: Instant,
     ) -> Result<Self, Error> {
-        let record = |pooled| Record::new(plan.clone(), call, initial_delay_nanos, pooled);
+        let record = |pooled| Record::new(plan.clone(), Some(call), initial_delay_nanos, pooled);
         match core_of(&plan).enter_lean(due, plan.home.is_inline(), record) {
             Ok(Some(key)) => Ok(Self { plan, key }),
             Ok(None) => Err(Error::EngineClosed { name: plan.name.clone() }),

@@ -278,6 +278,7 @@ impl Roster {
                 if let Some(due) = *until {
                     self.queue.set_due(key, due);
                     self.note_due(due);
+                    self.demote(key);
                 }
             }
             _ => self.list(key),

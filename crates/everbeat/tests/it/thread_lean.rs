@@ -288,3 +288,18 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
     assert!(weak.upgrade().is_none());
     assert_eq!(clock.engine().stats().timers, 1);
 }
+
+#[test]
+fn a_timer_that_was_asked_for_more_gives_the_memory_back() {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
+    clock.advance(HOUR * 10);
+    let asked = allocation_counter::measure(|| {
+        let wait = timer.wait_more(2);
+        clock.advance(HOUR * 20);
+        wait.block(LIMIT).unwrap();
+        clock.advance(HOUR * 20);
+    });
+    assert_eq!((asked.bytes_current, asked.count_current), (0, 0));
+    assert!(asked.bytes_max > 100 && timer.is_running());
+}
