@@ -156,8 +156,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The timer to be stored elsewhere, with its handles and its queued turns, if it is a lean one that waits.
     /// Now and then only: what is asked of it again and again stays where it is.
     pub(crate) fn lay_down(&mut self) -> Option<(Lean<V>, u32, u32)> {
-        let (handles, queued) = (&self.handles, &self.queued);
-        let (handles, queued) = (handles.load(Ordering::Acquire), queued.load(Ordering::Relaxed));
+        // Nobody else has a reference, so all have done with it. Only the model checker, which does not see
+        // references that are counted, would find an older value if this did not write.
+        let latest = |count: &AtomicU32| count.fetch_or(0, Ordering::AcqRel);
+        let (handles, queued) = (latest(&self.handles), latest(&self.queued));
         let Cell::Lean(lean) = self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) else {
             return None;
         };

@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// The timer at this place as a whole one, which it is from here on.
-    pub(super) fn promote(&self, key: Key) -> Option<Arc<Shared<()>>> {
-        self.lock().promote(key)
+    pub(super) fn promote(self: &Arc<Self>, key: Key) -> Option<Arc<Shared<()>>> {
+        self.change(|roster| roster.promote(key))
     }
 }
