@@ -437,14 +437,56 @@ impl Hands {
     }
 }
 
-#[cfg(all(test, not(everbeat_loom)))]
+#[cfg(all(test, feature = "testing", not(everbeat_loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Timer;
+    use crate::testing::TestEngine;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     /// With the 24 bytes of its place in the queue that is all, beside what its callback captures.
     #[test]
     fn a_timer_takes_56_bytes_and_a_handle_16() {
         assert_eq!((size_of::<Record>(), size_of::<Entry>()), (56, 56));
-        assert_eq!(size_of::<crate::Timer<()>>(), 16);
+        assert_eq!(size_of::<Timer<()>>(), 16);
+    }
+
+    /// Whether the only timer there is a record.
+    fn is_record(clock: &TestEngine) -> bool {
+        let roster = clock.engine().core().lock();
+        let key = roster.queue.keys().next().unwrap();
+        matches!(roster.queue.get(key), Some(Entry::Lean(_)))
+    }
+
+    #[test]
+    fn a_timer_that_was_asked_for_more_becomes_a_record_again() {
+        let clock = TestEngine::new();
+        let timer = clock.engine().every(HOUR).fixed_rate().start(|| ()).unwrap();
+        clock.advance(HOUR * 10);
+        assert!(is_record(&clock) && timer.hits() == 11);
+        let wait = timer.wait_more(2);
+        assert!(!is_record(&clock));
+        clock.advance(HOUR * 2);
+        wait.block(HOUR).unwrap();
+        clock.advance(HOUR * 16);
+        assert!(is_record(&clock));
+        assert_eq!((timer.hits(), timer.is_running()), (29, true));
+        let weak = timer.downgrade();
+        clock.advance(HOUR * 16);
+        assert!(!is_record(&clock), "somebody knows of the whole one");
+        assert!(weak.upgrade().is_some());
+    }
+
+    #[test]
+    fn what_is_started_and_cancelled_leaves_no_record() {
+        let clock = TestEngine::new();
+        let timer = clock.engine().every(HOUR).initial_delay(HOUR).start(|| ()).unwrap();
+        drop(timer.cancel());
+        assert!(is_record(&clock), "the handle may be asked, or start it again");
+        drop(timer);
+        assert!(clock.engine().core().lock().queue.is_empty());
     }
 }

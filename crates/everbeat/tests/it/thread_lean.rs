@@ -253,21 +253,6 @@ fn a_timer_that_is_started_and_cancelled_in_time_allocates_nothing() {
 }
 
 #[test]
-fn a_tick_of_a_timer_in_the_queue_allocates_as_little_as_any() {
-    let clock = TestEngine::new();
-    let in_queue = thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
-    clock.advance(HOUR * 10);
-    let of_queue = allocation_counter::measure(|| clock.advance(HOUR * 100)).count_total;
-    assert_eq!(in_queue.hits(), 111);
-    drop(in_queue);
-    let whole = thread::every(HOUR).fixed_rate().on(&clock).start(|| 1).unwrap();
-    clock.advance(HOUR * 10);
-    let of_whole = allocation_counter::measure(|| clock.advance(HOUR * 100)).count_total;
-    assert_eq!(whole.hits(), 111);
-    assert!(of_queue <= of_whole, "{of_queue} allocations, and {of_whole}");
-}
-
-#[test]
 fn every_handle_of_a_timer_in_the_queue_counts() {
     let clock = TestEngine::new();
     let start = || thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
@@ -287,19 +272,4 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
     clock.settle();
     assert!(weak.upgrade().is_none());
     assert_eq!(clock.engine().stats().timers, 1);
-}
-
-#[test]
-fn a_timer_that_was_asked_for_more_gives_the_memory_back() {
-    let clock = TestEngine::new();
-    let timer = thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
-    clock.advance(HOUR * 10);
-    let asked = allocation_counter::measure(|| {
-        let wait = timer.wait_more(2);
-        clock.advance(HOUR * 20);
-        wait.block(LIMIT).unwrap();
-        clock.advance(HOUR * 20);
-    });
-    assert_eq!((asked.bytes_current, asked.count_current), (0, 0));
-    assert!(asked.bytes_max > 100 && timer.is_running());
 }
