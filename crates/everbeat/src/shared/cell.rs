@@ -4,6 +4,9 @@
 //! it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
 //! asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is *frozen*. All
 //! rules are written once, for the whole state; what is lean is only stored otherwise.
+//!
+//! One that delivers nothing needs even less, and lies with its engine: see `thread/lean.rs`. It comes here as
+//! [`Lean`] when it is looked at, or promoted.
 
 use std::sync::Arc;
 use std::time::Duration;

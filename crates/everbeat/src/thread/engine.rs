@@ -1,11 +1,13 @@
 //! The engine: one thread that keeps the time for all its timers, and what all its threads share. The
-//! keeper itself is in `keeper.rs`, the workers in `workers.rs`.
+//! keeper itself is in `keeper.rs`, the workers in `workers.rs`, timers that need no lock of their own in
+//! `lean.rs`.
 //!
 //! # Invariants
 //!
 //! 1. One lock guards the [`Roster`]. It is held for a few instructions; under it no task is run, woken
 //!    or dropped, no clock of a host is read, and no thread is woken. Only the keeper is started under it.
-//! 2. The lock of a timer and the lock of an engine are never held together.
+//! 2. The lock of a timer and the lock of an engine are never held together. That of a hand may be taken
+//!    under the engine's; see `hand.rs`.
 //! 3. A task lies in its seat or is with exactly one thread: two turns of a timer never overlap.
 //! 4. A wake-up of a task that is away is remembered, and another turn follows.
 //! 5. Before the keeper sleeps it writes down until when. Who makes something due before that calls it;

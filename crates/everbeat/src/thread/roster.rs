@@ -1,7 +1,7 @@
 //! What an engine knows of its timers: when each is due, and whose turn it is.
 //!
 //! Everything here happens under the engine's lock. No task is run, woken or dropped here; what has to be
-//! is handed out.
+//! is handed out. Lean timers that lie here themselves are in `lean.rs`.
 
 use std::collections::VecDeque;
 use std::mem;
