@@ -73,6 +73,7 @@ impl Schedule {
     /// The next run is due one `period` after the end of the last. A period of zero means "as often as
     /// possible"; one past the end of time means "once".
     #[must_use]
+    #[inline]
     pub fn fixed_delay(period: Duration) -> Self {
         Self {
             mode: Mode::FixedDelay,
@@ -97,6 +98,7 @@ impl Schedule {
 
     /// Replaces the mode.
     #[must_use]
+    #[inline]
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -111,6 +113,7 @@ impl Schedule {
 
     /// The first tick is due this long after the start (default: at once).
     #[must_use]
+    #[inline]
     pub fn with_initial_delay(mut self, delay: Duration) -> Self {
         self.initial_delay_nanos = saturating_nanos(delay);
         self
@@ -134,6 +137,7 @@ impl Schedule {
 
     /// What becomes of slots that pass during a long run or a stall (fixed rate only).
     #[must_use]
+    #[inline]
     pub fn with_missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
@@ -142,6 +146,7 @@ impl Schedule {
     /// Whether a triggered run leaves the grid of a fixed-rate timer alone. By default the grid is
     /// anchored anew at that run. Without meaning in fixed delay.
     #[must_use]
+    #[inline]
     pub fn with_keep_phase(mut self, keep_phase: bool) -> Self {
         self.keep_phase = keep_phase;
         self
@@ -150,6 +155,7 @@ impl Schedule {
     /// A scheduled tick that cannot start within this time of its due time is skipped in place of
     /// being late: after a suspend of the machine, say.
     #[must_use]
+    #[inline]
     pub fn with_max_lateness(mut self, lateness: Duration) -> Self {
         self.max_lateness_nanos = saturating_nanos(lateness);
         self
@@ -159,6 +165,7 @@ impl Schedule {
     ///
     /// # Errors
     /// The limit is zero.
+    #[inline]
     pub fn with_max_runs(mut self, runs: u64) -> Result<Self, ScheduleError> {
         if runs == 0 {
             return Err(ScheduleError::new("max_runs", runs, "at least 1"));
@@ -237,6 +244,7 @@ impl Schedule {
 
     /// Whether the two differ in nothing but the delay before the first tick.
     #[must_use]
+    #[inline]
     pub fn is_alike(&self, other: &Self) -> bool {
         let Self { initial_delay_nanos: _, mode, period_nanos, jitter, missed, keep_phase, .. } = other;
         let Self { max_lateness_nanos, max_runs, until, run_timeout_nanos, on_error, .. } = other;

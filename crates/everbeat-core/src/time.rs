@@ -100,8 +100,10 @@ impl fmt::Debug for Instant {
 }
 
 /// A duration in nanoseconds; one that does not fit is as good as endless.
+#[inline]
 pub(crate) fn saturating_nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let nanos = duration.as_secs().checked_mul(1_000_000_000);
+    nanos.and_then(|nanos| nanos.checked_add(duration.subsec_nanos().into())).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

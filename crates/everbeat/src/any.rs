@@ -17,6 +17,13 @@ use crate::pending::{self, Shutdown};
 use crate::shared::Shared;
 use crate::stats::Stats;
 
+/// The same thing, if it is of the other type.
+pub(crate) fn cast<A: 'static, B: 'static>(thing: A) -> Result<B, A> {
+    let mut thing = Some(thing);
+    let cast = (&mut thing as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take);
+    cast.ok_or_else(|| thing.expect("nobody has taken it"))
+}
+
 /// A value of any type, shared. `value.downcast::<Rows>()` gives it its type back.
 pub type AnyValue = Arc<dyn Any + Send + Sync>;
 
@@ -30,9 +37,9 @@ pub struct AnyTimer(Arc<dyn Control>);
 
 impl AnyTimer {
     /// A handle for whoever is inside a run of the timer: it is alive, handles or not.
-    pub(crate) fn inside(control: &Arc<dyn Control>) -> Self {
+    pub(crate) fn inside(control: Arc<dyn Control>) -> Self {
         control.add_handle();
-        Self(control.clone())
+        Self(control)
     }
 
     /// What it is called.
@@ -162,8 +169,9 @@ impl AnyTimer {
 
 impl<V: Send + Sync + 'static> From<Timer<V>> for AnyTimer {
     fn from(timer: Timer<V>) -> Self {
-        timer.shared().add_handle();
-        Self(timer.shared().clone())
+        let shared = timer.whole();
+        shared.add_handle();
+        Self(shared)
     }
 }
 
@@ -317,7 +325,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn stats(&self) -> Stats {
-        Stats::of(self)
+        self.stats()
     }
 
     fn needs_this_thread(&self) -> bool {

@@ -12,9 +12,9 @@ use everbeat_core::{AbortCause, Instant, StopReason, Tick};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use crate::any::{BoxFuture, Control};
+use crate::any::BoxFuture;
 use crate::clock::Clock;
-use crate::current::Scope;
+use crate::current::{Current, Scope};
 #[cfg(feature = "tokio")]
 use crate::error::Error;
 use crate::error::Failure;
@@ -29,7 +29,7 @@ pub(crate) struct Host<'a, V> {
     pub(crate) shared: &'a Shared<V>,
     pub(crate) clock: &'a Clock,
     /// The same timer, to be made the current one while its own code runs.
-    pub(crate) me: &'a mut Option<Arc<dyn Control>>,
+    pub(crate) me: &'a mut Option<Current>,
 }
 
 /// What a driver does with a timer.
@@ -382,7 +382,7 @@ fn new_span(name: &Name) -> Option<Box<Span>> {
 /// If it goes away before the timer has ended, the timer ends as abandoned.
 pub(crate) struct Duty<V: Send + Sync + 'static> {
     shared: Arc<Shared<V>>,
-    me: Option<Arc<dyn Control>>,
+    me: Option<Current>,
     clock: Clock,
     beat: Option<BoxDrive<V>>,
 }
@@ -397,7 +397,7 @@ impl<V: Send + Sync + 'static> Duty<V> {
 
     /// Takes a timer up again that was laid down by [`Duty::pause`].
     pub(crate) fn resume(shared: &Arc<Shared<V>>, clock: Clock, beat: BoxDrive<V>) -> Self {
-        let me: Arc<dyn Control> = shared.clone();
+        let me = Current::Whole(shared.clone());
         Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) }
     }
 

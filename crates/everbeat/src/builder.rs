@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use everbeat_core::{Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleError, StopReason, Until};
 
+use crate::any::cast;
 use crate::beat::{Attachments, Beat};
 use crate::error::{Error, Failure};
 use crate::handle::Timer;
@@ -19,7 +20,8 @@ use crate::name::Name;
 use crate::runtime::clock::Source;
 use crate::scope::Scope;
 use crate::shared::{Plan, Shared, Work};
-use crate::target::{IntoTarget, Target};
+use crate::target::{Call, IntoTarget, Target};
+use crate::thread::placed::Placed;
 use crate::thread::{Engine, Precision};
 use crate::ticks::Ticks;
 
@@ -57,6 +59,7 @@ enum Place {
 /// Schedule.
 impl Builder {
     #[track_caller]
+    #[inline]
     pub(crate) fn new(period: Duration) -> Self {
         Self {
             schedule: Ok(Schedule::fixed_delay(period)),
@@ -74,16 +77,19 @@ impl Builder {
     }
 
     /// Slot k is due at the first tick + k × period, exactly, however long the runs take.
+    #[inline]
     pub fn fixed_rate(self) -> Self {
         self.change(|schedule| schedule.with_mode(Mode::FixedRate))
     }
 
     /// The next run is due one period after the end of the last. The default.
+    #[inline]
     pub fn fixed_delay(self) -> Self {
         self.change(|schedule| schedule.with_mode(Mode::FixedDelay))
     }
 
     /// The first tick is due this long after the start. Default: at once.
+    #[inline]
     pub fn initial_delay(self, delay: Duration) -> Self {
         self.change(|schedule| schedule.with_initial_delay(delay))
     }
@@ -107,6 +113,7 @@ impl Builder {
     }
 
     /// What becomes of slots that pass during a long run or a stall. Default: [`Missed::Skip`].
+    #[inline]
     pub fn missed(self, policy: Missed) -> Self {
         self.change(|schedule| schedule.with_missed(policy))
     }
@@ -114,16 +121,19 @@ impl Builder {
     /// Skips a tick that cannot start within this time of its due time: after a suspend, say. Default:
     /// it runs late. tokio's timers are up to a millisecond late even on an idle machine: a bound below
     /// some milliseconds skips ticks for no other reason.
+    #[inline]
     pub fn max_lateness(self, lateness: Duration) -> Self {
         self.change(|schedule| schedule.with_max_lateness(lateness))
     }
 
     /// Triggered runs leave the grid of a fixed-rate timer alone. Default: the grid goes on from them.
+    #[inline]
     pub fn keep_phase(self) -> Self {
         self.change(|schedule| schedule.with_keep_phase(true))
     }
 
     /// Ends normally after this many runs (at least 1), failed ones included, counted from each start.
+    #[inline]
     pub fn max_runs(self, runs: u64) -> Self {
         self.try_change(|schedule| schedule.with_max_runs(runs))
     }
@@ -206,6 +216,7 @@ impl Builder {
     /// Whether the lateness and the duration of its runs are recorded, half a kilobyte a timer, with
     /// histograms. Default: yes on tokio; no on an engine, which records the lateness of all its timers
     /// together.
+    #[inline]
     pub fn histograms(mut self, keep: bool) -> Self {
         self.figures = Some(keep);
         self
@@ -228,12 +239,14 @@ impl Builder {
 /// Where it lives.
 impl Builder {
     /// Lives on this engine; see [`thread`](crate::thread).
+    #[inline]
     pub fn on(mut self, engine: impl Into<Engine>) -> Self {
         self.place = Place::Engine(engine.into().for_timers());
         self
     }
 
     /// Lives on the default engine.
+    #[inline]
     pub(crate) fn on_threads(mut self) -> Self {
         self.place = Place::DefaultEngine;
         self
@@ -242,6 +255,7 @@ impl Builder {
     /// Makes its runs on the thread that keeps the time: the cheapest way for a target that returns at
     /// once. One that does not holds all other timers of the engine up, and is reported by name after
     /// [`blocked_after`](Self::blocked_after). On tokio sync targets are run like that anyway.
+    #[inline]
     pub fn inline(mut self) -> Self {
         self.inline = true;
         self
@@ -260,15 +274,14 @@ impl Builder {
         self
     }
 
-    fn home(&self) -> Home {
-        let on = |engine| Home::Engine { engine, inline: self.inline };
-        match &self.place {
+    fn take_home(&mut self) -> Home {
+        let inline = self.inline;
+        let on = |engine| Home::Engine { engine, inline };
+        match std::mem::take(&mut self.place) {
             #[cfg(feature = "tokio")]
-            Place::Runtime(source) => {
-                Home::Runtime { source: source.clone(), alarm: self.precision.map(Engine::shared) }
-            }
+            Place::Runtime(source) => Home::Runtime { source, alarm: self.precision.map(Engine::shared) },
             Place::DefaultEngine => on(Engine::shared(self.precision.unwrap_or_default())),
-            Place::Engine(engine) => on(engine.clone()),
+            Place::Engine(engine) => on(engine),
         }
     }
 }
@@ -312,7 +325,11 @@ impl Builder {
     /// [`Error::NoRuntime`] outside of a tokio runtime with its time driver enabled.
     pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
         let scope = self.scope.clone();
-        let timer = self.build(target)?;
+        let timer = match self.make(target)? {
+            // A scope asks of a timer what only a whole one can do.
+            Made::Lean(lean) if scope.is_none() => return lean.start(),
+            made => made.into_timer(scope.as_ref()),
+        };
         if let Err(error) = timer.start() {
             if let Some(scope) = scope {
                 scope.untie(&timer);
@@ -327,26 +344,26 @@ impl Builder {
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
+        let scope = self.scope.clone();
+        Ok(self.make(target)?.into_timer(scope.as_ref()))
+    }
+
+    fn make<M, X: IntoTarget<M>>(mut self, target: X) -> Result<Made<Value<M, X>>, Error> {
         let single_use = self.attachments.has_conditions();
         let schedule = self.checked_schedule()?;
-        let home = self.home();
+        let home = self.take_home();
         let target = target.into_target();
         let target = if self.can_be_lean(&home, &schedule) { target.into_call() } else { Err(target) };
-        let shared = match target {
+        Ok(match target {
             Ok(call) => {
                 let delay = schedule.initial_delay();
-                Shared::new(self.plan_alike(&home, &schedule), Work::Lean(call, delay))
+                Made::Lean(LeanParts { plan: self.plan_alike(&home, &schedule), call, delay })
             }
             Err(target) => {
                 let plan = Arc::new(self.plan(home, schedule, single_use));
-                Shared::new(plan, Work::Beat(Box::pin(Beat::new(target, self.attachments))))
+                Made::Whole(Shared::new(plan, Work::Beat(Box::pin(Beat::new(target, self.attachments)))))
             }
-        };
-        let timer = Timer::new(shared);
-        if let Some(scope) = self.scope {
-            scope.tie(&timer);
-        }
-        Ok(timer)
+        })
     }
 
     /// The schedule without a target: a stream of ticks, started now. What a loop around
@@ -357,11 +374,12 @@ impl Builder {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn ticks(self) -> Result<Ticks, Error> {
+    pub fn ticks(mut self) -> Result<Ticks, Error> {
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
-        let plan = self.plan(self.home(), self.checked_schedule()?, true);
+        let (schedule, home) = (self.checked_schedule()?, self.take_home());
+        let plan = self.plan(home, schedule, true);
         Ticks::start(Shared::new(Arc::new(plan), Work::Nothing))
     }
 
@@ -407,20 +425,24 @@ impl Builder {
         })
     }
 
+    /// The schedule with its jitter. Without any the seed means nothing, and timers that are alike shall be
+    /// equal.
     fn checked_schedule(&self) -> Result<Schedule, Error> {
-        // Without jitter the seed means nothing, and timers that are alike shall be equal.
-        let random =
-            || if self.jitter == Ratio::ZERO { 0 } else { RandomState::new().build_hasher().finish() };
-        let seed = self.seed.unwrap_or_else(random);
-        let jitter = Jitter { fraction: self.jitter, seed };
-        Ok(self.schedule.clone()?.with_jitter(jitter)?)
+        let schedule = self.schedule.clone()?;
+        if self.jitter == Ratio::ZERO {
+            return Ok(schedule);
+        }
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        Ok(schedule.with_jitter(Jitter { fraction: self.jitter, seed })?)
     }
 
+    #[inline]
     fn change(mut self, f: impl FnOnce(Schedule) -> Schedule) -> Self {
         self.schedule = self.schedule.map(f);
         self
     }
 
+    #[inline]
     fn try_change(mut self, f: impl FnOnce(Schedule) -> Result<Schedule, ScheduleError>) -> Self {
         self.schedule = self.schedule.and_then(f);
         self
@@ -431,6 +453,58 @@ impl Builder {
         if self.schedule.is_ok() {
             self.schedule = Err(error);
         }
+    }
+}
+
+/// A timer that was made and not started.
+enum Made<V> {
+    Lean(LeanParts<V>),
+    Whole(Arc<Shared<V>>),
+}
+
+/// What a lean timer is made of.
+struct LeanParts<V> {
+    plan: Arc<Plan>,
+    call: Call<V>,
+    delay: Duration,
+}
+
+impl<V: Send + Sync + 'static> Made<V> {
+    /// A timer with its own lock.
+    fn into_timer(self, scope: Option<&Scope>) -> Timer<V> {
+        let timer = match self {
+            Self::Lean(lean) => lean.into_timer(),
+            Self::Whole(shared) => Timer::new(shared),
+        };
+        if let Some(scope) = scope {
+            scope.tie(&timer);
+        }
+        timer
+    }
+}
+
+impl<V: Send + Sync + 'static> LeanParts<V> {
+    fn into_timer(self) -> Timer<V> {
+        Timer::new(Shared::new(self.plan, Work::Lean(self.call, self.delay)))
+    }
+
+    /// Starts it. One that delivers nothing lies in the queue of its engine.
+    fn start(self) -> Result<Timer<V>, Error> {
+        let Self { plan, call, delay } = self;
+        let delay_nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        let call = match (cast(call), Placed::first_due(&plan, delay_nanos)) {
+            (Ok(call), Some(due)) => {
+                return Placed::start(plan, call, delay_nanos, due).map(Timer::placed);
+            }
+            (Ok(call), None) => match cast::<Call<()>, Call<V>>(call) {
+                Ok(call) => call,
+                Err(_) => unreachable!("it was one"),
+            },
+            (Err(call), _) => call,
+        };
+        let timer = Self { plan, call, delay }.into_timer();
+        timer.start()?;
+        Ok(timer)
     }
 }
 

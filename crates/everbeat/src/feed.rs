@@ -20,6 +20,7 @@ use futures_core::Stream;
 use crate::block;
 use crate::error::{Error, Failure};
 use crate::guard::{drop_all_quietly, drop_quietly};
+use crate::handle::Timer;
 use crate::name::Name;
 use crate::shared::Shared;
 
@@ -111,15 +112,15 @@ impl<V> Line<V> {
 /// How a feed shall be, made by [`Timer::subscribe`](crate::Timer::subscribe).
 #[must_use = "a feed begins with `open`"]
 pub struct FeedBuilder<'a, V: Send + Sync + 'static> {
-    shared: &'a Arc<Shared<V>>,
+    of: &'a Timer<V>,
     bound: Option<usize>,
     overflow: Overflow,
     name: Option<Box<str>>,
 }
 
 impl<'a, V: Send + Sync + 'static> FeedBuilder<'a, V> {
-    pub(crate) fn new(shared: &'a Arc<Shared<V>>) -> Self {
-        Self { shared, bound: None, overflow: Overflow::DropOldest, name: None }
+    pub(crate) fn new(of: &'a Timer<V>) -> Self {
+        Self { of, bound: None, overflow: Overflow::DropOldest, name: None }
     }
 
     /// Holds at most `capacity` values (at least 1); when it is full the oldest gives way. Without a
@@ -159,9 +160,10 @@ impl<'a, V: Send + Sync + 'static> FeedBuilder<'a, V> {
         };
         let inner = Mutex::new(Inner { buffer, consumer: None, untold: 0 });
         let line = Arc::new(Line { inner, name: self.name });
-        self.shared.subscribe(&line);
-        let timer = self.shared.name().clone();
-        Ok(Feed { closer: FeedCloser { line, shared: Arc::downgrade(self.shared) }, timer })
+        let shared = self.of.whole();
+        shared.subscribe(&line);
+        let timer = shared.name().clone();
+        Ok(Feed { closer: FeedCloser { line, shared: Arc::downgrade(&shared) }, timer })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fences around code that is not ours.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use crate::error::{Failure, panic_message};
@@ -8,13 +9,20 @@ use crate::sync::catch_unwind;
 
 /// Runs code of the user's; a panic becomes a failure. Whatever the code held is treated as broken
 /// afterwards, so it does not matter in which state the panic left it.
+#[inline]
 pub(crate) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        let failure = Failure::from_panic(&*payload);
-        // The payload is the user's as well, and its drop may panic in turn.
-        drop_quietly(payload);
-        failure
-    })
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Ok(result),
+        Err(payload) => Err(failure_of(payload)),
+    }
+}
+
+#[cold]
+fn failure_of(payload: Box<dyn Any + Send>) -> Failure {
+    let failure = Failure::from_panic(&*payload);
+    // The payload is the user's as well, and its drop may panic in turn.
+    drop_quietly(payload);
+    failure
 }
 
 /// Calls a callback of the user's; a panic is logged and changes nothing else.

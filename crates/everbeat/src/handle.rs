@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use everbeat_core::{StopReason, Timer as Machine};
 
-use crate::any::Count;
+use crate::any::{Count, cast};
 #[cfg(any(doc, feature = "tokio"))]
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::feed::FeedBuilder;
 use crate::name::Name;
 use crate::pending::{self, Pending, Shutdown};
-use crate::shared::Shared;
+use crate::shared::{Ending, Plan, Shared, State};
 use crate::stats::Stats;
+use crate::thread::{Found, Stopped, placed::Placed};
 
 /// A recurring timer and everything that can be done with it. Made by [`Timer::every`].
 ///
@@ -48,7 +49,13 @@ use crate::stats::Stats;
 /// and waiting for a later run is refused with [`Error::InsideRun`].
 #[must_use = "a timer stops when its last handle is dropped; `detach` lets it live on"]
 pub struct Timer<V: Send + Sync + 'static> {
-    shared: Arc<Shared<V>>,
+    kind: Kind<V>,
+}
+
+/// What a handle leads to. A lean timer that has become a whole one may still be asked at its place.
+enum Kind<V> {
+    Whole(Arc<Shared<V>>),
+    Placed(Placed),
 }
 
 #[cfg(feature = "tokio")]
@@ -71,7 +78,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
     /// [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
     pub fn start(&self) -> Result<(), Error> {
-        self.shared.home().start(&self.shared)
+        let timer = self.whole();
+        timer.home().start(&timer)
     }
 
     /// Stops it now: no further run starts, the current one is given up at the await where it is. The
@@ -81,24 +89,25 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// The request is made by the call. Dropping the answer does not take it back.
     pub fn cancel(&self) -> Pending<V, StopReason> {
-        pending::for_stop(&self.shared, self.shared.cancel())
+        self.stop(StopReason::Cancelled, Shared::cancel)
     }
 
     /// Stops it gently: no further run starts, the current one may finish within `grace`, and is given
     /// up after that. The answer tells which of the two it was. An offloaded run cannot be given up: there
     /// the answer comes when it returns, unless you wait for less, `.shutdown(grace).timeout(grace * 2)`.
     pub fn shutdown(&self, grace: Duration) -> Pending<V, Shutdown> {
-        pending::for_stop(&self.shared, self.shared.shut_down(grace))
+        self.stop(StopReason::Drained, |timer| timer.shut_down(grace))
     }
 
     /// What waits for an end that has been asked for.
     pub(crate) fn request_end(&self) -> Pending<V, StopReason> {
-        pending::for_stop(&self.shared, self.shared.queue_end())
+        let timer = self.whole();
+        pending::for_stop(&timer, timer.queue_end())
     }
 
     /// Asks it to stop after the current run, however long that takes, without waiting for it.
     pub fn request_stop(&self) {
-        self.shared.request_stop(StopReason::Drained);
+        self.stop_then(StopReason::Drained, |_| (), |timer| timer.request_stop(StopReason::Drained));
     }
 
     /// Asks for a run now and waits for its value: that of a run which started at or after this call. If
@@ -111,42 +120,46 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// [`Error::Failed`] if that run fails; [`Error::NotRunning`]; [`Error::Stopped`] if the timer ends
     /// before the run.
     pub fn trigger(&self) -> Pending<V, Result<Arc<V>, Error>> {
-        pending::for_run(&self.shared, self.shared.queue_trigger())
+        let timer = self.whole();
+        pending::for_run(&timer, timer.queue_trigger())
     }
 
     /// Gives it another period, from the next wait on. A fixed-rate timer counts on from its last
     /// scheduled tick: no gap and no burst, at any age.
     pub fn set_period(&self, period: Duration) {
-        self.shared.command(|machine, now| machine.set_period(now, period, false));
+        self.whole().command(|machine, now| machine.set_period(now, period, false));
     }
 
     /// Gives it another period, for the wait in progress too: the next tick is due a new period after
     /// the last one. If that has passed, a fixed-delay timer ticks now and a fixed-rate timer at the next
     /// slot of its new grid. The wait before the first tick stays as it is.
     pub fn rearm(&self, period: Duration) {
-        self.shared.command(|machine, now| machine.set_period(now, period, true));
+        self.whole().command(|machine, now| machine.set_period(now, period, true));
     }
 
     /// Suspends the schedule. Slots that pass are skipped; the current run goes on, and triggers run.
     /// Without effect on a timer that does not run: a start is never paused.
     pub fn pause(&self) {
-        self.shared.command(Machine::pause);
+        self.whole().command(Machine::pause);
     }
 
     /// Takes the schedule up again at the next slot, without a burst.
     pub fn resume(&self) {
-        self.shared.command(Machine::resume);
+        self.whole().command(Machine::resume);
     }
 
     /// Lets it live on without a handle, until it ends by itself or its runtime goes away.
     pub fn detach(self) {
-        self.shared.detach();
+        match &self.kind {
+            Kind::Whole(timer) => timer.detach(),
+            Kind::Placed(place) => place.detach(),
+        }
     }
 
     /// A handle that does not keep the timer going.
     #[must_use]
     pub fn downgrade(&self) -> WeakTimer<V> {
-        WeakTimer { shared: Arc::downgrade(&self.shared), name: self.name().clone() }
+        WeakTimer { shared: Arc::downgrade(&self.whole()), name: self.name().clone() }
     }
 }
 
@@ -159,7 +172,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// [`Error::Failed`] if that run fails; [`Error::NotRunning`]; [`Error::Stopped`] if the timer ends
     /// first. For a timer that a failure has ended: that failure.
     pub fn join(&self) -> Pending<V, Result<Arc<V>, Error>> {
-        pending::for_run(&self.shared, self.shared.queue_join())
+        let timer = self.whole();
+        pending::for_run(&timer, timer.queue_join())
     }
 
     /// Waits until it has ticked `count` times in all, failures not counted; at once if it has. A timer
@@ -169,7 +183,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// The timer does not run or ends before it gets there: [`Error::Stopped`], [`Error::NotRunning`], or
     /// [`Error::Failed`] if a failure ended it.
     pub fn wait_hits(&self, count: u64) -> Pending<V, Result<(), Error>> {
-        pending::for_hits(&self.shared, self.shared.queue_hits(|_| count))
+        let timer = self.whole();
+        pending::for_hits(&timer, timer.queue_hits(|_| count))
     }
 
     /// Waits for this many further ticks, counted from the call.
@@ -177,7 +192,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// # Errors
     /// As [`wait_hits`](Self::wait_hits).
     pub fn wait_more(&self, hits: u64) -> Pending<V, Result<(), Error>> {
-        pending::for_hits(&self.shared, self.shared.queue_hits(|now| Count::More(hits).target(now)))
+        let timer = self.whole();
+        pending::for_hits(&timer, timer.queue_hits(|now| Count::More(hits).target(now)))
     }
 
     /// Waits until the timer has ended and its callback has been called; at once if it has.
@@ -185,7 +201,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// # Errors
     /// [`Error::Failed`] if a failure ended it; [`Error::NotRunning`] if it was never started.
     pub fn wait(&self) -> Pending<V, Result<StopReason, Error>> {
-        pending::for_end(&self.shared)
+        pending::for_end(&self.whole())
     }
 
     /// Waits for the end at most this long. That it still runs then is no error: `None`.
@@ -223,7 +239,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// # }
     /// ```
     pub fn subscribe(&self) -> FeedBuilder<'_, V> {
-        FeedBuilder::new(&self.shared)
+        FeedBuilder::new(self)
     }
 }
 
@@ -232,70 +248,163 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// The newest value; `None` before the first.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<V>> {
-        self.shared.read(|state| state.latest.clone())
+        self.read(|state| state.latest.clone())
     }
 
     /// When the newest value was delivered.
     #[must_use]
     pub fn last_tick_at(&self) -> Option<Instant> {
-        self.shared.read(|state| state.clock.as_ref()?.to_std(state.last_tick?))
+        self.read(|state| state.clock.as_ref()?.to_std(state.last_tick?))
     }
 
     /// How many values it has delivered, over all starts. During the n-th run this reads n − 1.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.shared.read(|state| state.hits)
+        self.read(|state| state.hits)
     }
 
     /// Whether it was started and has not ended.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.shared.is_running()
+        match self.found() {
+            Found::Lean(lean, _) => lean.is_running(),
+            Found::Whole(timer) => timer.is_running(),
+        }
     }
 
     /// Whether it is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.shared.read(|state| state.machine.is_paused())
+        self.read(|state| state.machine.is_paused())
     }
 
     /// The period in force.
     #[must_use]
     pub fn period(&self) -> Duration {
-        self.shared.read(|state| state.machine.schedule().period())
+        self.read(|state| state.machine.schedule().period())
     }
 
     /// What it is called: the name it was given, else the place in the source where it was built.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.shared.name()
+        &self.plan().name
     }
 
     /// Everything that is counted and measured.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.shared)
+        match self.found() {
+            Found::Lean(lean, queued) => Stats::of(self.name(), queued.into(), &lean.state(self.plan())),
+            Found::Whole(timer) => timer.stats(),
+        }
     }
+}
 
+/// Where it is.
+impl<V: Send + Sync + 'static> Timer<V> {
     pub(crate) fn new(shared: Arc<Shared<V>>) -> Self {
-        Self { shared }
+        Self { kind: Kind::Whole(shared) }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<V>> {
-        &self.shared
+    /// A handle of a lean timer. `V` is `()`.
+    pub(crate) fn placed(place: Placed) -> Self {
+        Self { kind: Kind::Placed(place) }
+    }
+
+    fn plan(&self) -> &Arc<Plan> {
+        match &self.kind {
+            Kind::Whole(timer) => timer.plan(),
+            Kind::Placed(place) => place.plan(),
+        }
+    }
+
+    /// The timer with its own lock, which a lean one has from here on.
+    pub(crate) fn whole(&self) -> Arc<Shared<V>> {
+        match &self.kind {
+            Kind::Whole(timer) => timer.clone(),
+            Kind::Placed(place) => of_unit(place.promote()),
+        }
+    }
+
+    fn found(&self) -> Found<V> {
+        match &self.kind {
+            Kind::Whole(timer) => Found::Whole(timer.clone()),
+            Kind::Placed(place) => match place.find() {
+                Found::Lean(lean, queued) => Found::Lean(lean.of_unit(), queued),
+                Found::Whole(timer) => Found::Whole(of_unit(timer)),
+            },
+        }
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&State<V>) -> R) -> R {
+        match self.found() {
+            Found::Lean(lean, _) => f(&lean.state(self.plan())),
+            Found::Whole(timer) => timer.read(f),
+        }
+    }
+
+    fn stop<O: From<StopReason>>(
+        &self,
+        reason: StopReason,
+        stop: impl FnOnce(&Shared<V>) -> Ending<V>,
+    ) -> Pending<V, O> {
+        let past = |reason| Pending::past(O::from(reason));
+        self.stop_then(reason, |(reason, _)| past(reason), |timer| pending::for_stop(timer, stop(timer)))
+    }
+
+    /// Ends a lean timer that only waits: `past` is told why it has ended, and whether that was now. For all
+    /// others `stop` does so.
+    fn stop_then<R>(
+        &self,
+        reason: StopReason,
+        past: impl FnOnce((StopReason, bool)) -> R,
+        stop: impl FnOnce(&Arc<Shared<V>>) -> R,
+    ) -> R {
+        match &self.kind {
+            Kind::Whole(timer) => stop(timer),
+            Kind::Placed(place) => match place.stop(reason) {
+                Stopped::Now { .. } => past((reason, true)),
+                Stopped::Before(reason) => past((reason, false)),
+                Stopped::Whole(timer) => stop(&of_unit(timer)),
+            },
+        }
+    }
+
+    /// Calls off the only run of a timer. Returns whether that came in time: it has not begun, and never will.
+    pub(crate) fn call_off(&self) -> bool {
+        self.stop_then(StopReason::Cancelled, |(_, in_time)| in_time, |timer| timer.call_off())
+    }
+}
+
+/// A lean timer delivers `()`: that is what `V` is.
+fn of_unit<V: Send + Sync + 'static>(timer: Arc<Shared<()>>) -> Arc<Shared<V>> {
+    match cast(timer) {
+        Ok(timer) => timer,
+        Err(_) => unreachable!("only timers that deliver nothing are placed"),
     }
 }
 
 impl<V: Send + Sync + 'static> Clone for Timer<V> {
     fn clone(&self) -> Self {
-        self.shared.add_handle();
-        Self { shared: self.shared.clone() }
+        let whole = match &self.kind {
+            Kind::Whole(timer) => timer.clone(),
+            Kind::Placed(place) => match place.another() {
+                Ok(place) => return Self::placed(place),
+                Err(timer) => of_unit(timer),
+            },
+        };
+        whole.add_handle();
+        Self::new(whole)
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for Timer<V> {
     fn drop(&mut self) {
-        self.shared.release_handle();
+        match &self.kind {
+            Kind::Whole(timer) => timer.release_handle(),
+            Kind::Placed(place) => place.release(),
+        }
     }
 }
 
@@ -320,7 +429,7 @@ impl<V: Send + Sync + 'static> WeakTimer<V> {
     #[must_use = "a timer stops when its last handle is dropped"]
     pub fn upgrade(&self) -> Option<Timer<V>> {
         let shared = self.shared.upgrade()?;
-        shared.revive_handle().then_some(Timer { shared })
+        shared.revive_handle().then(|| Timer::new(shared))
     }
 }
 

@@ -76,6 +76,11 @@ impl Home {
         }
     }
 
+    /// Whether its runs stay on the thread that keeps the time.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self, Self::Engine { inline: true, .. })
+    }
+
     /// Whether a long run holds others up.
     pub(crate) fn shares_its_thread(&self) -> bool {
         match self {

@@ -113,6 +113,9 @@ pub use crate::{
     ticks::Ticks,
 };
 
+#[doc(hidden)]
+pub use crate::target::{Call, Callee};
+
 #[cfg(feature = "tokio")]
 pub use crate::target::{Offload, offload};
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,10 +24,19 @@ use crate::waiters::{Place, Reply};
 /// that the timer delivers elsewhere.
 #[must_use = "the request is made already, but this is what waits for its answer"]
 pub struct Pending<V: Send + Sync + 'static, O> {
-    shared: Arc<Shared<V>>,
+    state: Progress<V, O>,
+}
+
+enum Progress<V: Send + Sync + 'static, O> {
+    Waiting(Seat<V>, Meaning<V, O>),
+    Answered(O),
+    Over,
+}
+
+/// A place in the line of a timer, which is given back.
+struct Seat<V: Send + Sync + 'static> {
+    timer: Arc<Shared<V>>,
     place: Option<Place>,
-    answer: Option<O>,
-    meaning: Meaning<V, O>,
 }
 
 /// How a reply is put to whoever asked.
@@ -112,9 +122,25 @@ impl From<StopReason> for Shutdown {
 }
 
 impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
-    /// Whether it is a run of the timer that asks, on an engine: polling answers that at once.
-    fn answers_here(&self) -> bool {
-        self.shared.is_inside() && self.shared.home().is_engine()
+    /// The answer that is there.
+    fn answer(self) -> O {
+        match self.state {
+            Progress::Answered(answer) => answer,
+            _ => panic!("a wait that is over is not polled again"),
+        }
+    }
+
+    /// The timer, if it is still to answer.
+    fn name(&self) -> Option<Name> {
+        let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
+        Some(timer.name().clone())
+    }
+
+    /// Whether waiting for it here would never end. On an engine a run of the timer itself is answered at
+    /// once.
+    fn needs_this_thread(&self) -> bool {
+        let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return false };
+        !(timer.is_inside() && timer.home().is_engine()) && timer.needs_this_thread()
     }
 
     /// Waits at most this long.
@@ -126,7 +152,7 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// Outside of a tokio runtime with its time driver enabled.
     #[cfg(feature = "tokio")]
     pub async fn timeout(self, limit: Duration) -> Result<O::Value, Error> {
-        let name = self.shared.name().clone();
+        let Some(name) = self.name() else { return self.answer().into_result() };
         match tokio::time::timeout(limit, self).await {
             Ok(answer) => answer.into_result(),
             Err(_) => Err(Error::Timeout { name, after: limit }),
@@ -145,7 +171,7 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// the request itself stands. Else as the wait itself.
     pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
         self.may_block()?;
-        let name = self.shared.name().clone();
+        let Some(name) = self.name() else { return self.answer().into_result() };
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),
             None => Err(Error::Timeout { name, after: timeout }),
@@ -158,11 +184,12 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// # Errors
     /// [`Error::ThreadsafeDispatch`] as [`block`](Self::block).
     pub fn may_block(&self) -> Result<(), Error> {
-        if self.answer.is_none() && !self.answers_here() && self.shared.needs_this_thread() {
-            let name = self.shared.name().clone();
-            return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+        match self.name() {
+            Some(name) if self.needs_this_thread() => {
+                Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -176,32 +203,40 @@ impl<V: Send + Sync + 'static, O> Future for Pending<V, O> {
     /// When polled again after it was ready.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
         let this = self.get_mut();
-        if let Some(answer) = this.answer.take() {
-            return Poll::Ready(answer);
-        }
-        let place = this.place.expect("a wait that is over is not polled again");
-        let polled = this.shared.poll_reply(place, cx);
-        if polled.is_pending() && this.shared.is_inside() {
-            return Poll::Ready((this.meaning.inside)(&this.shared));
+        let Progress::Waiting(seat, meaning) = &mut this.state else {
+            match mem::replace(&mut this.state, Progress::Over) {
+                Progress::Answered(answer) => return Poll::Ready(answer),
+                _ => panic!("a wait that is over is not polled again"),
+            }
+        };
+        let place = seat.place.expect("a place is held as long as it is waited there");
+        let polled = seat.timer.poll_reply(place, cx);
+        if polled.is_pending() && seat.timer.is_inside() {
+            return Poll::Ready((meaning.inside)(&seat.timer));
         }
         let reply = ready!(polled);
-        this.place = None;
-        Poll::Ready((this.meaning.reply)(this.shared.name(), reply))
+        seat.place = None;
+        let answer = (meaning.reply)(seat.timer.name(), reply);
+        this.state = Progress::Over;
+        Poll::Ready(answer)
     }
 }
 
-impl<V: Send + Sync + 'static, O> Drop for Pending<V, O> {
+impl<V: Send + Sync + 'static> Drop for Seat<V> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.shared.forget(place);
+            self.timer.forget(place);
         }
     }
 }
 
 impl<V: Send + Sync + 'static, O> fmt::Debug for Pending<V, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = self.place.is_none();
-        f.debug_struct("Pending").field("timer", self.shared.name()).field("over", &over).finish()
+        let mut debug = f.debug_struct("Pending");
+        if let Progress::Waiting(Seat { timer, .. }, _) = &self.state {
+            debug.field("timer", timer.name());
+        }
+        debug.field("over", &!matches!(self.state, Progress::Waiting(..))).finish()
     }
 }
 
@@ -239,11 +274,11 @@ where
                 let name = shared.name().clone();
                 let reason = reason.unwrap_or(StopReason::Cancelled);
                 let answer = latest.ok_or(Error::Stopped { name, reason });
-                Pending::answered(shared, answer, run_meaning())
+                Pending::past(answer)
             }
             place => for_run(shared, place),
         },
-        Some(value) => Pending::answered(shared, Ok(value), run_meaning()),
+        Some(value) => Pending::past(Ok(value)),
     }
 }
 
@@ -261,7 +296,7 @@ where
     };
     let meaning = Meaning { reply, inside: inside_run };
     match place {
-        Ok(None) => Pending::answered(shared, Ok(()), meaning),
+        Ok(None) => Pending::past(Ok(())),
         Ok(Some(place)) => Pending::seated(shared, Ok(place), meaning),
         Err(error) => Pending::seated(shared, Err(error), meaning),
     }
@@ -297,8 +332,14 @@ where
 }
 
 impl<V: Send + Sync + 'static, O> Pending<V, O> {
-    fn answered(shared: &Arc<Shared<V>>, answer: O, meaning: Meaning<V, O>) -> Self {
-        Self { shared: shared.clone(), place: None, answer: Some(answer), meaning }
+    /// One that is answered already.
+    pub(crate) fn past(answer: O) -> Self {
+        Self { state: Progress::Answered(answer) }
+    }
+
+    fn waiting(shared: &Arc<Shared<V>>, place: Place, meaning: Meaning<V, O>) -> Self {
+        let seat = Seat { timer: shared.clone(), place: Some(place) };
+        Self { state: Progress::Waiting(seat, meaning) }
     }
 
     /// Waits for the end; an end in the past is the answer at once.
@@ -309,11 +350,9 @@ impl<V: Send + Sync + 'static, O> Pending<V, O> {
         never_started: fn(&Name) -> O,
     ) -> Self {
         match ending {
-            Ending::Awaited(place) => {
-                Self { shared: shared.clone(), place: Some(place), answer: None, meaning }
-            }
-            Ending::Past(reply) => Self::answered(shared, (meaning.reply)(shared.name(), reply), meaning),
-            Ending::NeverStarted => Self::answered(shared, never_started(shared.name()), meaning),
+            Ending::Awaited(place) => Self::waiting(shared, place, meaning),
+            Ending::Past(reply) => Self::past((meaning.reply)(shared.name(), reply)),
+            Ending::NeverStarted => Self::past(never_started(shared.name())),
         }
     }
 }
@@ -325,8 +364,8 @@ impl<V: Send + Sync + 'static, T> Pending<V, Result<T, Error>> {
         meaning: Meaning<V, Result<T, Error>>,
     ) -> Self {
         match place {
-            Ok(place) => Self { shared: shared.clone(), place: Some(place), answer: None, meaning },
-            Err(error) => Self::answered(shared, Err(error), meaning),
+            Ok(place) => Self::waiting(shared, place, meaning),
+            Err(error) => Self::past(Err(error)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use everbeat_core::{Skipped, Summary};
 
 use crate::name::Name;
-use crate::shared::Shared;
+use crate::shared::State;
 
 /// What a timer has done so far, over all its starts. A snapshot: taking one copies a few hundred bytes
 /// and never waits for a run.
@@ -51,29 +51,27 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn of<V: Send + Sync + 'static>(shared: &Shared<V>) -> Self {
-        shared.read(|state| {
-            let machine = &state.machine;
-            let to_std = |instant| state.clock.as_ref()?.to_std(instant);
-            let due = if machine.is_paused() { None } else { machine.next_due() };
-            Self {
-                name: shared.name().clone(),
-                period: machine.schedule().period(),
-                running: machine.is_running(),
-                busy: machine.is_busy(),
-                paused: machine.is_paused(),
-                runs: machine.runs(),
-                hits: state.hits,
-                failures: state.failures,
-                blocked: state.blocked,
-                queued: shared.queued(),
-                feeds: state.feeds.len(),
-                skipped: machine.skipped(),
-                last_tick: state.last_tick.and_then(to_std),
-                next_due: due.and_then(to_std),
-                lateness: state.lateness.clone(),
-                duration: state.duration.clone(),
-            }
-        })
+    pub(crate) fn of<V: Send + Sync + 'static>(name: &Name, queued: u64, state: &State<V>) -> Self {
+        let machine = &state.machine;
+        let to_std = |instant| state.clock.as_ref()?.to_std(instant);
+        let due = if machine.is_paused() { None } else { machine.next_due() };
+        Self {
+            name: name.clone(),
+            period: machine.schedule().period(),
+            running: machine.is_running(),
+            busy: machine.is_busy(),
+            paused: machine.is_paused(),
+            runs: machine.runs(),
+            hits: state.hits,
+            failures: state.failures,
+            blocked: state.blocked,
+            queued,
+            feeds: state.feeds.len(),
+            skipped: machine.skipped(),
+            last_tick: state.last_tick.and_then(to_std),
+            next_due: due.and_then(to_std),
+            lateness: state.lateness.clone(),
+            duration: state.duration.clone(),
+        }
     }
 }

@@ -71,9 +71,9 @@ pub struct Ticks {
 impl Ticks {
     pub(crate) fn start(shared: Arc<Shared<Tick>>) -> Result<Self, Error> {
         let timer = Timer::new(shared);
-        let alarm = Alarm::new(timer.shared().home());
+        let alarm = Alarm::new(timer.whole().home());
         let alarm = alarm.ok_or_else(|| Error::NoRuntime { name: timer.name().clone() })?;
-        let clock = timer.shared().launch_driven()?;
+        let clock = timer.whole().launch_driven()?;
         Ok(Self { timer, clock, alarm, current: None, missed_log: MissedLog::default() })
     }
 
@@ -103,7 +103,7 @@ impl Ticks {
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
         if !self.keeps_its_own_time() {
-            if !self.timer.shared().home().is_engine() && block::is_in_runtime() {
+            if !self.timer.whole().home().is_engine() && block::is_in_runtime() {
                 return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
             }
             return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
@@ -130,7 +130,7 @@ impl Ticks {
 
     /// Whether the thread that asks can wait by itself: the time is the machine's.
     fn keeps_its_own_time(&self) -> bool {
-        match self.timer.shared().home() {
+        match self.timer.whole().home() {
             #[cfg(feature = "tokio")]
             Home::Runtime { .. } => false,
             Home::Engine { engine, .. } => !is_hosted(engine),
@@ -167,7 +167,7 @@ impl Ticks {
     }
 
     fn abandon(&self) {
-        let shared = self.timer.shared();
+        let shared = self.timer.whole();
         if shared.abandon().is_some() {
             shared.close(None);
         }
@@ -175,7 +175,7 @@ impl Ticks {
 
     /// Everything that can be done now.
     fn advance(&mut self, waker: &Waker) -> Step {
-        let shared = self.timer.shared();
+        let shared = self.timer.whole();
         let now = self.clock.now();
         self.clock.note_activity(shared.has_period_zero());
         if let Some(tick) = self.current.take() {
@@ -276,7 +276,7 @@ impl Stream for Ticks {
 
 impl Drop for Ticks {
     fn drop(&mut self) {
-        let shared = self.timer.shared();
+        let shared = self.timer.whole();
         if let Some(tick) = self.current.take() {
             let now = self.clock.now_anywhere().unwrap_or(tick.started());
             shared.finish(now, &tick, RunEnd::Delivered(tick));

@@ -18,6 +18,8 @@ mod slab;
 mod tests;
 mod wheel;
 
+use core::num::NonZeroU32;
+
 use crate::Instant;
 use batch::Batch;
 use late::{LATE, Late};
@@ -38,7 +40,8 @@ const SMALL: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     index: u32,
-    generation: u32,
+    // Never zero, so that an option of a key, or a choice between one and something else, costs nothing.
+    generation: NonZeroU32,
 }
 
 /// Values ordered by deadline; the earliest first, and the first come among equals.
@@ -234,6 +237,17 @@ impl<V> Queue<V> {
         key
     }
 
+    /// The deadline of an entry. One that is aside has that with which it was taken there.
+    pub fn due(&self, key: Key) -> Option<Instant> {
+        let entry = self.slab.get(key.index).filter(|entry| entry.has(key))?;
+        Some(Instant::from_nanos(entry.due))
+    }
+
+    /// The value of an entry.
+    pub fn get(&self, key: Key) -> Option<&V> {
+        self.slab.get(key.index).filter(|entry| entry.has(key)).map(|entry| &entry.value)
+    }
+
     /// The value of an entry.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         self.slab.find(key).map(|entry| &mut entry.value)
@@ -309,6 +323,7 @@ impl<V> Queue<V> {
         while let Some(slot) = self.wheel.first_by(tick) {
             if slot.level == 0 {
                 self.wheel.go_to(slot.start);
+                self.wheel.read_ahead(&self.slab, slot.start);
                 let list = self.wheel.take(slot);
                 self.batch.fill(&self.slab, list, slot.start << TICK_BITS);
                 return true;

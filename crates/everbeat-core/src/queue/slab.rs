@@ -13,16 +13,27 @@ const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// An entry and its two neighbours in the list that `home` names. 24 bytes beside the value.
+///
+/// In this order, so that whoever walks along a list and looks at the home brings the value in as well.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Entry<V> {
     pub(super) due: u64,
     pub(super) next: u32,
     /// The neighbour before it; in the heap, the entry's place there.
     pub(super) prev: u32,
+    pub(super) value: V,
     pub(super) home: u32,
     // Never zero, so that a vacant place needs no tag of its own.
     generation: NonZeroU32,
-    pub(super) value: V,
+}
+
+impl<V> Entry<V> {
+    /// Whether this is the entry that the key names.
+    #[inline]
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.generation == key.generation
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -72,13 +83,13 @@ impl<V> Slab<V> {
         }
         let chunk = &mut self.chunks[number as usize];
         let generation = chunk.next_generation();
-        let entry = Entry { due, next: NIL, prev: NIL, home: NIL, generation, value };
+        let entry = Entry { due, next: NIL, prev: NIL, value, home: NIL, generation };
         let offset = chunk.occupy(entry);
         if chunk.live as usize == CHUNK {
             self.roomy.pop();
         }
         self.len += 1;
-        Key { index: number << CHUNK_BITS | offset, generation: generation.get() }
+        Key { index: number << CHUNK_BITS | offset, generation }
     }
 
     /// Takes an entry out, which must be at no home any more.
@@ -102,7 +113,7 @@ impl<V> Slab<V> {
             let places = (0_u32..).zip(&chunk.places);
             places.filter_map(move |(offset, place)| match place {
                 Place::Taken(entry) => {
-                    Some(Key { index: number << CHUNK_BITS | offset, generation: entry.generation.get() })
+                    Some(Key { index: number << CHUNK_BITS | offset, generation: entry.generation })
                 }
                 Place::Vacant(_) => None,
             })
@@ -139,13 +150,13 @@ impl<V> Slab<V> {
     pub(super) fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
         let (number, offset) = split(key.index);
         match self.chunks.get_mut(number)?.places.get_mut(offset)? {
-            Place::Taken(entry) if entry.generation.get() == key.generation => Some(entry),
+            Place::Taken(entry) if entry.has(key) => Some(entry),
             _ => None,
         }
     }
 
     pub(super) fn key(&self, index: u32) -> Key {
-        Key { index, generation: self.entry(index).generation.get() }
+        Key { index, generation: self.entry(index).generation }
     }
 
     fn chunk_with_room(&mut self) -> u32 {

@@ -20,6 +20,11 @@ const LEVELS: usize = 4;
 /// From ticks to slots of each level, and past them all.
 const SHIFTS: [u32; LEVELS + 1] = [0, TURN_BITS, 2 * TURN_BITS, 3 * TURN_BITS, 4 * TURN_BITS];
 
+/// How many lists are read at once.
+const READ_AHEAD: usize = 4;
+/// And how far from each end: what is read is to stay in the cache until it is needed.
+const MOST_STEPS: usize = 512;
+
 /// The home of entries in slot `index` of `level`.
 #[allow(clippy::cast_possible_truncation)] // there are 2^14 of them
 const fn home(level: usize, index: usize) -> u32 {
@@ -94,11 +99,13 @@ pub(super) struct Wheel {
     quiet_until: u64,
     /// Whether the next slot of an upper level may have entries.
     unsettled: bool,
+    /// The lists of the slots before this tick have been read.
+    read_until: u64,
 }
 
 impl Wheel {
     pub(super) const fn new() -> Self {
-        Self { levels: Vec::new(), cursor: 0, quiet_until: 0, unsettled: false }
+        Self { levels: Vec::new(), cursor: 0, quiet_until: 0, unsettled: false, read_until: 0 }
     }
 
     pub(super) fn is_built(&self) -> bool {
@@ -177,6 +184,30 @@ impl Wheel {
             }
         }
         first
+    }
+
+    /// Brings in the lists of the slot at `tick`, which has entries, and of the next few. With many entries
+    /// in random places each step along a list waits for the memory; of several lists, from both ends, the
+    /// processor takes the steps at the same time.
+    pub(super) fn read_ahead<V>(&mut self, slab: &Slab<V>, tick: u64) {
+        if tick < self.read_until {
+            return;
+        }
+        self.read_until = tick.saturating_add(READ_AHEAD as u64);
+        let buckets = &self.levels[0].buckets;
+        let list = |n| buckets[(tick.wrapping_add(n as u64) & RING_MASK) as usize].list;
+        let mut lists: [List; READ_AHEAD] = core::array::from_fn(list);
+        let (mut steps, mut seen) = (0, 0);
+        while steps < MOST_STEPS && lists.iter().any(|list| list.head != NIL) {
+            steps += 1;
+            for list in lists.iter_mut().filter(|list| list.head != NIL) {
+                let (first, last) = (slab.entry(list.head), slab.entry(list.tail));
+                seen ^= first.home ^ last.home;
+                let over = list.head == list.tail || first.next == list.tail;
+                *list = if over { List::EMPTY } else { List { head: first.next, tail: last.prev } };
+            }
+        }
+        core::hint::black_box(seen);
     }
 
     /// Takes the list of a slot.

@@ -29,6 +29,13 @@ impl Rested {
         (schedule.can_rest() && !due.is_never()).then_some(Self { due, runs: 0 })
     }
 
+    /// A timer at rest of which somebody has kept these two: when its next run is due, or that in progress
+    /// was, and how many were begun.
+    #[must_use]
+    pub fn new(due: Instant, runs: u64) -> Self {
+        Self { due, runs }
+    }
+
     /// When the next run is due; during a run, when that one was.
     #[must_use]
     pub fn due(&self) -> Instant {

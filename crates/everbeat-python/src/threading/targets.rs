@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use everbeat::core::Tick;
-use everbeat::{Step, Target};
+use everbeat::{Call, Callee, Step, Target};
 
 use super::job::{Delivery, Ran, SharedJob};
 
@@ -26,8 +26,18 @@ impl Target for Plain {
 
     fn rest(self: Pin<&mut Self>) {}
 
-    fn into_call(self) -> Result<Box<dyn FnMut(Tick) -> Step<Delivery> + Send>, Self> {
-        Ok(Box::new(move |_| self.0.call().into()))
+    fn into_call(self) -> Result<Call<Delivery>, Self> {
+        Ok(Box::new(self))
+    }
+}
+
+impl Callee<Delivery> for Plain {
+    fn call(&mut self, _: Tick) -> Step<Delivery> {
+        self.0.call().into()
+    }
+
+    fn touch(&self) -> usize {
+        0 // what a call of Python reads is not known here
     }
 }
 

@@ -4,14 +4,18 @@
 //! it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
 //! asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is *frozen*. All
 //! rules are written once, for the whole state; what is lean is only stored otherwise.
+//!
+//! One that delivers nothing needs even less, and lies with its engine: see `thread/lean.rs`. It comes here as
+//! [`Lean`] when it is looked at, or promoted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::State;
+use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive};
 use crate::target::{Call, CallTarget};
 
@@ -21,21 +25,21 @@ pub(super) enum Cell<V> {
     Full(Box<State<V>>),
 }
 
-pub(super) struct Lean<V> {
-    pub(super) rested: Rested,
-    pub(super) phase: Phase,
+pub(crate) struct Lean<V> {
+    pub(crate) rested: Rested,
+    pub(crate) phase: Phase,
     /// `None` during a run.
-    pub(super) call: Option<Call<V>>,
-    pub(super) latest: Option<Arc<V>>,
+    pub(crate) call: Option<Call<V>>,
+    pub(crate) latest: Option<Arc<V>>,
     /// Timers that are built alike may differ in this.
-    pub(super) initial_delay_nanos: u64,
+    pub(crate) initial_delay_nanos: u64,
     /// When the last run ended: so long after it was due.
-    pub(super) after_nanos: u32,
+    pub(crate) after_nanos: u32,
 }
 
 /// Where a lean timer is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Never started.
     Idle,
     /// For its next run, at this place with its engine.
@@ -92,16 +96,28 @@ impl<V: Send + Sync + 'static> Lean<V> {
     /// Built, and not started.
     pub(super) fn idle(call: Call<V>, initial_delay: Duration) -> Self {
         let initial_delay_nanos = u64::try_from(initial_delay.as_nanos()).unwrap_or(u64::MAX);
-        let (rested, phase) = (Rested::default(), Phase::Idle);
-        Self { rested, phase, call: Some(call), latest: None, initial_delay_nanos, after_nanos: 0 }
+        Self { call: Some(call), initial_delay_nanos, ..Self::gone() }
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    /// One that has been stored elsewhere.
+    pub(super) fn gone() -> Self {
+        let (rested, phase) = (Rested::default(), Phase::Idle);
+        Self { rested, phase, call: None, latest: None, initial_delay_nanos: 0, after_nanos: 0 }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_) | Phase::Running(_))
     }
 
+    /// The same with another name for `()`, and without the target.
+    pub(crate) fn of_unit<W: 'static>(self) -> Lean<W> {
+        let Self { rested, phase, initial_delay_nanos, after_nanos, latest, .. } = self;
+        let latest = latest.and_then(|_| unit());
+        Lean { rested, phase, call: None, latest, initial_delay_nanos, after_nanos }
+    }
+
     /// Its whole state, without the target.
-    fn state(&self, plan: &Plan) -> State<V> {
+    pub(crate) fn state(&self, plan: &Plan) -> State<V> {
         let mut state = State::new(plan, self.machine(plan), false);
         let running = matches!(self.phase, Phase::Running(_));
         state.hits = self.rested.runs() - u64::from(running);
@@ -201,4 +217,12 @@ impl<V: Send + Sync + 'static> State<V> {
 pub(super) fn beat_of<V: Send + Sync + 'static>(call: Call<V>, plan: &Plan) -> BoxDrive<V> {
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
     Box::pin(Beat::new(CallTarget::new(call), attachments))
+}
+
+/// A run of a timer at rest has delivered. How long after it was due that was, as far as it has to be
+/// remembered; `None`, and nothing has changed, if it takes the whole state.
+pub(crate) fn finish_plainly(rested: &mut Rested, schedule: &Schedule, now: Instant) -> Option<u32> {
+    let after = if schedule.mode() == Mode::FixedRate { now.nanos_since(rested.due()) } else { 0 };
+    let after_nanos = u32::try_from(after).ok()?;
+    rested.finish(schedule, now).then_some(after_nanos)
 }

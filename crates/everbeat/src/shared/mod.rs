@@ -26,9 +26,12 @@ use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
 
-use self::cell::{Cell, Lean, Phase};
+use self::cell::Cell;
+pub(crate) use self::cell::{Lean, Phase, finish_plainly};
 pub(crate) use self::plan::{Plan, Plans};
-use self::state::{Leftovers, State};
+use self::state::Leftovers;
+pub(crate) use self::state::State;
+pub(crate) use self::turn::{Made, unit};
 use crate::beat::BoxDrive;
 use crate::block;
 use crate::clock::Clock;
@@ -38,6 +41,7 @@ use crate::feed::Line;
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
+use crate::stats::Stats;
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
 use crate::target::{Call, Step};
 use crate::waiters::{Place, Reply, Want};
@@ -53,10 +57,13 @@ pub(crate) struct Shared<V> {
 }
 
 /// Set among the handles once the timer does not need any.
-const DETACHED: u32 = 1 << 31;
+pub(crate) const DETACHED: u32 = 1 << 31;
 
 /// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
-const MOST_HANDLES: u32 = 1 << 30;
+pub(crate) const MOST_HANDLES: u32 = 1 << 30;
+
+/// A timer that may be stored in fewer bytes is, after a run whose number is a multiple of this.
+const LAID_DOWN_EVERY: u64 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
 
 /// What a driver does next.
 #[derive(Debug)]
@@ -140,6 +147,31 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
     }
 
+    /// A timer that was a lean one in the queue of its engine.
+    pub(crate) fn taken_from_engine(plan: Arc<Plan>, lean: Lean<V>, handles: u32, queued: u32) -> Arc<Self> {
+        let (handles, queued) = (AtomicU32::new(handles), AtomicU32::new(queued));
+        Arc::new(Self { plan, handles, queued, cell: Mutex::new(Cell::Lean(lean)) })
+    }
+
+    /// The timer to be stored elsewhere, with its handles and its queued turns, if it is a lean one that waits.
+    /// Now and then only: what is asked of it again and again stays where it is.
+    pub(crate) fn lay_down(&mut self) -> Option<(Lean<V>, u32, u32)> {
+        // Nobody else has a reference, so all have done with it. Only the model checker, which does not see
+        // references that are counted, would find an older value if this did not write.
+        let latest = |count: &AtomicU32| count.fetch_or(0, Ordering::AcqRel);
+        let (handles, queued) = (latest(&self.handles), latest(&self.queued));
+        let Cell::Lean(lean) = self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) else {
+            return None;
+        };
+        let waits = matches!(lean.phase, Phase::Waiting(_)) && lean.call.is_some();
+        let laid_down = waits && lean.rested.runs() % LAID_DOWN_EVERY == 0;
+        laid_down.then(|| (std::mem::replace(lean, Lean::gone()), handles, queued))
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
     pub(crate) fn name(&self) -> &Name {
         &self.plan.name
     }
@@ -154,6 +186,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Cell::Lean(lean) => lean.is_running(),
             Cell::Full(state) => state.machine.is_running(),
         }
+    }
+
+    /// Everything that is counted and measured.
+    pub(crate) fn stats(&self) -> Stats {
+        self.read(|state| Stats::of(self.name(), self.queued(), state))
     }
 
     /// Looks at the state.

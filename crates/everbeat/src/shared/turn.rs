@@ -9,14 +9,14 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick};
+use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
-use super::cell::{Cell, Lean, Phase, beat_of};
+use super::cell::{Cell, Lean, Phase, beat_of, finish_plainly};
 use super::{RunEnd, Shared};
 use crate::any::Control;
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
-use crate::current::Scope;
+use crate::current::{Current, Scope};
 use crate::error::{Error, Failure};
 use crate::guard::{drop_quietly, guarded};
 use crate::target::{Call, Step};
@@ -104,9 +104,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             (lean.call.take()?, tick)
         };
         let step = {
-            let mut me = Some(me.clone());
+            let mut me = Some(Current::Whole(me.clone()));
             let _scope = Scope::enter(&mut me);
-            guarded(|| call(tick))
+            guarded(|| call.call(tick))
         };
         let began = *now;
         *now = self.time_after(began);
@@ -122,7 +122,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 progress
             }
             step => {
-                self.finish_in_full(&tick, call, step, *now, blocked);
+                self.take_back(call, Made { tick, step, ended: *now, blocked });
                 None
             }
         }
@@ -146,31 +146,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match unused {
             Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
             Err((call, value)) => {
-                self.finish_in_full(tick, call, Ok(Step::Value(value)), now, false);
+                let (tick, step) = (*tick, Ok(Step::Value(value)));
+                self.take_back(call, Made { tick, step, ended: now, blocked: false });
                 None
             }
         }
     }
 
-    /// The run of a lean timer is over, and takes the whole state.
-    fn finish_in_full(
-        &self,
-        tick: &Tick,
-        call: Call<V>,
-        step: Result<Step<V>, Failure>,
-        now: Instant,
-        blocked: bool,
-    ) {
+    /// The call of a lean timer comes back to the whole state, with what was made of its run.
+    pub(crate) fn take_back(&self, call: Call<V>, made: Made<V>) {
+        let Made { tick, step, ended, blocked } = made;
+        let beat = beat_of(call, &self.plan);
         let end = step.map_or_else(RunEnd::Failed, RunEnd::from);
         if blocked {
-            report_blocked(self, now.saturating_since(tick.started()));
+            report_blocked(self, ended.saturating_since(tick.started()));
         }
         if let RunEnd::Failed(failure) = &end {
-            log_failure(self.name(), tick, failure);
+            log_failure(self.name(), &tick, failure);
         }
-        let beat = beat_of(call, &self.plan);
         self.change(|state, _| state.beat = Some(beat));
-        self.finish(now, tick, end);
+        self.finish(ended, &tick, end);
     }
 
     /// A turn with everything that can come up, for the start that has this place. Another start is none of
@@ -237,18 +232,24 @@ impl<V: Send + Sync + 'static> Lean<V> {
         replaced: &mut Option<Replaced<V>>,
     ) -> Result<Instant, (Call<V>, V)> {
         let Phase::Running(key) = self.phase else { return Err((call, value)) };
-        let after = now.nanos_since(self.rested.due());
-        let after_nanos = if schedule.mode() == Mode::FixedRate { u32::try_from(after) } else { Ok(0) };
-        let Ok(after_nanos) = after_nanos else { return Err((call, value)) };
-        if !self.rested.finish(schedule, now) {
+        let Some(after_nanos) = finish_plainly(&mut self.rested, schedule, now) else {
             return Err((call, value));
-        }
+        };
         self.phase = Phase::Waiting(key);
         self.call = Some(call);
         self.after_nanos = after_nanos;
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())
     }
+}
+
+/// What was made of a run.
+pub(crate) struct Made<V> {
+    pub(crate) tick: Tick,
+    pub(crate) step: Result<Step<V>, Failure>,
+    pub(crate) ended: Instant,
+    /// It held its thread for too long.
+    pub(crate) blocked: bool,
 }
 
 /// A value that has given way to a newer one.
@@ -280,7 +281,12 @@ impl<V: 'static> Replaced<V> {
 
 /// Many timers deliver nothing but `()`, and need not allocate a place for it each.
 fn shared<V: 'static>(value: V) -> Arc<V> {
+    unit().unwrap_or_else(|| Arc::new(value))
+}
+
+/// The one `()` that all share; `None` if that is not what it is to be.
+pub(crate) fn unit<V: 'static>() -> Option<Arc<V>> {
     static UNIT: LazyLock<Arc<()>> = LazyLock::new(|| Arc::new(()));
     let unit: Option<&Arc<V>> = (&*UNIT as &dyn Any).downcast_ref();
-    unit.map_or_else(|| Arc::new(value), Arc::clone)
+    unit.cloned()
 }

@@ -81,8 +81,17 @@ pub trait Target: Send + 'static {
 
 /// A sync target in its plainest form.
 #[doc(hidden)]
-#[allow(unreachable_pub)] // it is in a hidden method of a public trait
-pub type Call<V> = Box<dyn FnMut(Tick) -> Step<V> + Send>;
+pub type Call<V> = Box<dyn Callee<V>>;
+
+/// What a [`Call`] calls.
+#[doc(hidden)]
+pub trait Callee<V>: Send {
+    /// Makes the call.
+    fn call(&mut self, tick: Tick) -> Step<V>;
+
+    /// Reads something of it, to bring its memory in. What this returns means nothing.
+    fn touch(&self) -> usize;
+}
 
 /// A [`Call`] as a target.
 pub(crate) struct CallTarget<V> {
@@ -106,7 +115,7 @@ impl<V: Send + Sync + 'static> Target for CallTarget<V> {
     fn poll_run(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<V>> {
         let tick = self.tick.take().expect("begin comes before poll_run");
         let call = self.call.as_mut().expect("a target whose call was taken is not run");
-        Poll::Ready(call(tick))
+        Poll::Ready(call.call(tick))
     }
 
     fn poll_abort(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {

@@ -9,7 +9,7 @@ use everbeat_core::Tick;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{Call, Step, Target};
+use super::{Call, Callee, Step, Target};
 use crate::outcome::Outcome;
 
 /// A call that may or may not want the tick.
@@ -128,8 +128,49 @@ where
     fn rest(self: Pin<&mut Self>) {}
 
     fn into_call(self) -> Result<Call<O::Value>, Self> {
-        let mut call = self.call;
-        Ok(Box::new(move |tick| Step::of(call.call(tick))))
+        let (call, returns) = (self.call, PhantomData);
+        Ok(if size_of::<F>() == 0 {
+            Box::new(Called { mark: (), call, returns })
+        } else {
+            Box::new(Called { mark: 0_u8, call, returns })
+        })
+    }
+}
+
+/// A closure as a [`Callee`]. The mark is what can be read of its memory.
+struct Called<F, O, M> {
+    mark: M,
+    call: F,
+    returns: PhantomData<fn() -> O>,
+}
+
+impl<F, O, M> Callee<O::Value> for Called<F, O, M>
+where
+    F: CallOnTick<O>,
+    O: Outcome + 'static,
+    M: Copy + Into<Mark> + Send,
+{
+    fn call(&mut self, tick: Tick) -> Step<O::Value> {
+        Step::of(self.call.call(tick))
+    }
+
+    fn touch(&self) -> usize {
+        self.mark.into().0
+    }
+}
+
+/// What is read of a mark.
+struct Mark(usize);
+
+impl From<()> for Mark {
+    fn from((): ()) -> Self {
+        Self(0)
+    }
+}
+
+impl From<u8> for Mark {
+    fn from(mark: u8) -> Self {
+        Self(mark.into())
     }
 }
 

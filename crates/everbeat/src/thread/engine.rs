@@ -1,11 +1,13 @@
 //! The engine: one thread that keeps the time for all its timers, and what all its threads share. The
-//! keeper itself is in `keeper.rs`, the workers in `workers.rs`.
+//! keeper itself is in `keeper.rs`, the workers in `workers.rs`, timers that need no lock of their own in
+//! `lean.rs`.
 //!
 //! # Invariants
 //!
 //! 1. One lock guards the [`Roster`]. It is held for a few instructions; under it no task is run, woken
 //!    or dropped, no clock of a host is read, and no thread is woken. Only the keeper is started under it.
-//! 2. The lock of a timer and the lock of an engine are never held together.
+//! 2. The lock of a timer and the lock of an engine are never held together. That of a hand may be taken
+//!    under the engine's; see `hand.rs`.
 //! 3. A task lies in its seat or is with exactly one thread: two turns of a timer never overlap.
 //! 4. A wake-up of a task that is away is remembered, and another turn follows.
 //! 5. Before the keeper sleeps it writes down until when. Who makes something due before that calls it;
@@ -155,7 +157,7 @@ impl Core {
     }
 
     /// The roster, with a keeper, unless the engine is closed or has a host.
-    fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
+    pub(super) fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
         let mut roster = self.lock();
         if roster.keeper.is_none() && !roster.closed && self.time.host().is_none() {
             exit::watch();
@@ -212,7 +214,7 @@ impl Core {
     }
 
     /// Workers find out whether they are needed any longer, and so does who waits for the end.
-    fn tell_end(&self, last: bool) {
+    pub(super) fn tell_end(&self, last: bool) {
         if last {
             self.work.notify_all();
             self.returned.notify_all();
@@ -253,16 +255,11 @@ impl Core {
         })
     }
 
-    pub(super) fn perform(self: &Arc<Self>, job: Job) {
-        match job {
-            Job::Turn { key, task, queued } => {
-                let progress = self.turn_of(key, &task, queued, &mut self.time.now());
-                self.give_back(key, task, &progress);
-            }
-            Job::Ring(waker) => {
-                if let Err(failure) = guarded(|| waker.wake()) {
-                    tracing::error!(engine = &*self.name, "a waker {failure}");
-                }
+    /// Keeps an appointment.
+    pub(super) fn ring(&self, job: Job) {
+        if let Job::Ring(waker) = job {
+            if let Err(failure) = guarded(|| waker.wake()) {
+                tracing::error!(engine = &*self.name, "a waker {failure}");
             }
         }
     }

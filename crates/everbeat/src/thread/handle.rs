@@ -109,6 +109,7 @@ impl Engine {
     }
 
     /// A timer on this engine; see [`thread::every`](super::every).
+    #[inline]
     #[track_caller]
     pub fn every(&self, period: Duration) -> Builder {
         Builder::new(period).on(self)
@@ -173,6 +174,10 @@ impl Engine {
     pub(crate) fn for_timers(mut self) -> Self {
         self.owner = None;
         self
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     pub(crate) fn time(&self) -> &Arc<Time> {

@@ -4,54 +4,14 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 
-use everbeat_core::{Instant, Key};
+use everbeat_core::Instant;
 
 use super::engine::{Core, LINGER};
-use super::roster::{Job, Linger, Over, Rest, Roster, Task};
+use super::hand::MOST_AT_ONCE;
+use super::roster::{Linger, Rest, Roster};
+use super::runs::Batch;
 use super::sleep::Sleeper;
-use crate::beat::Progress;
 use crate::sync::thread_local;
-
-/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
-/// ended, is seen after that; whether a run may start is asked of each timer itself.
-const MOST_AT_ONCE: usize = 64;
-
-/// Timers that have their turns one after the other, taken from the roster and given back together.
-struct Batch {
-    most: usize,
-    jobs: Vec<Job>,
-    done: Vec<(Key, Task, Progress)>,
-    /// Those that have no other turn.
-    over: Vec<Over>,
-}
-
-impl Batch {
-    fn of(most: usize) -> Self {
-        Self { most, jobs: Vec::new(), done: Vec::new(), over: Vec::new() }
-    }
-
-    /// Gives back what is done, and takes what is due. Returns whether there is anything to do.
-    fn exchange(&mut self, roster: &mut Roster, due_by: Instant) -> bool {
-        for (key, task, progress) in self.done.drain(..) {
-            self.over.extend(roster.give_back(key, task, &progress));
-        }
-        while self.jobs.len() < self.most {
-            let Some(job) = roster.next_due_job(due_by) else { break };
-            self.jobs.push(job);
-        }
-        !self.jobs.is_empty() || !self.over.is_empty()
-    }
-
-    /// Brings the memory of all timers in. Independent loads overlap, where those of the turns would wait
-    /// for each other: with a million timers that are due in random order this halves the cost of a tick.
-    fn fetch(&self) {
-        let look = |sum: usize, job: &Job| match job {
-            Job::Turn { task, .. } => sum.wrapping_add(task.handles()),
-            Job::Ring(_) => sum,
-        };
-        std::hint::black_box(self.jobs.iter().fold(0, look));
-    }
-}
 
 /// The thread that keeps the time.
 impl Core {
@@ -59,7 +19,7 @@ impl Core {
         let _kept = Kept::enter(&self);
         let mut sleeper = Sleeper::new(self.precision);
         let mut empty_since = None;
-        let mut batch = Batch::of(MOST_AT_ONCE);
+        let mut batch = Batch::of(MOST_AT_ONCE, &self);
         loop {
             self.round(&mut batch);
             match self.change(Roster::rest) {
@@ -74,7 +34,7 @@ impl Core {
                     match self.change(|roster| roster.rest_empty(now, until)) {
                         Linger::Not => empty_since = None,
                         Linger::On => sleeper.sleep(&self.time, Some(until), &self.note),
-                        Linger::Over => return,
+                        Linger::Over => return batch.end(&self),
                     }
                 }
             }
@@ -90,27 +50,12 @@ impl Core {
             more = self.change(|roster| batch.exchange(roster, due_by));
         }
         for _ in 0..listed {
-            let Some(job) = self.change(Roster::next_own_job) else { return };
-            self.perform(job);
-        }
-    }
-
-    /// Gives all of a batch their turn.
-    fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
-        batch.over.drain(..).for_each(|over| self.let_go(over));
-        batch.fetch();
-        let mut now = self.time.now();
-        for job in batch.jobs.drain(..) {
-            match job {
-                Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(key, &task, queued, &mut now);
-                    batch.done.push((key, task, progress));
-                }
-                ring @ Job::Ring(_) => {
-                    self.perform(ring);
-                    now = self.time.now();
-                }
+            if !self.change(|roster| batch.take(|taking| roster.take_own_job(taking))) {
+                return;
             }
+            self.take_turns(batch);
+            self.change(|roster| batch.give_back(roster));
+            self.let_go_all(batch);
         }
     }
 
@@ -118,7 +63,9 @@ impl Core {
     pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
         let _kept = Kept::enter(self);
         // Who hosts an engine, a test above all, sees one timer at a time.
-        self.round(&mut Batch::of(1));
+        let mut batch = Batch::of(1, self);
+        self.round(&mut batch);
+        batch.end(self);
         match self.change(Roster::rest_hosted) {
             Rest::None => Some(self.time.now()),
             Rest::Until(due) => due,

@@ -39,14 +39,18 @@
 pub(crate) mod alarm;
 pub(crate) mod engine;
 mod exit;
+mod hand;
 mod handle;
 pub(crate) mod host;
 mod keeper;
+mod lean;
 #[cfg(all(test, everbeat_loom))]
 mod models;
 mod oneshot;
 mod periodic;
+pub(crate) mod placed;
 mod roster;
+mod runs;
 mod sleep;
 #[cfg(feature = "test-engine")]
 pub(crate) mod test_engine;
@@ -58,6 +62,7 @@ use std::time::Duration;
 
 pub use self::handle::{Engine, EngineBuilder, EngineStats};
 pub use self::host::Host;
+pub(crate) use self::lean::{Found, Stopped};
 pub use self::oneshot::OneShot;
 pub use self::periodic::PeriodicTask;
 pub use self::sleep::Precision;

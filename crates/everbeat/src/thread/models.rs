@@ -4,6 +4,7 @@
 //! of the steps that they share. A thread that waits for ever fails the model, as a failed assertion does.
 //! Where there are too many orders, those with more than a few preemptions are left out.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant as StdInstant};
@@ -127,7 +128,7 @@ impl Shared<Runs> {
     }
 }
 
-/// A lean timer, due at once and then never more, since time stands still.
+/// A lean timer with its own lock, due at once and then never more, since time stands still.
 fn build(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
     let runs = runs.clone();
     engine.every(PERIOD).fixed_rate().inline().build(move || runs.run()).unwrap()
@@ -139,16 +140,25 @@ fn start(engine: &Engine, runs: &Shared<Runs>) -> Timer<u64> {
     timer
 }
 
+/// As [`start`], one that delivers nothing, and so lies in the queue of its engine.
+fn place(engine: &Engine, runs: &Shared<Runs>) -> Timer<()> {
+    let runs = runs.clone();
+    engine.every(PERIOD).fixed_rate().inline().start(move || _ = runs.run()).unwrap()
+}
+
 /// What is delivered is counted, and the other way round.
-fn assert_consistent(timer: &Timer<u64>, runs: u64) {
+fn assert_consistent<V: Send + Sync + 'static>(timer: &Timer<V>, runs: u64) {
     assert_eq!(timer.hits(), runs);
-    assert_eq!(timer.latest().map_or(0, |latest| *latest), runs);
+    let latest = timer.latest().map(|latest| (latest as Arc<dyn Any + Send + Sync>).downcast::<u64>());
+    assert_eq!(latest.is_some(), runs > 0);
+    assert!(latest.and_then(Result::ok).is_none_or(|latest| *latest == runs));
 }
 
 /// A stop while the timer has its turn on a thread of its own. `stop` returns once it has ended.
-fn stop_against_turn(
+fn stop_against_turn<V: Send + Sync + 'static>(
+    start: fn(&Engine, &Shared<Runs>) -> Timer<V>,
     reason: StopReason,
-    stop: impl Fn(&Timer<u64>) -> StopReason + Clone + Send + Sync + 'static,
+    stop: impl Fn(&Timer<V>) -> StopReason + Clone + Send + Sync + 'static,
 ) {
     check(BOUND, move || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
@@ -172,26 +182,48 @@ fn stop_against_turn(
     });
 }
 
+fn cancel<V: Send + Sync + 'static>(timer: &Timer<V>) -> StopReason {
+    block::forever(timer.cancel())
+}
+
+fn ask_to_stop<V: Send + Sync + 'static>(timer: &Timer<V>) -> StopReason {
+    timer.request_stop();
+    block::forever(timer.request_end())
+}
+
 #[test]
 fn cancel_against_a_turn() {
-    stop_against_turn(StopReason::Cancelled, |timer| block::forever(timer.cancel()));
+    stop_against_turn(start, StopReason::Cancelled, cancel);
+}
+
+#[test]
+fn cancel_in_the_queue_against_a_turn() {
+    stop_against_turn(place, StopReason::Cancelled, cancel);
 }
 
 #[test]
 fn request_stop_against_a_turn() {
-    stop_against_turn(StopReason::Drained, |timer| {
-        timer.request_stop();
-        block::forever(timer.request_end())
-    });
+    stop_against_turn(start, StopReason::Drained, ask_to_stop);
 }
 
 #[test]
-fn drop_of_the_last_handle_against_a_turn() {
-    check(BOUND, || {
+fn request_stop_in_the_queue_against_a_turn() {
+    stop_against_turn(place, StopReason::Drained, ask_to_stop);
+}
+
+/// The thread that asks for something has the last handle.
+fn drop_against_turn<V: Send + Sync + 'static>(
+    start: fn(&Engine, &Shared<Runs>) -> Timer<V>,
+    ask: fn(&Timer<V>),
+) {
+    check(BOUND, move || {
         let runs = Shared::new(Runs::default());
         let engine = Engine::hosted(Loop::here());
         let timer = start(&engine, &runs);
-        let dropper = thread::spawn(move || drop(timer));
+        let dropper = thread::spawn(move || {
+            ask(&timer);
+            drop(timer);
+        });
         host_until(&engine, || timers(&engine) == 0);
         runs.end();
         engine.turn();
@@ -202,8 +234,40 @@ fn drop_of_the_last_handle_against_a_turn() {
 }
 
 #[test]
-fn stop_and_start_against_a_turn() {
-    check(BOUND, || {
+fn drop_of_the_last_handle_against_a_turn() {
+    drop_against_turn(start, |_| ());
+}
+
+#[test]
+fn drop_of_the_last_handle_in_the_queue_against_a_turn() {
+    drop_against_turn(place, |_| ());
+}
+
+/// It becomes a whole one before, after or during its turn.
+#[test]
+fn promotion_and_drop_against_a_turn() {
+    drop_against_turn(place, |timer| drop(timer.whole()));
+}
+
+/// Two handles, of which one makes it a whole timer.
+#[test]
+fn promotion_against_drop_and_a_turn() {
+    check(LOW_BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::hosted(Loop::here());
+        let timer = place(&engine, &runs);
+        let other = timer.clone();
+        let threads = [thread::spawn(move || drop(timer)), thread::spawn(move || drop(other.whole()))];
+        host_until(&engine, || timers(&engine) == 0);
+        runs.end();
+        threads.into_iter().for_each(thread::JoinHandle::join);
+        drop(engine);
+        assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
+    });
+}
+
+fn stop_and_start_against_turn<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Runs>) -> Timer<V>) {
+    check(BOUND, move || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
         let (engine, here) = hosted();
         let timer = start(&engine, &runs);
@@ -222,6 +286,52 @@ fn stop_and_start_against_a_turn() {
         stopper.join();
         assert_eq!(timers(&engine), 1);
         assert_consistent(&timer, runs.get().begun);
+    });
+}
+
+#[test]
+fn stop_and_start_against_a_turn() {
+    stop_and_start_against_turn(start);
+}
+
+#[test]
+fn stop_and_start_in_the_queue_against_a_turn() {
+    stop_and_start_against_turn(place);
+}
+
+/// The keeper takes both at once. A stop may find the second before its run, in it, or after it.
+#[test]
+fn stops_against_a_batch() {
+    check(BOUND, || {
+        let all_runs = [(), ()].map(|()| Shared::new(Runs::default()));
+        let engine = Engine::builder().precision(Precision::Fine).workers(0).build();
+        let timers = [0, 1].map(|n| place(&engine, &all_runs[n]));
+        for (timer, runs) in timers.iter().zip(&all_runs).rev() {
+            assert_eq!(cancel(timer), StopReason::Cancelled);
+            assert_consistent(timer, runs.end());
+        }
+        assert_eq!(engine.close(Duration::MAX), 0);
+        sync::let_time_pass();
+    });
+}
+
+/// Both become whole ones before, after or during their turns.
+#[test]
+fn promotion_against_a_batch() {
+    check(LOW_BOUND, || {
+        let all_runs = [(), ()].map(|()| Shared::new(Runs::default()));
+        let engine = Engine::builder().precision(Precision::Fine).workers(0).build();
+        let timers = [0, 1].map(|n| place(&engine, &all_runs[n]));
+        for timer in timers.iter().rev() {
+            block::forever(timer.wait_hits(1)).unwrap();
+        }
+        for (timer, runs) in timers.iter().zip(&all_runs) {
+            assert_consistent(timer, runs.get().begun);
+            assert_eq!(cancel(timer), StopReason::Cancelled);
+            runs.end();
+        }
+        assert_eq!(engine.close(Duration::MAX), 0);
+        sync::let_time_pass();
     });
 }
 
@@ -317,9 +427,8 @@ fn close_against_a_start() {
     });
 }
 
-#[test]
-fn close_against_a_turn() {
-    check(None, || {
+fn close_against_turn<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Runs>) -> Timer<V>) {
+    check(BOUND, move || {
         let runs = Shared::new(Runs::default());
         let engine = Engine::hosted(Loop::here());
         let timer = start(&engine, &runs);
@@ -334,6 +443,16 @@ fn close_against_a_turn() {
         host.join();
         assert_eq!(timers(&engine), 0);
     });
+}
+
+#[test]
+fn close_against_a_turn() {
+    close_against_turn(start);
+}
+
+#[test]
+fn close_against_a_turn_in_the_queue() {
+    close_against_turn(place);
 }
 
 /// Something for a puppet to do, and what it has seen of it.

@@ -47,7 +47,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// will; after `false` it has, or the call was called off before. It does not wait for a call that
     /// is being made; see [`wait`](Self::wait).
     pub fn cancel(&self) -> bool {
-        self.timer.shared().call_off()
+        self.timer.call_off()
     }
 
     /// Makes the call now, or waits for it if it is being made, and gives its result.
@@ -58,7 +58,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     pub fn fire_now(&self) -> Pending<V, Result<Arc<V>, Error>> {
         // Asked for first: if the call has not begun after that, what was asked for is this very call.
         let asked = self.timer.trigger();
-        if self.timer.shared().read(|state| state.machine.runs() > 0) {
+        if self.timer.read(|state| state.machine.runs() > 0) {
             return self.wait();
         }
         asked
@@ -72,9 +72,8 @@ impl<V: Send + Sync + 'static> OneShot<V> {
         // In line first: a call that ends before the look at its value is seen there, and one that ends
         // later finds this in the line.
         let in_line = self.timer.join();
-        let shared = self.timer.shared();
-        if shared.read(|state| state.latest.is_some() || !state.machine.is_running()) {
-            return pending::for_only_run(shared);
+        if self.timer.read(|state| state.latest.is_some() || !state.machine.is_running()) {
+            return pending::for_only_run(&self.timer.whole());
         }
         in_line
     }
@@ -82,7 +81,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// Whether the call is still to come.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.timer.shared().read(|state| state.machine.accepts_triggers() && state.machine.runs() == 0)
+        self.timer.read(|state| state.machine.accepts_triggers() && state.machine.runs() == 0)
     }
 
     /// Lets the call happen without this handle.

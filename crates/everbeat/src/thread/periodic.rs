@@ -97,7 +97,7 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     }
 
     fn wait_for(&self, end: Pending<V, StopReason>, name: Name) -> Result<(), Error> {
-        let shared = self.timer.shared();
+        let shared = self.timer.whole();
         if shared.is_inside() {
             return Err(Error::InsideRun { name });
         }
@@ -115,7 +115,7 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// after this has returned there either.
     pub fn stop(&self) {
         let stopped = self.timer.shutdown(Duration::MAX);
-        if !self.timer.shared().needs_this_thread() {
+        if !self.timer.whole().needs_this_thread() {
             block::forever(stopped);
         }
     }
@@ -143,7 +143,7 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// Whether its end is decided; `None` if it does not run.
     fn end_in_sight(&self) -> Option<bool> {
         let machine_says = |machine: &Machine| machine.is_running().then(|| machine.stop_reason().is_some());
-        self.timer.shared().read(|state| machine_says(&state.machine))
+        self.timer.read(|state| machine_says(&state.machine))
     }
 }
 

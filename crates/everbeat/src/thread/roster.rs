@@ -1,7 +1,7 @@
 //! What an engine knows of its timers: when each is due, and whose turn it is.
 //!
 //! Everything here happens under the engine's lock. No task is run, woken or dropped here; what has to be
-//! is handed out.
+//! is handed out. Lean timers that lie here themselves are in `lean.rs`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -10,8 +10,12 @@ use std::task::Waker;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
+use super::hand::Slot;
+use super::lean::{Front, Hands, Record};
 use crate::any::Control;
 use crate::beat::Progress;
+use crate::shared::Plan;
+use crate::sync::MutexGuard;
 use crate::sync::thread::Thread;
 
 /// A timer, as an engine sees it.
@@ -19,7 +23,8 @@ pub(super) type Task = Arc<dyn Control>;
 
 /// The timers of an engine.
 pub(super) struct Roster {
-    queue: Queue<Entry>,
+    pub(super) queue: Queue<Entry>,
+    pub(super) hands: Hands,
     /// Whose turn it is on the thread that keeps the time.
     own: VecDeque<Key>,
     /// Whose turn it is on a worker.
@@ -31,6 +36,8 @@ pub(super) struct Roster {
     pub(super) keeper: Option<Thread>,
     pub(super) workers: Workers,
     pub(super) timers: usize,
+    /// Appointments of others.
+    bells: usize,
     /// How many keys on the lists have lost their meaning.
     unlisted: usize,
     /// How often somebody was given something to do, other than by being restless.
@@ -66,19 +73,24 @@ pub(super) struct Figures {
     pub(super) lateness: Summary,
 }
 
-enum Entry {
+pub(super) enum Entry {
     Timer {
         /// `None` while it has its turn.
         task: Option<Task>,
         seat: Seat,
         pooled: bool,
+        /// If it was a lean one.
+        front: Option<Front>,
     },
+    Lean(Record),
+    /// Here was a timer that has ended, and whose handles still ask here.
+    Moved(Front),
     /// Somebody who wants to be woken at a time.
     Bell(Waker),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seat {
+pub(super) enum Seat {
     /// For its deadline, or for somebody to wake it.
     Waiting,
     /// For its turn.
@@ -99,7 +111,34 @@ pub(super) enum Job {
         task: Task,
         queued: bool,
     },
+    /// A run of a lean timer, which lies in the hand. The plan, unless it is that of the run before.
+    Lean {
+        key: Key,
+        plan: Option<Arc<Plan>>,
+    },
     Ring(Waker),
+    /// What it was has been done.
+    Done,
+}
+
+/// What a thread takes from the roster.
+pub(super) struct Taking<'a> {
+    pub(super) jobs: &'a mut Vec<Job>,
+    /// Where runs of lean timers go, and the number of that hand. Without one there are none.
+    pub(super) hand: Option<(u8, MutexGuard<'a, Vec<Slot>>)>,
+    pub(super) last_plan: *const Plan,
+}
+
+impl Taking<'_> {
+    /// Returns whether there is a hand for it.
+    #[inline]
+    fn take_lean(&mut self, key: Key, due: Instant, record: &mut Record) -> bool {
+        let Some((number, slots)) = &mut self.hand else { return false };
+        let Ok(slot) = u8::try_from(slots.len()) else { return false };
+        slots.push(record.take(due, *number, slot));
+        self.jobs.push(Job::Lean { key, plan: record.plan_after(&mut self.last_plan) });
+        true
+    }
 }
 
 /// What was found of a task that is woken.
@@ -158,6 +197,7 @@ impl Roster {
     pub(super) fn new(most_workers: usize) -> Self {
         Self {
             queue: Queue::new(),
+            hands: Hands::default(),
             own: VecDeque::new(),
             pooled: VecDeque::new(),
             wakes_at: Instant::ORIGIN,
@@ -165,6 +205,7 @@ impl Roster {
             keeper: None,
             workers: Workers { most: most_workers, alive: 0, idle: 0, coming: 0 },
             timers: 0,
+            bells: 0,
             unlisted: 0,
             stirred: 0,
             figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
@@ -176,20 +217,44 @@ impl Roster {
     pub(super) fn enter(&mut self, inline: bool) -> Key {
         self.timers += 1;
         let pooled = !inline && self.workers.most > 0;
-        self.queue.insert_aside(Entry::Timer { task: None, seat: Seat::Away, pooled })
+        self.queue.insert_aside(Entry::Timer { task: None, seat: Seat::Away, pooled, front: None })
     }
 
-    /// Gives a place up, and what is left there.
+    /// Gives a place up, and what is left there. The place itself stays as long as handles name it.
     pub(super) fn leave(&mut self, key: Key) -> Option<Task> {
-        let Entry::Timer { task, seat, .. } = self.queue.remove(key)? else { return None };
+        let Some(Entry::Timer { task, seat, front, .. }) = self.queue.get_mut(key) else { return None };
+        let (task, seat, front) = (task.take(), *seat, front.take());
+        let left = match front {
+            Some(front) if front.is_needed() => {
+                self.queue.set_aside(key);
+                if let Some(entry) = self.queue.get_mut(key) {
+                    *entry = Entry::Moved(front);
+                }
+                task
+            }
+            front => {
+                self.queue.remove(key);
+                task.or_else(|| front.map(|front| front.into_timer() as _))
+            }
+        };
         self.timers -= 1;
         if matches!(seat, Seat::Listed | Seat::Queued) {
             self.unlist();
         }
-        if self.queue.is_empty() {
+        self.note_empty();
+        left
+    }
+
+    /// Whether there is nothing to wait for.
+    fn is_empty(&self) -> bool {
+        self.timers == 0 && self.bells == 0
+    }
+
+    /// Somebody has gone.
+    pub(super) fn note_empty(&mut self) {
+        if self.is_empty() {
             self.call_keeper(); // to find out that it is not needed any longer
         }
-        task
     }
 
     /// A task has had its turn. Hands it back if nothing is left for it to do here.
@@ -213,6 +278,7 @@ impl Roster {
                 if let Some(due) = *until {
                     self.queue.set_due(key, due);
                     self.note_due(due);
+                    self.demote(key);
                 }
             }
             _ => self.list(key),
@@ -254,15 +320,18 @@ impl Roster {
     }
 
     /// A key on a list has lost its meaning. The lists are cleared of such keys before they are mostly that.
-    fn unlist(&mut self) {
+    pub(super) fn unlist(&mut self) {
         self.unlisted += 1;
         if self.unlisted < 64 || self.unlisted * 2 < self.own.len() + self.pooled.len() {
             return;
         }
         self.unlisted = 0;
         let queue = &mut self.queue;
-        let mut means_something =
-            |key: &Key| matches!(queue.get_mut(*key), Some(Entry::Timer { task: Some(_), .. }));
+        let mut means_something = |key: &Key| match queue.get(*key) {
+            Some(Entry::Timer { task, .. }) => task.is_some(),
+            Some(Entry::Lean(record)) => record.is_listed(),
+            _ => false,
+        };
         self.own.retain(&mut means_something);
         self.pooled.retain(&mut means_something);
     }
@@ -271,12 +340,21 @@ impl Roster {
     fn list(&mut self, key: Key) {
         let workers = &self.workers;
         let busy = workers.alive >= workers.most && self.pooled.len() >= workers.free();
-        let Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) = self.queue.get_mut(key) else {
-            return;
+        let (pooled, queued) = match self.queue.get_mut(key) {
+            Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) => {
+                let queued = *pooled && busy;
+                *seat = if queued { Seat::Queued } else { Seat::Listed };
+                (*pooled, queued)
+            }
+            Some(Entry::Lean(record)) => {
+                let queued = record.is_pooled() && busy;
+                if !record.list(queued) {
+                    return;
+                }
+                (record.is_pooled(), queued)
+            }
+            _ => return,
         };
-        let pooled = *pooled;
-        let queued = pooled && busy;
-        *seat = if queued { Seat::Queued } else { Seat::Listed };
         self.figures.queued += u64::from(queued);
         if pooled {
             self.pooled.push_back(key);
@@ -286,60 +364,83 @@ impl Roster {
         }
     }
 
-    /// Hands out what is due, in the order of the deadlines. What workers run is only listed for them.
-    pub(super) fn next_due_job(&mut self, now: Instant) -> Option<Job> {
+    /// Adds the next job that is due, in the order of the deadlines. What workers run is only listed for
+    /// them. Returns whether there was one.
+    #[inline]
+    pub(super) fn take_due_job(&mut self, now: Instant, taking: &mut Taking<'_>) -> bool {
         loop {
-            let (key, due, entry) = self.queue.take_due(now)?;
-            let Entry::Timer { task, seat, pooled } = entry else {
-                let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
-                return Some(Job::Ring(waker));
-            };
-            let task = if *pooled { None } else { task.take() };
-            if task.is_some() {
-                *seat = Seat::Away;
-            }
-            self.figures.lateness.record(now.saturating_since(due));
-            match task {
-                Some(task) => {
-                    self.figures.turns += 1;
-                    return Some(Job::Turn { key, task, queued: false });
+            let Some((key, due, entry)) = self.queue.take_due(now) else { return false };
+            let taken = match entry {
+                Entry::Lean(record) if !record.is_pooled() => taking.take_lean(key, due, record),
+                Entry::Timer { task: place @ Some(_), seat, pooled: false, .. } => {
+                    *seat = Seat::Away;
+                    taking.jobs.extend(place.take().map(|task| Job::Turn { key, task, queued: false }));
+                    true
                 }
-                None => self.list(key),
+                Entry::Timer { .. } | Entry::Lean(_) => false,
+                Entry::Bell(_) | Entry::Moved(_) => {
+                    let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
+                    self.bells -= 1;
+                    taking.jobs.push(Job::Ring(waker));
+                    return true;
+                }
+            };
+            self.figures.lateness.record(now.saturating_since(due));
+            if taken {
+                self.figures.turns += 1;
+                return true;
             }
+            self.list(key);
         }
     }
 
-    /// The next turn on the keeper's own thread.
-    pub(super) fn next_own_job(&mut self) -> Option<Job> {
-        self.next_listed(|roster| &mut roster.own)
+    /// Adds the next turn on the keeper's own thread. Returns whether there was one.
+    pub(super) fn take_own_job(&mut self, taking: &mut Taking<'_>) -> bool {
+        self.take_listed_job(|roster| &mut roster.own, taking)
     }
 
-    /// The next turn on a worker.
-    pub(super) fn next_pooled_job(&mut self) -> Option<Job> {
-        self.next_listed(|roster| &mut roster.pooled)
+    /// Adds the next turn on a worker.
+    pub(super) fn take_pooled_job(&mut self, taking: &mut Taking<'_>) -> bool {
+        self.take_listed_job(|roster| &mut roster.pooled, taking)
     }
 
-    fn next_listed(&mut self, list: fn(&mut Self) -> &mut VecDeque<Key>) -> Option<Job> {
-        loop {
-            let key = list(self).pop_front()?;
-            if let Some(job) = self.take_turn(key) {
-                return Some(job);
+    fn take_listed_job(
+        &mut self,
+        list: fn(&mut Self) -> &mut VecDeque<Key>,
+        taking: &mut Taking<'_>,
+    ) -> bool {
+        while let Some(key) = list(self).pop_front() {
+            if self.take_turn(key, taking) {
+                self.figures.turns += 1;
+                return true;
             }
         }
+        false
     }
 
-    /// `None` if the timer is gone.
-    fn take_turn(&mut self, key: Key) -> Option<Job> {
-        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
-        let task = task.take()?;
+    /// Returns whether the timer is still there and waits for its turn.
+    fn take_turn(&mut self, key: Key, taking: &mut Taking<'_>) -> bool {
+        let Some(due) = self.queue.due(key) else { return false };
+        if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
+            if !record.is_listed() {
+                return false;
+            }
+            if taking.take_lean(key, due, record) {
+                return true;
+            }
+            self.promote(key); // there is no hand for it
+        }
+        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return false };
+        let Some(task) = task.take() else { return false };
         let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
-        self.figures.turns += 1;
-        Some(Job::Turn { key, task, queued })
+        taking.jobs.push(Job::Turn { key, task, queued });
+        true
     }
 
     /// Keeps an appointment for somebody.
     pub(super) fn ring_at(&mut self, due: Instant, waker: Waker) -> Key {
         self.note_due(due);
+        self.bells += 1;
         self.queue.insert(due, Entry::Bell(waker))
     }
 
@@ -355,9 +456,8 @@ impl Roster {
     pub(super) fn cancel_bell(&mut self, key: Key) -> Option<Waker> {
         let Some(Entry::Bell(_)) = self.queue.get_mut(key) else { return None };
         let Some(Entry::Bell(waker)) = self.queue.remove(key) else { return None };
-        if self.queue.is_empty() {
-            self.call_keeper();
-        }
+        self.bells -= 1;
+        self.note_empty();
         Some(waker)
     }
 }
@@ -376,7 +476,7 @@ impl Roster {
         if !self.own.is_empty() {
             return Rest::None;
         }
-        if self.queue.is_empty() {
+        if self.is_empty() {
             return Rest::Empty;
         }
         let due = self.next_due();
@@ -428,7 +528,7 @@ impl Roster {
         self.own.is_empty() && self.pooled.is_empty()
     }
 
-    fn note_due(&mut self, due: Instant) {
+    pub(super) fn note_due(&mut self, due: Instant) {
         if due < self.wakes_at {
             self.call_keeper();
         }
@@ -474,12 +574,13 @@ impl Roster {
         self.own.clear();
         self.pooled.clear();
         let keys: Vec<_> = self.queue.keys().collect();
+        self.promote_all(&keys);
         let closed = keys.into_iter().filter_map(|key| match self.queue.get_mut(key) {
             Some(Entry::Timer { task, seat, .. }) => {
                 *seat = Seat::Away;
                 task.take().map(|task| Over::Closed(key, task))
             }
-            Some(Entry::Bell(_)) | None => None,
+            _ => None,
         });
         closed.collect()
     }

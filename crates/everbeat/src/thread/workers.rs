@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::engine::{Core, LINGER};
-use super::roster::Job;
+use super::runs::Batch;
 use crate::sync::{thread, thread_local};
 
 /// How long a worker stays idle while there are timers.
@@ -37,23 +37,17 @@ impl Core {
 
     fn work(self: Arc<Self>) {
         WORKED_FOR.with(|core| core.replace(Some(self.clone())));
-        let mut coming = true;
-        while let Some(job) = self.next_pooled_job(coming) {
+        let (mut coming, mut batch) = (true, Batch::of(1, &self));
+        while self.next_pooled_job(coming, &mut batch) {
             coming = false;
-            match job {
-                Job::Turn { key, task, queued } => {
-                    let progress = self.turn_of(key, &task, queued, &mut self.time.now());
-                    let over = self.change(|roster| {
-                        roster.workers.idle += 1; // it takes the next job, this task's if it is first
-                        roster.give_back(key, task, &progress)
-                    });
-                    if let Some(over) = over {
-                        self.let_go(over);
-                    }
-                }
-                ring @ Job::Ring(_) => self.perform(ring),
-            }
+            self.take_turns(&mut batch);
+            self.change(|roster| {
+                roster.workers.idle += 1; // it takes the next job, this task's if it is first
+                batch.give_back(roster);
+            });
+            self.let_go_all(&mut batch);
         }
+        batch.end(&self);
     }
 
     pub(super) fn is_worked_for_by_this_thread(&self) -> bool {
@@ -61,9 +55,9 @@ impl Core {
         WORKED_FOR.try_with(|core| is_it(&core.borrow())).unwrap_or(false)
     }
 
-    /// Waits for work; `None` when there has been none for long enough. The worker is not counted as
-    /// alive any more then.
-    fn next_pooled_job(self: &Arc<Self>, coming: bool) -> Option<Job> {
+    /// Waits for work. Returns whether there is any: if there has been none for long enough, the worker is
+    /// not counted as alive any more.
+    fn next_pooled_job(self: &Arc<Self>, coming: bool, batch: &mut Batch) -> bool {
         let mut roster = self.lock();
         if coming {
             roster.workers.coming -= 1;
@@ -75,15 +69,15 @@ impl Core {
             if roster.workers.alive > roster.workers.most {
                 patient = false; // a place that was lent has been given back
             }
-            if let Some(job) = roster.next_pooled_job() {
+            if batch.take(|taking| roster.take_pooled_job(taking)) {
                 let calls = roster.calls();
                 drop(roster);
                 self.make(&calls);
-                return Some(job);
+                return true;
             }
             if !patient {
                 roster.workers.alive -= 1;
-                return None;
+                return false;
             }
             let limit = if roster.timers == 0 { LINGER } else { KEEP_ALIVE };
             roster.workers.idle += 1;

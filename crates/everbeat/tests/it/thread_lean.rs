@@ -24,17 +24,17 @@ impl Random {
 }
 
 /// One timer on a clock of its own; `whole` ones are never lean.
-struct Side {
+struct Side<V: Send + Sync + 'static> {
     clock: TestEngine,
     origin: Instant,
-    timer: Timer<u64>,
+    timer: Timer<V>,
     ticks: Arc<Mutex<Vec<String>>>,
-    pending: Vec<everbeat::Pending<u64, Result<Arc<u64>, everbeat::Error>>>,
-    feeds: Vec<everbeat::Feed<u64>>,
+    pending: Vec<everbeat::Pending<V, Result<Arc<V>, everbeat::Error>>>,
+    feeds: Vec<everbeat::Feed<V>>,
 }
 
-impl Side {
-    fn new(whole: bool, seed: u64) -> Self {
+impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
+    fn new(whole: bool, seed: u64, deliver: fn(u64) -> V) -> Self {
         let clock = TestEngine::new();
         let probe = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
         clock.settle();
@@ -67,22 +67,22 @@ impl Side {
         let (log, inside) = (ticks.clone(), clock.clone());
         let timer = builder.start(move |tick: Tick| {
             log.lock().unwrap().push(format!("{tick:?}"));
-            let me = everbeat::current().unwrap();
+            let me = || everbeat::current().unwrap();
             match random.below(24) {
                 0 => return Err("failed".to_owned()),
                 1 => std::panic::resume_unwind(Box::new("panicked")), // tells no hook
                 2 => inside.pass(ms(random.below(40))),
-                3 => me.pause(),
-                4 => me.set_period(ms(1 + random.below(30))),
-                5 => me.rearm(ms(1 + random.below(30))),
-                6 => drop(me.trigger()),
-                7 => me.request_stop(),
-                8 => drop(me.cancel()),
-                9 => drop(me.join()),
+                3 => me().pause(),
+                4 => me().set_period(ms(1 + random.below(30))),
+                5 => me().rearm(ms(1 + random.below(30))),
+                6 => drop(me().trigger()),
+                7 => me().request_stop(),
+                8 => drop(me().cancel()),
+                9 => drop(me().join()),
                 10 => inside.pass(Duration::from_nanos(random.below(9_999_999))),
                 _ => {}
             }
-            Ok(tick.run)
+            Ok(deliver(tick.run))
         });
         let timer = timer.unwrap();
         Self { clock, origin, timer, ticks, pending: Vec::new(), feeds: Vec::new() }
@@ -140,11 +140,10 @@ impl Side {
     }
 }
 
-#[test]
-fn s_r_l_lean_and_whole_timers_do_the_same() {
+fn do_the_same<V: std::fmt::Debug + Send + Sync + 'static>(deliver: fn(u64) -> V) {
     for seed in 1..=60 * u64::from(factor()) {
         let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let (mut lean, mut whole) = (Side::new(false, seed), Side::new(true, seed));
+        let (mut lean, mut whole) = (Side::new(false, seed, deliver), Side::new(true, seed, deliver));
         let mut history = Vec::new();
         for step in 0..60_u64 {
             let mut random = Random((seed ^ (step + 1).wrapping_mul(0xD134_2543_DE82_EF95)) | 1);
@@ -155,6 +154,17 @@ fn s_r_l_lean_and_whole_timers_do_the_same() {
             assert_eq!(lean.state(), whole.state(), "seed {seed}: {history:?}");
         }
     }
+}
+
+#[test]
+fn s_r_l_lean_and_whole_timers_do_the_same() {
+    do_the_same(|run| run);
+}
+
+/// Those that deliver nothing lie in the queue of their engine.
+#[test]
+fn s_r_l_timers_in_the_queue_and_whole_ones_do_the_same() {
+    do_the_same(|_| ());
 }
 
 #[test]
@@ -227,4 +237,39 @@ fn o2_runs_of_plain_timers_have_spans_like_all_others() {
         clock.settle();
         assert_eq!((lean.hits(), spans.load(SeqCst)), (1, 2));
     });
+}
+
+/// A million of them may be started for nothing.
+#[test]
+fn a_timer_that_is_started_and_cancelled_in_time_allocates_nothing() {
+    let clock = TestEngine::new();
+    let start = || thread::every(HOUR).initial_delay(HOUR).inline().on(&clock).start(|| ()).unwrap();
+    let cancel = |timer: Timer<()>| {
+        assert_eq!(timer.cancel().block(LIMIT).unwrap(), everbeat::StopReason::Cancelled);
+    };
+    let _alike = start(); // they share how they were built
+    cancel(start());
+    assert_eq!(allocation_counter::measure(|| cancel(start())).count_total, 0);
+}
+
+#[test]
+fn every_handle_of_a_timer_in_the_queue_counts() {
+    let clock = TestEngine::new();
+    let start = || thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
+    let (timer, detached) = (start(), start());
+    let clone = timer.clone();
+    drop(timer);
+    detached.detach();
+    clock.settle();
+    assert_eq!((clone.hits(), clock.engine().stats().timers), (1, 2));
+    let run = clone.trigger(); // a whole timer from here on
+    let (third, weak) = (clone.clone(), clone.downgrade());
+    drop(clone);
+    clock.settle();
+    assert_eq!(run.block(LIMIT).map(|value| *value).unwrap(), ());
+    assert!(third.is_running() && weak.upgrade().is_some());
+    drop(third);
+    clock.settle();
+    assert!(weak.upgrade().is_none());
+    assert_eq!(clock.engine().stats().timers, 1);
 }

@@ -109,6 +109,29 @@ fn l7_a_restart_before_the_turn_of_the_last_start_stands() -> Result<(), Error> 
     Ok(())
 }
 
+/// The turns of both are taken together; what the first has done is known to the second.
+#[test]
+fn l5_an_inline_run_may_stop_and_start_a_timer_that_ran_just_before() -> Result<(), Error> {
+    let engine = Engine::builder().workers(0).build();
+    let seen = Arc::new(OnceLock::new());
+    let first = engine.every(HOUR).initial_delay(ms(100)).start(|| ())?;
+    let (other, told) = (first.clone(), seen.clone());
+    let second = engine.every(HOUR).initial_delay(ms(100)).start(move || {
+        let before = (other.hits(), other.stats().busy);
+        drop(other.cancel());
+        let _ = told.set((before, other.is_running(), other.start().is_ok()));
+    })?;
+    let gate = Gate::default();
+    let wall = gate.clone();
+    let _hold = engine.every(HOUR).start(move || wall.pass())?;
+    std_thread::sleep(ms(150));
+    gate.open();
+    second.wait_hits(1).block(LIMIT)?;
+    assert_eq!(seen.get(), Some(&((1, false), false, true)));
+    assert!(first.is_running());
+    Ok(())
+}
+
 /// The drop of the last failure runs between the start of the machine and its place with the engine.
 #[derive(Debug)]
 struct CancelsWhenDropped(Arc<OnceLock<Timer<u8>>>);

@@ -1,0 +1,174 @@
+//! The runs of lean timers that a thread has taken together, to make one after the other.
+//!
+//! # Invariants
+//!
+//! 1. The lock of a hand is held for a few instructions. Nothing of the user's runs under it and nothing is
+//!    dropped. It is taken under the engine's lock or alone; under it no other is taken.
+//! 2. A run begins when its thread takes the call out of its slot. It puts the call back when the run has
+//!    delivered, in the same visit in which it takes out the next.
+//! 3. So everybody who holds the engine's lock finds the call of a timer here before its run and after it,
+//!    and may take it away for good. Who finds that the run has begun leaves a note that the timer is a
+//!    whole one from here on, and the thread keeps the call for that.
+
+use std::sync::{Arc, PoisonError};
+
+use everbeat_core::{Instant, Rested, Schedule, Tick};
+
+use crate::shared::finish_plainly;
+use crate::sync::{Mutex, MutexGuard};
+use crate::target::Call;
+
+/// How many timers have their turns between two looks at the roster. What becomes due meanwhile, or is
+/// ended, is seen after that; whether a run may start is asked of each timer itself.
+pub(super) const MOST_AT_ONCE: usize = if cfg!(all(test, everbeat_loom)) { 2 } else { 64 };
+
+/// The hand of one thread.
+#[derive(Clone)]
+pub(super) struct Hand {
+    /// What it is called in the roster.
+    pub(super) number: u8,
+    slots: Arc<Mutex<Vec<Slot>>>,
+}
+
+/// A lean timer that has its turn, as of the beginning of the run or, once that has delivered, of its end.
+pub(super) struct Slot {
+    pub(super) rested: Rested,
+    /// `None` during the run, and once somebody else has taken it.
+    pub(super) call: Option<Call<()>>,
+    pub(super) after_nanos: u32,
+    pub(super) progress: Progress,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Untouched,
+    /// During the run the slot is as it was before.
+    Begun,
+    /// The timer has become a whole one during its run.
+    Promoted,
+    Delivered,
+    /// Somebody else has taken the timer away.
+    Gone,
+}
+
+/// A run that has delivered.
+pub(super) struct Delivered {
+    pub(super) slot: usize,
+    /// `None` once it has been put back.
+    pub(super) call: Option<Call<()>>,
+    pub(super) tick: Tick,
+    pub(super) ended: Instant,
+    rested: Rested,
+    after_nanos: u32,
+}
+
+/// What is found of a run that is to begin.
+pub(super) enum Begun {
+    Run(Tick, Call<()>),
+    /// That takes the whole timer. It has been left where it is.
+    Declined,
+    Gone,
+}
+
+impl Slot {
+    #[inline]
+    pub(super) fn new(rested: Rested, call: Option<Call<()>>, after_nanos: u32) -> Self {
+        Self { rested, call, after_nanos, progress: Progress::Untouched }
+    }
+
+    /// Takes the timer away, unless its run is in progress: then it is promoted. Returns the call.
+    pub(super) fn take_away(&mut self) -> Option<Call<()>> {
+        let call = self.call.take();
+        if call.is_some() {
+            self.progress = Progress::Gone;
+        }
+        call
+    }
+
+    fn begin(&mut self, schedule: &Schedule, now: Instant) -> Begun {
+        if self.progress != Progress::Untouched {
+            return Begun::Gone;
+        }
+        let mut begun = self.rested;
+        match (begun.begin(schedule, now), self.call.is_some()) {
+            (Some(tick), true) => {
+                self.progress = Progress::Begun;
+                self.call.take().map_or(Begun::Gone, |call| Begun::Run(tick, call))
+            }
+            _ => Begun::Declined,
+        }
+    }
+
+    /// Leaves the run where it is if the timer has become a whole one.
+    #[inline]
+    fn put_back(&mut self, run: &mut Delivered) {
+        if self.progress == Progress::Begun {
+            self.rested = run.rested;
+            self.call = run.call.take();
+            self.after_nanos = run.after_nanos;
+            self.progress = Progress::Delivered;
+        }
+    }
+}
+
+impl Delivered {
+    /// A run that has delivered at this time. `None`, and the call stays there, if that takes the whole
+    /// timer.
+    #[inline]
+    pub(super) fn new(
+        slot: usize,
+        call: &mut Option<Call<()>>,
+        tick: Tick,
+        schedule: &Schedule,
+        ended: Instant,
+    ) -> Option<Self> {
+        let mut rested = Rested::new(tick.scheduled, tick.run);
+        let after_nanos = finish_plainly(&mut rested, schedule, ended)?;
+        Some(Self { slot, call: call.take(), tick, ended, rested, after_nanos })
+    }
+}
+
+impl Hand {
+    pub(super) fn new(number: u8) -> Self {
+        Self { number, slots: Arc::new(Mutex::new(Vec::new())) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
+        // By invariant 1 nothing can panic under the lock, so a poisoned one is as good as any.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the run in a slot, unless `declined`, and puts back what was made before it.
+    #[inline]
+    pub(super) fn begin(
+        &self,
+        slot: usize,
+        schedule: &Schedule,
+        now: Instant,
+        declined: bool,
+        before: Option<&mut Delivered>,
+    ) -> Begun {
+        let mut slots = self.lock();
+        if let Some(run) = before {
+            slots[run.slot].put_back(run);
+        }
+        let slot = &mut slots[slot];
+        match slot.progress {
+            Progress::Untouched if declined => Begun::Declined,
+            _ => slot.begin(schedule, now),
+        }
+    }
+
+    /// Puts a run back, unless its timer has become a whole one.
+    pub(super) fn put_back(&self, run: &mut Delivered) {
+        self.lock()[run.slot].put_back(run);
+    }
+
+    /// Brings the memory of all calls in. Independent loads overlap, where those of the runs would wait for
+    /// each other: with a million timers that are due in random order this halves the cost of a tick.
+    pub(super) fn fetch(&self) -> usize {
+        let touch = |slot: &Slot| slot.call.as_ref().map_or(0, |call| call.touch());
+        self.lock().iter().map(touch).fold(0, usize::wrapping_add)
+    }
+}
