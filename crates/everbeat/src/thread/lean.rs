@@ -207,7 +207,7 @@ impl Roster {
         let Standing::InHand { hand, slot } = record.standing else { return };
         let Some(hand) = self.hands.get(hand) else { return };
         let mut slots = hand.lock();
-        let slot = &mut slots[usize::from(slot)];
+        let Some(slot) = slots.get_mut(usize::from(slot)) else { return };
         if slot.call.is_none() {
             slot.progress = Progress::Promoted;
             return;
@@ -321,7 +321,7 @@ impl Roster {
     fn look(&self, key: Key, record: &Record) -> Option<Lean<()>> {
         if let Standing::InHand { hand, slot } = record.standing {
             let slots = self.hands.get(hand)?.lock();
-            let slot = &slots[usize::from(slot)];
+            let slot = slots.get(usize::from(slot))?;
             return Some(record.lean(key, slot.rested, slot.after_nanos, slot.progress));
         }
         let rested = Rested::new(self.queue.due(key)?, record.runs);

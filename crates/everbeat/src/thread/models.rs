@@ -315,6 +315,22 @@ fn stops_against_a_batch() {
     });
 }
 
+/// As [`place`], on a worker.
+#[test]
+fn cancel_in_the_queue_against_a_turn_on_a_worker() {
+    check(LOW_BOUND, || {
+        let runs = Shared::new(Runs::default());
+        let engine = Engine::builder().precision(Precision::Fine).workers(1).build();
+        let timer = engine.every(PERIOD).fixed_rate();
+        let target = runs.clone();
+        let timer = timer.start(move || _ = target.run()).unwrap();
+        assert_eq!(cancel(&timer), StopReason::Cancelled);
+        assert_consistent(&timer, runs.end());
+        assert_eq!(engine.close(Duration::MAX), 0);
+        sync::let_time_pass();
+    });
+}
+
 /// Both become whole ones before, after or during their turns.
 #[test]
 fn promotion_against_a_batch() {
