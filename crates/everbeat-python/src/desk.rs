@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::mem;
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
+use crate::errors;
 
 /// What is due so soon is not worth an alarm, which asyncio may round up to a millisecond.
 const AT_ONCE: Duration = Duration::from_micros(20);
@@ -40,6 +42,8 @@ const FEW_RUNS: u32 = 4;
 
 /// The place for timers in one event loop.
 pub(crate) struct Desk {
+    /// A child of `fork` has a copy of the loop, and leaves the timers to its parent.
+    process: u32,
     event_loop: Py<PyAny>,
     clock: LoopClock,
     turns: OnceLock<[Py<Turn>; 2]>,
@@ -105,6 +109,7 @@ impl Desk {
         };
         let origin = clock.origin();
         let desk = Arc::new(Self {
+            process: process::id(),
             event_loop: event_loop.clone().unbind(),
             clock,
             turns: OnceLock::new(),
@@ -138,6 +143,21 @@ impl Desk {
         let future = self.event_loop.call_method0(py, intern!(py, "create_future")).ok()?;
         future.call_method1(py, intern!(py, "set_result"), (py.None(),)).ok()?;
         Some(self.finished.get_or_init(|| future).clone_ref(py))
+    }
+
+    /// Whether this process has only inherited it.
+    ///
+    /// # Errors
+    /// `TimerError`, if that is so.
+    pub(crate) fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        let (maker, this) = (self.process, process::id());
+        if maker == this {
+            return Ok(());
+        }
+        let message = format!(
+            "this timer belongs to process {maker}, of which this one ({this}) is a fork: make a new one here"
+        );
+        Err(errors::timer_error(py, message))
     }
 
     /// Whether this thread is running the loop.
@@ -290,7 +310,7 @@ impl Desk {
             } else {
                 state.soon = false;
             }
-            if state.closed {
+            if state.closed || self.process != process::id() {
                 return Ok(());
             }
             if mem::replace(&mut state.turning, true) {
@@ -425,6 +445,9 @@ impl Desk {
             }
             mem::take(&mut state.ready)
         };
+        if self.process != process::id() {
+            return; // its timers go on, in the parent
+        }
         self.engine().close(Duration::ZERO);
         Python::try_attach(|py| {
             self.alarm.close(py, self);

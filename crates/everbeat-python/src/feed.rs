@@ -64,15 +64,16 @@ impl Line {
         let feed = if self.drop_newest { feed.drop_newest() } else { feed };
         let feed = self.name.iter().fold(feed, |feed, name| feed.name(name));
         let feed = feed.open().map_err(|error| Python::attach(|py| errors::to_python(py, &error)))?;
+        if let Err(second) = self.feed.set(feed) {
+            drop(second); // opened before
+        }
+        // Only now, so that a close from another thread finds the feed, or is found here.
         let (closed, waiting) = {
             let mut early = self.lock();
             (early.closed, early.waiting.take())
         };
-        if closed {
+        if let Some(feed) = self.feed.get().filter(|_| closed) {
             feed.close();
-        }
-        if let Err(second) = self.feed.set(feed) {
-            drop(second); // opened before
         }
         if let Some(waiting) = waiting {
             waiting.wake();

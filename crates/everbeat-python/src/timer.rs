@@ -152,6 +152,7 @@ impl Timer {
     fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get().core()?;
+        core.place_here(py)?;
         if core.is_running() {
             loops::sweep(py); // its loop may have been closed without having told anybody
         }
@@ -247,7 +248,7 @@ impl Timer {
         let line = Line::new(py, maxsize, name, overflow)?;
         let core = self.core()?;
         // Of a timer that has ended: such a feed ends at once, as it would on every other face.
-        match core.place() {
+        match core.place_here(py)? {
             Some(place) => line.open(&place.timer)?,
             None => core.lock().feeds.push(Arc::downgrade(&line)),
         }
@@ -486,7 +487,7 @@ impl Timer {
         raise: fn(PyErr) -> PyErr,
     ) -> PyResult<Answer> {
         let core = self.core()?;
-        let Some(place) = core.place() else {
+        let Some(place) = core.place_here(py)? else {
             return Ok(Answer::new(what, None, Settled::error(raise(core.not_running(py)))));
         };
         let future = ask(&place.timer);
@@ -508,7 +509,7 @@ impl Timer {
     where
         O: From<StopReason> + Send + Sync + 'static,
     {
-        let Some(place) = self.core()?.place() else {
+        let Some(place) = self.core()?.place_here(py)? else {
             let answer = told(O::from(StopReason::Drained)).into_pyobject(py)?;
             return Ok(Answer::new(what, None, Settled::value(answer.unbind())));
         };
@@ -530,7 +531,7 @@ impl Timer {
         if before >= target {
             return Ok(Answer::new("wait", None, Settled::value(py.None())));
         }
-        let Some(place) = core.place() else {
+        let Some(place) = core.place_here(py)? else {
             return Ok(Answer::new("wait", None, Settled::error(core.not_running(py))));
         };
         let future = place.timer.wait_hits(target - core.lock().earlier_hits);
@@ -545,7 +546,7 @@ impl Timer {
 
     fn wait_for_end(&self, slf: &Bound<'_, Self>, before: u64, limit: Option<Duration>) -> PyResult<Answer> {
         let (core, py) = (self.core()?, slf.py());
-        let Some(place) = core.place() else {
+        let Some(place) = core.place_here(py)? else {
             return Ok(Answer::new("wait", None, Settled::value(py.None())));
         };
         let owner = slf.clone().unbind();
@@ -570,7 +571,7 @@ impl Timer {
     /// The timer, for a call that blocks a thread that is not its loop's.
     fn place_seen_from_outside(&self, py: Python<'_>, alternative: &str) -> PyResult<Arc<Place>> {
         let core = self.core()?;
-        let Some(place) = core.place() else {
+        let Some(place) = core.place_here(py)? else {
             let message =
                 format!("timer `{}` has not been started yet: it belongs to no loop", core.label(py));
             return Err(errors::threadsafe_dispatch(py, message));
@@ -613,6 +614,16 @@ impl Core {
 
     fn is_running(&self) -> bool {
         self.place().is_some_and(|place| place.timer.is_running())
+    }
+
+    /// The same, for a call from Python.
+    ///
+    /// # Errors
+    /// `TimerError` in a child of the process where it was started.
+    fn place_here(&self, py: Python<'_>) -> PyResult<Option<Arc<Place>>> {
+        let place = self.place();
+        place.iter().try_for_each(|place| place.desk.check_process(py))?;
+        Ok(place)
     }
 
     fn period(&self) -> Duration {

@@ -400,19 +400,30 @@ def test_r2_a_task_factory_of_ones_own(run: Run) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_l11_a_child_does_not_hang() -> None:
+def test_l11_a_timer_of_the_parent_says_so_in_the_child_and_new_ones_work() -> None:
     script = """
 import asyncio, os
-from everbeat import Timer
+from everbeat import Timer, TimerError
 
 timer = Timer(0.001, lambda: os.getpid())
+
+async def in_child():
+    async with Timer(0.001, lambda: os.getpid()) as another:
+        return await another.wait(hit_count=3)
 
 async def main():
     timer.start()
     await timer.wait(hit_count=3)
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if timer.hit_count >= 3 and timer.last_result == os.getppid() else 1)
+        told = 0
+        for use in (timer.start, timer.cancel, timer.trigger, timer.subscribe):
+            try:
+                use()
+            except TimerError as error:
+                told += "fork" in str(error)
+        again = asyncio.run(in_child())
+        os._exit(0 if timer.last_result == os.getppid() and told == 4 and again == os.getpid() else 1)
     _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     await timer.wait(hits=3)
     await timer.cancel()
