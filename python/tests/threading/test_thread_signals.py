@@ -22,6 +22,8 @@ import pytest
 def test_d3_a_wait_can_be_interrupted(run_script, wait):
     done = run_script(f"""
         import signal
+        # Who is started in the background ignores it, and so do its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         busy = threading.Event()
         go_on = threading.Event()
 

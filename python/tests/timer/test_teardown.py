@@ -519,8 +519,11 @@ def test_s9_real_time_many_periods(factory: Callable[[], asyncio.AbstractEventLo
 
 def test_l10_ctrl_c_reaches_the_program() -> None:
     script = """
-import asyncio
+import asyncio, signal
 from everbeat import Timer
+
+# Who is started in the background ignores it, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     async with Timer(0.001, lambda: print("tick", flush=True)) as timer:
