@@ -9,8 +9,8 @@
 //! 1. The lock is held for a few instructions; no Python code can run under it.
 //! 2. A run that is given up gets `CancelledError` where it awaits, and is over when it has ended, whatever
 //!    it does with that. The task itself goes on.
-//! 3. A cancellation of the task from elsewhere ends the timer, since nobody could tell it from one that the
-//!    timer should survive.
+//! 3. A cancellation of the task from elsewhere ends the timer. A `CancelledError` without one, of something
+//!    that the run awaited, is a failure.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use everbeat::Inside;
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -83,7 +83,15 @@ impl Runner {
         let options = PyDict::new(py);
         options.set_item("name", format!("timer:{}", link.name))?;
         options.set_item("context", context)?;
-        let task = desk.event_loop(py).call_method("create_task", (&runner,), Some(&options))?;
+        let create = desk.event_loop(py).getattr(intern!(py, "create_task"))?;
+        let task = match create.call((&runner,), Some(&options)) {
+            // A task factory of the old kind takes no context: the task copies the one it is made in.
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                options.del_item("context")?;
+                context.bind(py).call_method("run", (create, &runner), Some(&options))?
+            }
+            task => task?,
+        };
         runner.get().lock().task = Some(task.unbind());
         Ok(runner)
     }
@@ -245,6 +253,11 @@ impl Runner {
     fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Next> {
         if is_cancelled_error(py, &error) {
             let given_up = self.lock().giving_up;
+            if !given_up && !self.is_cancelled(py) {
+                // Something that the run awaited was cancelled, or it says so by itself: a failure.
+                self.conclude(py, Outcome::Raised(error));
+                return Ok(Next::Over);
+            }
             if self.conclude(py, Outcome::Aborted) == 0 && given_up {
                 return Ok(Next::Over);
             }
@@ -282,6 +295,14 @@ impl Runner {
             error.write_unraisable(py, None);
             0
         })
+    }
+
+    /// Whether somebody has cancelled the task.
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        let task = self.lock().task.as_ref().map(|task| task.clone_ref(py));
+        let Some(task) = task else { return false };
+        let asked = task.call_method0(py, intern!(py, "cancelling")).and_then(|asked| asked.extract(py));
+        asked.is_ok_and(|asked: usize| asked > 0)
     }
 
     /// The end of the task.

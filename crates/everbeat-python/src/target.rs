@@ -16,6 +16,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 
 use crate::desk::Desk;
 use crate::link::{Alive, Link};
+use crate::pause::is_cancelled_error;
 use crate::runner::{Outcome, Runner};
 use crate::value::{Raised, Value};
 
@@ -125,7 +126,8 @@ impl PyTarget {
         if has_source && ended {
             return Step::Exhausted;
         }
-        let error = if ended { no_value(py, error) } else { error };
+        let means_something_else = ended || is_cancelled_error(py, &error);
+        let error = if means_something_else { as_failure(py, error) } else { error };
         self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(held) = &self.held {
             held.alive.owner.get().tell_failure(py, &held.alive, &error);
@@ -134,8 +136,9 @@ impl PyTarget {
     }
 }
 
-/// As Python does with a coroutine that raises what would end its caller's loop.
-fn no_value(py: Python<'_>, error: PyErr) -> PyErr {
+/// What would end the loop of whoever is told, or cancel him, as a failure: as Python does with a coroutine that
+/// raises `StopIteration`.
+fn as_failure(py: Python<'_>, error: PyErr) -> PyErr {
     let kind = error.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
     let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
     told.set_cause(py, Some(error));

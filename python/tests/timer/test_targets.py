@@ -7,11 +7,12 @@ import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from everbeat import Backoff, Timer, TimerStoppedError
+from everbeat import Backoff, Timer
 from tests.support import Stopwatch, Times, spin
 
 pytestmark = pytest.mark.asyncio
@@ -534,19 +535,48 @@ async def test_r3_a_target_that_raises_stop_iteration_has_failed() -> None:
             await timer.wait()
 
 
-async def test_r3_a_target_that_raises_cancelled_error_ends_its_timer() -> None:
-    """As in a task of one's own. Nobody who waits is cancelled by that."""
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_r3_a_target_that_raises_cancelled_error_has_failed(is_async: bool) -> None:
+    """E3: nobody has cancelled the timer, and whoever waits for it is not cancelled by that."""
+    awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    awaited.cancel()
+    told, ends = list[bool](), list[bool]()
 
-    async def run() -> None:
+    def raising() -> None:
         raise asyncio.CancelledError
 
-    ends = list[bool]()
-    timer = Timer(0.01, run, None, lambda *_: ends.append(True))
+    async def awaiting() -> None:
+        await awaited
+
+    target = awaiting if is_async else raising
+    timer = Timer(0.01, target, lambda *_: told.append(True), lambda *_: ends.append(True))
     timer.start()
-    with pytest.raises(TimerStoppedError):
+    with pytest.raises(RuntimeError, match="CancelledError"):
         await timer.join()
-    await timer.wait()
-    assert ends == [True]
+    with pytest.raises(RuntimeError, match="CancelledError"):
+        await timer.wait()
+    assert (told, ends) == ([True], [True])
+    async with Timer(0.01, target, lambda *_: None, on_error="continue", max_runs=3) as patient:
+        await patient.wait()
+        assert patient.stats().failures == 3
+
+
+async def test_o1_a_task_factory_of_the_old_kind_serves_as_well() -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("uvloop gives every factory a context")
+    var: ContextVar[str] = ContextVar("var")
+    var.set("as started")
+
+    async def run() -> str:
+        return var.get()
+
+    loop.set_task_factory(lambda loop, coro: asyncio.Task(coro, loop=loop))
+    try:
+        async with Timer(0.01, run) as timer:
+            assert await timer.wait(hit_count=3) == "as started"
+    finally:
+        loop.set_task_factory(None)
 
 
 async def test_l2_cancelling_the_task_of_a_timer_from_elsewhere_ends_the_timer() -> None:
