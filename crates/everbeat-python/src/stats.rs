@@ -144,7 +144,12 @@ impl Stats {
     fn __repr__(&self) -> String {
         format!(
             "Stats(name={:?}, running={}, runs={}, hits={}, failures={}, missed={})",
-            self.name, self.running, self.runs, self.hits, self.failures, self.missed
+            self.name,
+            truth(self.running),
+            self.runs,
+            self.hits,
+            self.failures,
+            self.missed
         )
     }
 }
@@ -162,6 +167,11 @@ impl Summary {
     fn __repr__(&self) -> String {
         format!("Summary(count={}, mean={:.6}, max={:.6})", self.count, self.mean, self.max)
     }
+}
+
+/// A `bool` as Python writes it.
+pub(crate) fn truth(is_so: bool) -> &'static str {
+    if is_so { "True" } else { "False" }
 }
 
 /// A point in time as `time.monotonic()` counts.

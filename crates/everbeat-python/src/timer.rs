@@ -20,7 +20,7 @@ use crate::desk::{Desk, ends_program};
 use crate::errors;
 use crate::feed::{Line, Subscription};
 use crate::link::{Alive, Link};
-use crate::stats::Stats;
+use crate::stats::{Stats, truth};
 use crate::target::PyTarget;
 use crate::tick::Tick;
 use crate::value::{Raised, Value};
@@ -388,11 +388,7 @@ impl Timer {
         let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
         let running = slf.get().is_running()?;
         let (delay, hits) = (core.period().as_secs_f64(), core.hits());
-        let _ = write!(
-            text,
-            " target={target} delay={delay} hit_count={hits} running={}>",
-            if running { "True" } else { "False" }
-        );
+        let _ = write!(text, " target={target} delay={delay} hit_count={hits} running={}>", truth(running));
         Ok(text)
     }
 
