@@ -164,11 +164,15 @@ impl Core {
         let declined = spans_are_wanted(); // a whole timer enters one for each run
         let Carrier { plan: Some(plan), me, before } = carrier else { return };
         let back = before.as_mut().map(|(_, run)| run);
-        let begun = hand.begin(slot, &plan.schedule, *now, declined, back);
+        let mut begun = hand.begin(slot, &plan.schedule, *now, declined, back);
         self.finish_promoted(before);
+        if matches!(begun, Begun::NotYet) {
+            *now = self.time.now().max(*now);
+            begun = hand.begin(slot, &plan.schedule, *now, declined, None);
+        }
         let (tick, mut call) = match begun {
             Begun::Run(tick, call) => (tick, call),
-            Begun::Gone => return,
+            Begun::Gone | Begun::NotYet => return,
             Begun::Declined => {
                 self.turn_as_whole(key);
                 *now = self.time.now().max(*now);

@@ -273,3 +273,46 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
     assert!(weak.upgrade().is_none());
     assert_eq!(clock.engine().stats().timers, 1);
 }
+
+/// Keeps the thread of an engine busy until the timers that are started meanwhile are due together.
+fn hold_up(engine: &thread::Engine) -> (Timer<()>, std::sync::mpsc::Sender<()>) {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let (in_run, runs) = std::sync::mpsc::channel();
+    let holdup = engine.every(HOUR).inline().start(move || {
+        in_run.send(()).unwrap();
+        _ = gate.recv_timeout(LIMIT);
+    });
+    runs.recv_timeout(LIMIT).unwrap();
+    (holdup.unwrap(), go)
+}
+
+#[test]
+fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
+    let engine = thread::Engine::builder().workers(0).build();
+    let (_holdup, go) = hold_up(&engine);
+    let (slot, stopped, late): (Arc<OnceLock<Timer<()>>>, Arc<AtomicU64>, Arc<AtomicU64>) =
+        Default::default();
+    let (done, end) = std::sync::mpsc::channel();
+    let first = engine.every(HOUR).inline().start({
+        let (slot, stopped) = (slot.clone(), stopped.clone());
+        move |tick: Tick| {
+            if tick.run == 1 {
+                drop(everbeat::current().unwrap().trigger());
+            } else {
+                drop(slot.get().unwrap().cancel());
+                stopped.store(1, SeqCst);
+                done.send(()).unwrap();
+            }
+        }
+    });
+    let _first = first.unwrap();
+    let second = engine.every(HOUR).inline().start({
+        let late = late.clone();
+        move || _ = late.fetch_add(stopped.load(SeqCst), SeqCst)
+    });
+    slot.set(second.unwrap()).unwrap();
+    go.send(()).unwrap();
+    end.recv_timeout(LIMIT).unwrap();
+    slot.get().unwrap().cancel().block(LIMIT).unwrap();
+    assert_eq!(late.load(SeqCst), 0, "runs that began after the stop had returned");
+}
