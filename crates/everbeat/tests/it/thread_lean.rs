@@ -316,3 +316,24 @@ fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
     slot.get().unwrap().cancel().block(LIMIT).unwrap();
     assert_eq!(late.load(SeqCst), 0, "runs that began after the stop had returned");
 }
+
+#[test]
+fn o3_a_run_is_not_blamed_for_what_another_timer_did_before_it() {
+    let engine = thread::Engine::builder().workers(0).build();
+    let (_holdup, go) = hold_up(&engine);
+    let _first = engine.every(HOUR).inline().start(|tick: Tick| match tick.run {
+        1 => drop(everbeat::current().unwrap().trigger()),
+        _ => std::thread::sleep(ms(60)),
+    });
+    let (done, end) = std::sync::mpsc::channel();
+    let second = engine.every(HOUR).inline().blocked_after(ms(50)).start(move |tick: Tick| {
+        done.send(tick.lateness).unwrap();
+        1_u64 // has a lock of its own
+    });
+    go.send(()).unwrap();
+    let lateness = end.recv_timeout(LIMIT).unwrap();
+    let second = second.unwrap();
+    second.cancel().block(LIMIT).unwrap();
+    assert_eq!(second.stats().blocked, 0);
+    assert!(lateness >= ms(60), "{lateness:?}");
+}
