@@ -8,7 +8,7 @@ use std::sync::Arc;
 use everbeat_core::{Instant, Key};
 
 use super::engine::Core;
-use super::exit::stop_here_at_exit;
+use super::exit;
 use super::hand::{Begun, Delivered, Hand};
 use super::placed::Placed;
 use super::roster::{Job, Over, Roster, Taking, Task, Woken};
@@ -158,8 +158,9 @@ impl Core {
         carrier: &mut Carrier,
         now: &mut Instant,
     ) {
-        if self.time.host().is_none() {
-            stop_here_at_exit();
+        if self.time.host().is_none() && exit::has_begun() {
+            self.put_back(Some(hand), carrier, now); // for whoever stops that timer during the exit
+            exit::stop_here_at_exit();
         }
         let declined = spans_are_wanted(); // a whole timer enters one for each run
         let Carrier { plan: Some(plan), me, before } = carrier else { return };

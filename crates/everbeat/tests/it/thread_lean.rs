@@ -9,7 +9,7 @@ use everbeat::thread;
 use everbeat::{Missed, OnError, Tick, Timer};
 
 use crate::support::{LIMIT, factor, ms};
-use crate::thread_support::{HOUR, in_time};
+use crate::thread_support::{HOUR, hold_up, in_time};
 
 /// Numbers in no particular order, the same for the same seed.
 struct Random(u64);
@@ -272,18 +272,6 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
     clock.settle();
     assert!(weak.upgrade().is_none());
     assert_eq!(clock.engine().stats().timers, 1);
-}
-
-/// Keeps the thread of an engine busy until the timers that are started meanwhile are due together.
-fn hold_up(engine: &thread::Engine) -> (Timer<()>, std::sync::mpsc::Sender<()>) {
-    let (go, gate) = std::sync::mpsc::channel::<()>();
-    let (in_run, runs) = std::sync::mpsc::channel();
-    let holdup = engine.every(HOUR).inline().start(move || {
-        in_run.send(()).unwrap();
-        _ = gate.recv_timeout(LIMIT);
-    });
-    runs.recv_timeout(LIMIT).unwrap();
-    (holdup.unwrap(), go)
 }
 
 #[test]
