@@ -80,7 +80,7 @@ impl Slot {
         Self { rested, call, after_nanos, progress: Progress::Untouched }
     }
 
-    /// Takes the timer away, unless its run is in progress: then it is promoted. Returns the call.
+    /// Takes the timer away, and returns its call; `None`, and nothing has changed, in the middle of its run.
     pub(super) fn take_away(&mut self) -> Option<Call<()>> {
         let call = self.call.take();
         if call.is_some() {

@@ -253,6 +253,28 @@ fn a_timer_that_is_started_and_cancelled_in_time_allocates_nothing() {
 }
 
 #[test]
+fn l10_closing_an_engine_makes_no_whole_timers_of_those_that_wait() {
+    let clock = TestEngine::new();
+    let alive = Arc::new(());
+    let start = || {
+        let alive = alive.clone();
+        clock.engine().every(HOUR).start(move || _ = Arc::strong_count(&alive)).unwrap()
+    };
+    let timers: Vec<_> = (0..1000).map(|_| start()).collect();
+    (0..1000).for_each(|_| start().detach());
+    clock.settle();
+    let allocated = allocation_counter::measure(|| assert_eq!(clock.engine().close(LIMIT), 0)).count_total;
+    assert!(allocated < 100, "{allocated} allocations");
+    assert_eq!(Arc::strong_count(&alive), 1001, "those without a handle are gone");
+    for timer in &timers {
+        assert_eq!(timer.wait().block(LIMIT).unwrap(), everbeat::StopReason::Abandoned);
+        assert_eq!((timer.hits(), timer.is_running()), (1, false));
+    }
+    drop(timers);
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[test]
 fn every_handle_of_a_timer_in_the_queue_counts() {
     let clock = TestEngine::new();
     let start = || thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
