@@ -21,14 +21,14 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key};
+use everbeat_core::{Instant, Key, StopReason};
 
 use super::exit::{self, stop_here_at_exit};
 use super::roster::{Calls, Job, Over, Roster, Task, Woken};
 use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
-use crate::guard::guarded;
+use crate::guard::{drop_quietly, guarded};
 use crate::shared::Plans;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
@@ -210,6 +210,10 @@ impl Core {
                 task.abandon_at_engine(key);
                 self.leave(key);
             }
+            Over::Lean(plan, call) => {
+                tracing::debug!(timer = %plan.name, reason = ?StopReason::Abandoned, "timer ended");
+                drop_quietly(call);
+            }
         }
     }
 
@@ -268,7 +272,7 @@ impl Core {
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
         self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
-        self.work.notify_all();
+        self.tell_end(true);
         let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
         let timeout = if here { Duration::ZERO } else { timeout };
         let roster = self.lock();

@@ -15,10 +15,16 @@ pub(super) fn watch() {
     WATCH.call_once(ask);
 }
 
+/// Whether the exit of the process has begun.
+#[inline]
+pub(super) fn has_begun() -> bool {
+    BEGUN.load(Ordering::Acquire)
+}
+
 /// Never returns once the exit of the process has begun. For threads of engines, before each run.
 #[inline]
 pub(super) fn stop_here_at_exit() {
-    if BEGUN.load(Ordering::Acquire) {
+    if has_begun() {
         stop();
     }
 }

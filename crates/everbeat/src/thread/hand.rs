@@ -69,6 +69,9 @@ pub(super) enum Begun {
     /// That takes the whole timer. It has been left where it is.
     Declined,
     Gone,
+    /// The run before could not be put back, since its timer is a whole one. What that has to do comes
+    /// first: it may stop this one.
+    NotYet,
 }
 
 impl Slot {
@@ -77,7 +80,7 @@ impl Slot {
         Self { rested, call, after_nanos, progress: Progress::Untouched }
     }
 
-    /// Takes the timer away, unless its run is in progress: then it is promoted. Returns the call.
+    /// Takes the timer away, and returns its call; `None`, and nothing has changed, in the middle of its run.
     pub(super) fn take_away(&mut self) -> Option<Call<()>> {
         let call = self.call.take();
         if call.is_some() {
@@ -139,7 +142,8 @@ impl Hand {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the run in a slot, unless `declined`, and puts back what was made before it.
+    /// Puts back what was made before, and begins the run in a slot unless `declined`. From here on no code
+    /// of another timer's comes before that of the run.
     #[inline]
     pub(super) fn begin(
         &self,
@@ -152,6 +156,9 @@ impl Hand {
         let mut slots = self.lock();
         if let Some(run) = before {
             slots[run.slot].put_back(run);
+            if run.call.is_some() {
+                return Begun::NotYet;
+            }
         }
         let slot = &mut slots[slot];
         match slot.progress {

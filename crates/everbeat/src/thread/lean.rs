@@ -21,7 +21,7 @@ use std::sync::Arc;
 use everbeat_core::{Instant, Key, Rested, StopReason};
 
 use super::hand::{Hand, Progress, Slot};
-use super::roster::{Entry, Roster, Seat};
+use super::roster::{Entry, Over, Roster, Seat};
 use crate::shared::{DETACHED, Lean, MOST_HANDLES, Phase, Plan, Shared, unit};
 use crate::target::Call;
 
@@ -296,13 +296,14 @@ impl Roster {
         *entry = Entry::Lean(record);
     }
 
-    /// All lean timers that have not ended are whole ones from here on.
-    pub(super) fn promote_all(&mut self, keys: &[Key]) {
-        for &key in keys {
-            if matches!(self.queue.get(key), Some(Entry::Lean(record)) if !record.is_over()) {
-                self.promote(key);
-            }
-        }
+    /// Ends a lean timer since the engine is closed; one that is in the middle of its run is a whole one from
+    /// here on. `None` if it was none, or had ended before.
+    pub(super) fn close_lean(&mut self, key: Key) -> Option<Over> {
+        let Some(Entry::Lean(record)) = self.queue.get(key) else { return None };
+        let (plan, handles) = (record.plan.clone(), record.handles & !DETACHED);
+        let Some(Stopped::Now { .. }) = self.stop_lean(key, StopReason::Abandoned) else { return None };
+        let unneeded = if handles == 0 { self.queue.remove(key) } else { None };
+        Some(Over::Lean(plan, unneeded.and_then(Entry::into_call)))
     }
 }
 
@@ -398,6 +399,13 @@ impl Front {
 
     pub(super) fn into_timer(self) -> Arc<Shared<()>> {
         self.to
+    }
+}
+
+impl Entry {
+    /// What is the user's in the record of a timer, to be dropped outside of the lock.
+    pub(super) fn into_call(self) -> Option<Call<()>> {
+        if let Self::Lean(record) = self { record.into_call() } else { None }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::beat::Progress;
 use crate::shared::Plan;
 use crate::sync::MutexGuard;
 use crate::sync::thread::Thread;
+use crate::target::Call;
 
 /// A timer, as an engine sees it.
 pub(super) type Task = Arc<dyn Control>;
@@ -158,6 +159,8 @@ pub(super) enum Over {
     Ended(Task),
     /// The engine is closed. The task keeps its place until its end has been announced.
     Closed(Key, Task),
+    /// The engine is closed, and a lean timer has ended with it. Its call, if nobody has a handle of it.
+    Lean(Arc<Plan>, Option<Call<()>>),
 }
 
 /// Whom to call once the lock is released.
@@ -574,14 +577,15 @@ impl Roster {
         self.own.clear();
         self.pooled.clear();
         let keys: Vec<_> = self.queue.keys().collect();
-        self.promote_all(&keys);
-        let closed = keys.into_iter().filter_map(|key| match self.queue.get_mut(key) {
-            Some(Entry::Timer { task, seat, .. }) => {
-                *seat = Seat::Away;
-                task.take().map(|task| Over::Closed(key, task))
+        let close = |key| {
+            let lean = self.close_lean(key);
+            if lean.is_some() {
+                return lean;
             }
-            _ => None,
-        });
-        closed.collect()
+            let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
+            *seat = Seat::Away;
+            task.take().map(|task| Over::Closed(key, task))
+        };
+        keys.into_iter().filter_map(close).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use everbeat_core::{Instant, Key};
 
 use super::engine::Core;
-use super::exit::stop_here_at_exit;
+use super::exit;
 use super::hand::{Begun, Delivered, Hand};
 use super::placed::Placed;
 use super::roster::{Job, Over, Roster, Taking, Task, Woken};
@@ -137,7 +137,7 @@ impl Core {
                 slot += 1;
                 continue;
             }
-            self.put_back(hand.as_ref(), &mut carrier);
+            self.put_back(hand.as_ref(), &mut carrier, &mut now);
             match job {
                 Job::Turn { key, task, queued } => turns.push(self.turn_of(*key, task, *queued, &mut now)),
                 job => {
@@ -146,7 +146,7 @@ impl Core {
                 }
             }
         }
-        self.put_back(hand.as_ref(), &mut carrier);
+        self.put_back(hand.as_ref(), &mut carrier, &mut now);
     }
 
     /// Makes the run in a slot of the hand, and moves `now` on to its end.
@@ -158,17 +158,21 @@ impl Core {
         carrier: &mut Carrier,
         now: &mut Instant,
     ) {
-        if self.time.host().is_none() {
-            stop_here_at_exit();
+        if self.time.host().is_none() && exit::has_begun() {
+            self.put_back(Some(hand), carrier, now); // for whoever stops that timer during the exit
+            exit::stop_here_at_exit();
         }
         let declined = spans_are_wanted(); // a whole timer enters one for each run
         let Carrier { plan: Some(plan), me, before } = carrier else { return };
         let back = before.as_mut().map(|(_, run)| run);
-        let begun = hand.begin(slot, &plan.schedule, *now, declined, back);
-        self.finish_promoted(before);
+        let mut begun = hand.begin(slot, &plan.schedule, *now, declined, back);
+        self.finish_promoted(before, now);
+        if matches!(begun, Begun::NotYet) {
+            begun = hand.begin(slot, &plan.schedule, *now, declined, None);
+        }
         let (tick, mut call) = match begun {
             Begun::Run(tick, call) => (tick, call),
-            Begun::Gone => return,
+            Begun::Gone | Begun::NotYet => return,
             Begun::Declined => {
                 self.turn_as_whole(key);
                 *now = self.time.now().max(*now);
@@ -194,15 +198,16 @@ impl Core {
     }
 
     /// Puts the last run back.
-    fn put_back(self: &Arc<Self>, hand: Option<&Hand>, carrier: &mut Carrier) {
+    fn put_back(self: &Arc<Self>, hand: Option<&Hand>, carrier: &mut Carrier, now: &mut Instant) {
         if let (Some(hand), Some((_, run))) = (hand, &mut carrier.before) {
             hand.put_back(run);
-            self.finish_promoted(&mut carrier.before);
+            self.finish_promoted(&mut carrier.before, now);
         }
     }
 
-    /// A run was to be put back. It was not if its timer has become a whole one.
-    fn finish_promoted(self: &Arc<Self>, run: &mut Option<(Key, Delivered)>) {
+    /// A run was to be put back. It was not if its timer has become a whole one; then `now` is moved on to
+    /// the end of what that has to do.
+    fn finish_promoted(self: &Arc<Self>, run: &mut Option<(Key, Delivered)>, now: &mut Instant) {
         let Some((key, Delivered { call: Some(_), .. })) = run else {
             *run = None;
             return;
@@ -210,6 +215,7 @@ impl Core {
         let key = *key;
         let Some((_, Delivered { call: Some(call), tick, ended, .. })) = run.take() else { return };
         self.finish_as_whole(key, call, Made { tick, step: Ok(Step::Value(())), ended, blocked: false });
+        *now = self.time.now().max(*now);
     }
 
     /// The call of a lean timer comes back to a whole one, with what was made of its run.

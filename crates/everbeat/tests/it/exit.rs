@@ -1,12 +1,15 @@
 //! L10: the exit of the process.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::{env, thread as std_thread};
 
+use everbeat::Timer;
 use everbeat::thread::{Engine, Precision};
 
 use crate::support::{LIMIT, ms};
+use crate::thread_support::{HOUR, hold_up};
 
 /// Set in the process that exits.
 const CHILD: &str = "EVERBEAT_TEST_EXITS";
@@ -15,11 +18,28 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// Exit handlers are called last in, first out: this one, registered before the engines', comes after it.
 #[allow(unsafe_code)]
-fn watch_what_runs_during_the_exit() {
-    // SAFETY: as the C library declares it; the handler does not unwind.
+fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: as the C library declares it; the handlers do not unwind.
     unsafe extern "C" {
         safe fn atexit(callback: extern "C" fn()) -> std::ffi::c_int;
     }
+    assert_eq!(atexit(handler), 0);
+}
+
+/// What the body of this test says in a process of its own, which it leaves by `exit`.
+fn told_at_exit(test: &str, body: fn()) -> String {
+    if env::var_os(CHILD).is_some() {
+        body();
+        std::process::exit(0);
+    }
+    let this = env::current_exe().unwrap();
+    let name = format!("exit::{test}");
+    let child = Command::new(this).args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    String::from_utf8_lossy(&child.stderr).into_owned()
+}
+
+#[test]
+fn l10_no_run_begins_once_the_exit_of_the_process_has() {
     extern "C" fn look() {
         std_thread::sleep(ms(5)); // for the run that was in flight
         let before = RUNS.load(Ordering::SeqCst);
@@ -27,13 +47,8 @@ fn watch_what_runs_during_the_exit() {
         let after = RUNS.load(Ordering::SeqCst);
         eprintln!("before the exit: {}, during: {}", before > 100, after - before);
     }
-    assert_eq!(atexit(look), 0);
-}
-
-#[test]
-fn l10_no_run_begins_once_the_exit_of_the_process_has() {
-    if env::var_os(CHILD).is_some() {
-        watch_what_runs_during_the_exit();
+    let told = told_at_exit("l10_no_run_begins_once_the_exit_of_the_process_has", || {
+        at_exit(look);
         for inline in [true, false] {
             let engine = Engine::builder().precision(Precision::Fine).build();
             let builder = engine.every(ms(1)).fixed_rate();
@@ -42,11 +57,36 @@ fn l10_no_run_begins_once_the_exit_of_the_process_has() {
             timer.wait_hits(100).block(LIMIT).unwrap();
             timer.detach();
         }
-        std::process::exit(0);
+    });
+    assert!(told.contains("before the exit: true, during: 0"), "{told}");
+}
+
+static EXITS: AtomicBool = AtomicBool::new(false);
+static FIRST: OnceLock<Timer<()>> = OnceLock::new();
+
+#[test]
+fn l9_a_timer_whose_run_ended_during_the_exit_can_be_stopped() {
+    extern "C" fn stop() {
+        EXITS.store(true, Ordering::SeqCst);
+        std_thread::sleep(ms(50)); // for the end of the run
+        eprintln!("stopped: {:?}", FIRST.get().map(|timer| timer.cancel().block(ms(500)).is_ok()));
     }
-    let this = env::current_exe().unwrap();
-    let name = "exit::l10_no_run_begins_once_the_exit_of_the_process_has";
-    let child = Command::new(this).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
-    let told = String::from_utf8_lossy(&child.stderr);
-    assert!(told.contains("before the exit: true, during: 0"), "{child:?}");
+    let told = told_at_exit("l9_a_timer_whose_run_ended_during_the_exit_can_be_stopped", || {
+        at_exit(stop);
+        let engine = Engine::builder().workers(0).build();
+        let (holdup, go) = hold_up(&engine);
+        let (in_run, runs) = std::sync::mpsc::channel();
+        let first = engine.every(HOUR).inline().start(move || {
+            in_run.send(()).unwrap();
+            while !EXITS.load(Ordering::SeqCst) {
+                std_thread::yield_now();
+            }
+        });
+        assert!(FIRST.set(first.unwrap()).is_ok());
+        engine.every(HOUR).inline().start(|| ()).unwrap().detach();
+        holdup.detach();
+        go.send(()).unwrap();
+        runs.recv_timeout(LIMIT).unwrap();
+    });
+    assert!(told.contains("stopped: Some(true)"), "{told}");
 }

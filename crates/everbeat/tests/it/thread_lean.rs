@@ -9,7 +9,7 @@ use everbeat::thread;
 use everbeat::{Missed, OnError, Tick, Timer};
 
 use crate::support::{LIMIT, factor, ms};
-use crate::thread_support::{HOUR, in_time};
+use crate::thread_support::{HOUR, hold_up, in_time};
 
 /// Numbers in no particular order, the same for the same seed.
 struct Random(u64);
@@ -253,6 +253,28 @@ fn a_timer_that_is_started_and_cancelled_in_time_allocates_nothing() {
 }
 
 #[test]
+fn l10_closing_an_engine_makes_no_whole_timers_of_those_that_wait() {
+    let clock = TestEngine::new();
+    let alive = Arc::new(());
+    let start = || {
+        let alive = alive.clone();
+        clock.engine().every(HOUR).start(move || _ = Arc::strong_count(&alive)).unwrap()
+    };
+    let timers: Vec<_> = (0..1000).map(|_| start()).collect();
+    (0..1000).for_each(|_| start().detach());
+    clock.settle();
+    let allocated = allocation_counter::measure(|| assert_eq!(clock.engine().close(LIMIT), 0)).count_total;
+    assert!(allocated < 100, "{allocated} allocations");
+    assert_eq!(Arc::strong_count(&alive), 1001, "those without a handle are gone");
+    for timer in &timers {
+        assert_eq!(timer.wait().block(LIMIT).unwrap(), everbeat::StopReason::Abandoned);
+        assert_eq!((timer.hits(), timer.is_running()), (1, false));
+    }
+    drop(timers);
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[test]
 fn every_handle_of_a_timer_in_the_queue_counts() {
     let clock = TestEngine::new();
     let start = || thread::every(HOUR).fixed_rate().on(&clock).start(|| ()).unwrap();
@@ -272,4 +294,56 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
     clock.settle();
     assert!(weak.upgrade().is_none());
     assert_eq!(clock.engine().stats().timers, 1);
+}
+
+#[test]
+fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
+    let engine = thread::Engine::builder().workers(0).build();
+    let (_holdup, go) = hold_up(&engine);
+    let (slot, stopped, late): (Arc<OnceLock<Timer<()>>>, Arc<AtomicU64>, Arc<AtomicU64>) =
+        Default::default();
+    let (done, end) = std::sync::mpsc::channel();
+    let first = engine.every(HOUR).inline().start({
+        let (slot, stopped) = (slot.clone(), stopped.clone());
+        move |tick: Tick| {
+            if tick.run == 1 {
+                drop(everbeat::current().unwrap().trigger());
+            } else {
+                drop(slot.get().unwrap().cancel());
+                stopped.store(1, SeqCst);
+                done.send(()).unwrap();
+            }
+        }
+    });
+    let _first = first.unwrap();
+    let second = engine.every(HOUR).inline().start({
+        let late = late.clone();
+        move || _ = late.fetch_add(stopped.load(SeqCst), SeqCst)
+    });
+    slot.set(second.unwrap()).unwrap();
+    go.send(()).unwrap();
+    end.recv_timeout(LIMIT).unwrap();
+    slot.get().unwrap().cancel().block(LIMIT).unwrap();
+    assert_eq!(late.load(SeqCst), 0, "runs that began after the stop had returned");
+}
+
+#[test]
+fn o3_a_run_is_not_blamed_for_what_another_timer_did_before_it() {
+    let engine = thread::Engine::builder().workers(0).build();
+    let (_holdup, go) = hold_up(&engine);
+    let _first = engine.every(HOUR).inline().start(|tick: Tick| match tick.run {
+        1 => drop(everbeat::current().unwrap().trigger()),
+        _ => std::thread::sleep(ms(60)),
+    });
+    let (done, end) = std::sync::mpsc::channel();
+    let second = engine.every(HOUR).inline().blocked_after(ms(50)).start(move |tick: Tick| {
+        done.send(tick.lateness).unwrap();
+        1_u64 // has a lock of its own
+    });
+    go.send(()).unwrap();
+    let lateness = end.recv_timeout(LIMIT).unwrap();
+    let second = second.unwrap();
+    second.cancel().block(LIMIT).unwrap();
+    assert_eq!(second.stats().blocked, 0);
+    assert!(lateness >= ms(60), "{lateness:?}");
 }

@@ -5,6 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use everbeat::Timer;
+use everbeat::thread::Engine;
+
 use crate::support::LIMIT;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -41,4 +44,16 @@ pub(crate) fn alone(module: &str, test: &str, limits: &str, f: impl FnOnce()) {
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // A filter that fits no test succeeds too.
     assert!(output.status.success() && told.contains(" 1 passed"), "{}: {told} {errors}", output.status);
+}
+
+/// Keeps the thread of an engine busy until the timers that are started meanwhile are due together.
+pub(crate) fn hold_up(engine: &Engine) -> (Timer<()>, mpsc::Sender<()>) {
+    let (go, gate) = mpsc::channel::<()>();
+    let (in_run, runs) = mpsc::channel();
+    let holdup = engine.every(HOUR).inline().start(move || {
+        in_run.send(()).unwrap();
+        _ = gate.recv_timeout(LIMIT);
+    });
+    runs.recv_timeout(LIMIT).unwrap();
+    (holdup.unwrap(), go)
 }
