@@ -132,7 +132,9 @@ class Timer(Generic[_T]):
         Whether sync runs are made on a worker thread (`asyncio.to_thread`), for those that block. A cancel waits
         for them.
     `precision`
-        `"coarse"` (default): as the loop wakes up, usually a millisecond. `"fine"`: as precise as the system.
+        `"coarse"` (default): as the loop wakes up. asyncio rounds its waits up to a millisecond, and where timers
+        with periods of 100 ms and more have little to do in each wake-up, they share one every two milliseconds.
+        `"fine"`: as precise as the system, on Linux by a timer of the kernel; elsewhere as `"coarse"`.
     `histograms`
         Whether `stats()` has figures of lateness and duration.
 
