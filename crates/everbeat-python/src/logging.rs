@@ -76,9 +76,7 @@ fn forward(py: Python<'_>, event: &Event<'_>) -> PyResult<()> {
 /// The logger of this name, if there is one, or else the one that it would inherit from. `logging` keeps
 /// every logger that it was ever asked for: a program with many timers shall not pay for silent ones.
 fn nearest_logger<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let class = logger_class(py)?;
-    let known =
-        class.getattr(intern!(py, "manager"))?.getattr(intern!(py, "loggerDict"))?.cast_into::<PyDict>()?;
+    let (class, known) = (logger_class(py)?, known_loggers(py)?);
     let mut name = name;
     loop {
         // What is known of a name may be a mere placeholder.
@@ -89,6 +87,16 @@ fn nearest_logger<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny
         let Some((parent, _)) = name.rsplit_once('.') else { return get_logger(py, name) };
         name = parent;
     }
+}
+
+/// The dictionary of all loggers, which `logging` never exchanges.
+fn known_loggers(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static KNOWN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let known = KNOWN.get_or_try_init(py, || {
+        let manager = logger_class(py)?.getattr("manager")?;
+        PyResult::Ok(manager.getattr("loggerDict")?.cast_into::<PyDict>()?.unbind())
+    });
+    Ok(known?.bind(py))
 }
 
 fn logger_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
