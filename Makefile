@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-python test test-rust test-python loom fmt clippy doc lint-python types-python wheel ci \
-	bench bench-quick bench-rust bench-python bench-check clean cargo-present python-present
+	bench bench-quick bench-rust bench-python bench-report \
+	bench-check clean cargo-present python-present
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -46,7 +47,8 @@ loom: cargo-present ## Check the hand-off between threads in every order
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
-	cd python && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
+	cd bench && $(CARGO) fmt
+	cd python && $(BIN)/ruff check --select I --fix . ../bench && $(BIN)/ruff format . ../bench
 
 clippy: cargo-present ## Lint all Rust; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
@@ -72,7 +74,7 @@ ci: cargo-present ## Run every check a change must pass
 	.ci/run
 
 # A workspace of its own, which no other target builds.
-bench: bench-rust bench-python ## Measure everything, beside other libraries: hours
+bench: bench-rust bench-python bench-report ## Measure everything, beside other libraries: hours
 bench-quick: export BENCH_ARGS := --quick
 bench-quick: bench-rust bench-python ## The same at a glance: five minutes once built
 
@@ -81,6 +83,9 @@ bench-rust: cargo-present
 
 bench-python: $(MODULE) $(BENCH_STAMP)
 	PYTHONPATH=python $(BENCH_VENV)/bin/python bench/python/bench.py $$BENCH_ARGS
+
+bench-report: python-present ## Write docs/performance.md from the newest results
+	$(PYTHON) bench/report.py
 
 bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures
 	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings

@@ -34,13 +34,12 @@ async def as_fast_as_possible(make: MakeTimer, seconds: float, is_async: bool = 
 async def many(make: MakeTimer, seconds: float, count: int) -> Figures:
     """Timers of a second, evenly spread. A tick is late by what is more than a second since the one before."""
     ticks, lateness, due = 0, list[float](), dict[int, float]()
-    loop = asyncio.get_running_loop()
 
     def target(place: int) -> Callable[[], None]:
         def run() -> None:
             nonlocal ticks
             ticks += 1
-            now = loop.time()
+            now = time.monotonic()  # that of the loop can be coarser
             if place in due:
                 lateness.append(now - due[place])
             due[place] = now + 1
