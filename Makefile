@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-python test test-rust test-python loom fmt clippy doc lint-python types-python wheel ci \
-	clean cargo-present python-present
+	bench bench-quick bench-rust bench-python bench-report \
+	bench-check clean cargo-present python-present
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -11,6 +12,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 VENV_STAMP := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
 TEST_STAMP := $(VENV)/.requirements-dev
 CHECK_STAMP := $(VENV)/.requirements-check
+BENCH_VENV := bench/.venv
+BENCH_STAMP := $(BENCH_VENV)/.requirements
 # `maturin develop` puts the module beside the package's Python files.
 MODULE := python/everbeat/_everbeat.abi3.so
 MODULE_SOURCES := $(shell find crates/everbeat-core crates/everbeat crates/everbeat-python \
@@ -44,7 +47,8 @@ loom: cargo-present ## Check the hand-off between threads in every order
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
-	cd python && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
+	cd bench && $(CARGO) fmt
+	cd python && $(BIN)/ruff check --select I --fix . ../bench && $(BIN)/ruff format . ../bench
 
 clippy: cargo-present ## Lint all Rust; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
@@ -69,9 +73,27 @@ wheel: $(MODULE) ## Build the Python package into dist/
 ci: cargo-present ## Run every check a change must pass
 	.ci/run
 
+# A workspace of its own, which no other target builds.
+bench: bench-rust bench-python bench-report ## Measure everything, beside other libraries: hours
+bench-quick: export BENCH_ARGS := --quick
+bench-quick: bench-rust bench-python ## The same at a glance: five minutes once built
+
+bench-rust: cargo-present
+	cd bench && $(CARGO) run --release --locked -- $$BENCH_ARGS
+
+bench-python: $(MODULE) $(BENCH_STAMP)
+	PYTHONPATH=python $(BENCH_VENV)/bin/python bench/python/bench.py $$BENCH_ARGS
+
+bench-report: python-present ## Write docs/performance.md from the newest results
+	$(PYTHON) bench/report.py
+
+bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures
+	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
+	$(BIN)/ruff format --check bench && $(BIN)/ruff check bench
+
 clean: cargo-present ## Delete what was built
 	$(CARGO) clean
-	rm -rf $(VENV) dist $(MODULE)
+	rm -rf $(VENV) dist $(MODULE) bench/target $(BENCH_VENV)
 
 $(VENV_STAMP): | python-present
 	$(PYTHON) -m venv --clear $(VENV)
@@ -83,6 +105,11 @@ $(TEST_STAMP): python/requirements-dev.txt $(VENV_STAMP)
 
 $(CHECK_STAMP): python/requirements-check.txt $(TEST_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(BENCH_STAMP): bench/python/requirements.txt | python-present
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(MODULE): $(MODULE_SOURCES) $(TEST_STAMP) | cargo-present

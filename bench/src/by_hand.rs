@@ -5,25 +5,62 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::beats::{Beat, MILLI};
+use crate::contenders::Kept;
 use crate::measure::{Counter, now, sleep_until};
-use crate::wheel::{Callback, SLOT_BITS, Wheel, next_due};
-
-const MILLI: u64 = 1_000_000;
-
-/// When a timer ticks: nanoseconds since the origin of this process.
-#[derive(Clone, Copy)]
-pub(crate) struct Beat {
-    pub(crate) first: u64,
-    pub(crate) period: u64,
-}
+use crate::wheel::{Callback, SLOT_BITS, Wheel};
 
 pub(crate) fn callback() -> Callback {
     let mut counter = Counter::default();
     Box::new(move |late| counter.tick(late))
 }
 
+/// The next point of the grid in the future.
+pub(crate) fn next_due(due: u64, period: u64, now: u64) -> u64 {
+    if due + period > now { due + period } else { due + ((now - due) / period + 1) * period }
+}
+
+pub(crate) fn on_heap(beats: &[Beat], grain: u64) -> Kept {
+    let heap = Heap::start(grain);
+    for (sequence, &beat) in (0..).zip(beats) {
+        heap.insert(sequence, beat);
+    }
+    Box::new(heap)
+}
+
+pub(crate) fn on_wheel(beats: &[Beat]) -> Kept {
+    let wheel = start_wheel();
+    let insert = |beat: &Beat| wheel.lock().unwrap().insert(beat.first, beat.period, callback());
+    let ids: Vec<u32> = beats.iter().map(insert).collect();
+    Box::new((wheel, ids))
+}
+
+pub(crate) fn on_sorted_array(beats: &[Beat]) -> Kept {
+    step_through(Lane::sort(beats));
+    Box::new(())
+}
+
+pub(crate) fn on_threads(beats: &[Beat]) -> Kept {
+    for &beat in beats {
+        let stack = thread::Builder::new().stack_size(64 << 10);
+        stack.spawn(move || tick_by_sleeping(beat)).expect("a thread");
+    }
+    Box::new(())
+}
+
+pub(crate) fn tick_by_sleeping(beat: Beat) {
+    let mut counter = Counter::default();
+    let mut due = beat.first;
+    loop {
+        sleep_until(due);
+        let now = now();
+        counter.tick(now.saturating_sub(due));
+        due = next_due(due, beat.period, now);
+    }
+}
+
 /// A heap of deadlines, a thread, and a condition to wake it.
-pub(crate) struct Heap {
+struct Heap {
     entries: Mutex<BinaryHeap<Entry>>,
     changed: Condvar,
 }
@@ -38,14 +75,14 @@ struct Entry {
 impl Heap {
     /// Wakes up at most once in `grain` nanoseconds; zero: for each deadline, with a look at the clock
     /// before each call.
-    pub(crate) fn start(grain: u64) -> Arc<Self> {
+    fn start(grain: u64) -> Arc<Self> {
         let heap = Arc::new(Self { entries: Mutex::default(), changed: Condvar::new() });
         let own = heap.clone();
         thread::spawn(move || own.keep(grain));
         heap
     }
 
-    pub(crate) fn insert(&self, sequence: u64, beat: Beat) {
+    fn insert(&self, sequence: u64, beat: Beat) {
         let entry = Entry { due: beat.first, sequence, period: beat.period, callback: callback() };
         let mut entries = self.entries.lock().unwrap();
         let earliest = entries.peek().is_none_or(|first| entry.due < first.due);
@@ -110,7 +147,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 /// A thread for the wheel, and a lock that is taken once for all that is due in a slot.
-pub(crate) fn start_wheel() -> Arc<Mutex<Wheel>> {
+fn start_wheel() -> Arc<Mutex<Wheel>> {
     let wheel = Arc::new(Mutex::new(Wheel::new(now())));
     let own = wheel.clone();
     thread::spawn(move || {
@@ -123,7 +160,7 @@ pub(crate) fn start_wheel() -> Arc<Mutex<Wheel>> {
 }
 
 /// Timers of one period, in the order in which they tick.
-pub(crate) struct Lane {
+struct Lane {
     period: u64,
     timers: Vec<(u64, Counter)>,
     cursor: usize,
@@ -133,7 +170,7 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// The timers, sorted, by period.
-    pub(crate) fn sort(beats: &[Beat]) -> Vec<Self> {
+    fn sort(beats: &[Beat]) -> Vec<Self> {
         let mut lanes: Vec<Self> = Vec::new();
         for beat in beats {
             let known = lanes.iter().position(|lane| lane.period == beat.period);
@@ -165,7 +202,7 @@ impl Lane {
 }
 
 /// Steps through what is sorted already, once a millisecond.
-pub(crate) fn step_through(mut lanes: Vec<Lane>) {
+fn step_through(mut lanes: Vec<Lane>) {
     thread::spawn(move || {
         loop {
             let now = now();

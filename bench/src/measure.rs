@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::report::Figures;
+/// What a case has measured: a name with its unit, and the value.
+pub(crate) type Figures = Vec<(&'static str, f64)>;
 
 /// Buckets for each power of two: a bucket is at most 6 % wide.
 const FINENESS: u32 = 4;
@@ -70,7 +71,7 @@ fn value_of(bucket: usize) -> f64 {
 /// What has happened between two points in time.
 pub(crate) struct Window {
     pub(crate) wall: Duration,
-    pub(crate) cpu_nanos: f64,
+    cpu_nanos: f64,
     pub(crate) ticks: u64,
     counts: Vec<u64>,
 }
@@ -95,7 +96,7 @@ impl Window {
     }
 
     /// The lateness, in microseconds, that this fraction of the ticks keeps below.
-    pub(crate) fn lateness_micros(&self, fraction: f64) -> f64 {
+    fn lateness_micros(&self, fraction: f64) -> f64 {
         let rank = (self.ticks as f64 * fraction) as u64;
         let mut seen = 0;
         let bucket = self.counts.iter().position(|count| {
@@ -106,7 +107,8 @@ impl Window {
     }
 
     pub(crate) fn lateness(&self) -> Figures {
-        vec![("p50 µs", self.lateness_micros(0.5)), ("p99 µs", self.lateness_micros(0.99))]
+        let quantiles = [("p50 µs", 0.5), ("p90 µs", 0.9), ("p99 µs", 0.99), ("p99.9 µs", 0.999)];
+        quantiles.map(|(name, fraction)| (name, self.lateness_micros(fraction))).to_vec()
     }
 }
 

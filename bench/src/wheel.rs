@@ -1,5 +1,7 @@
 //! A timing wheel with nothing but the wheel.
 
+use crate::by_hand::next_due;
+
 /// What is called at each tick, with the lateness in nanoseconds.
 pub(crate) type Callback = Box<dyn FnMut(u64) + Send>;
 
@@ -113,9 +115,4 @@ impl Wheel {
         let node = &mut self.nodes[id as usize];
         (node.previous, node.next, node.place) = (NONE, next, place as u32);
     }
-}
-
-/// The next point of the grid in the future.
-pub(crate) fn next_due(due: u64, period: u64, now: u64) -> u64 {
-    if due + period > now { due + period } else { due + ((now - due) / period + 1) * period }
 }

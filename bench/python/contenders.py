@@ -1,0 +1,123 @@
+"""Timers for an event loop, by everbeat, by other libraries, and by hand.
+
+Each is made with a period, a function and a delay before the first call, and has `start()` and `await cancel()`.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import aiocron
+import apscheduler.schedulers.asyncio
+import async_timer
+
+import everbeat
+
+Target = Callable[[], Any]
+
+
+class Chain:
+    """Each call schedules the next."""
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.delay, self.target, self.first = delay, target, initial_delay
+        self.loop: Any = None
+        self.handle: Any = None
+
+    def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.handle = self.loop.call_at(self.loop.time() + self.first, self.run)
+
+    def run(self) -> None:
+        self.target()
+        self.handle = self.loop.call_at(self.loop.time() + self.delay, self.run)
+
+    async def cancel(self) -> None:
+        self.handle.cancel()
+
+
+class SleepLoop:
+    """A task that sleeps between two calls."""
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.delay, self.target, self.first = delay, target, initial_delay
+        self.task: Any = None
+
+    def start(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    async def run(self) -> None:
+        await asyncio.sleep(self.first)
+        while True:
+            self.target()
+            await asyncio.sleep(self.delay)
+
+    async def cancel(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+class RepeatEvery(SleepLoop):
+    """As the decorators called `repeat_every` do it: functions that are not async run in the pool of threads."""
+
+    async def run(self) -> None:
+        await asyncio.sleep(self.first)
+        while True:
+            await asyncio.to_thread(self.target)
+            await asyncio.sleep(self.delay)
+
+
+class APSchedulerJob:
+    """A job of one scheduler for each loop. The job is async, since others go to the pool of threads."""
+
+    schedulers: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.delay, self.target, self.first = delay, target, initial_delay
+        self.job: Any = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop not in self.schedulers:
+            self.schedulers[loop] = apscheduler.schedulers.asyncio.AsyncIOScheduler(timezone=datetime.UTC)
+            self.schedulers[loop].start()
+        first = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.first)
+        self.job = self.schedulers[loop].add_job(
+            self.run, "interval", seconds=self.delay, next_run_time=first, misfire_grace_time=None
+        )
+
+    async def run(self) -> None:
+        self.target()
+
+    async def cancel(self) -> None:
+        self.job.remove()
+
+
+class CronJob:
+    """Ticks at whole seconds only, whatever it is asked for."""
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.cron = aiocron.crontab("* * * * * *", func=target, start=False, loop=asyncio.get_running_loop())
+
+    def start(self) -> None:
+        self.cron.start()
+
+    async def cancel(self) -> None:
+        self.cron.stop()
+
+
+def fine(delay: float, target: Target, initial_delay: float = 0.0) -> everbeat.Timer[Any]:
+    return everbeat.Timer(delay, target, initial_delay=initial_delay, precision="fine")
+
+
+LIBRARIES: dict[str, Any] = {"everbeat": everbeat.Timer, "async-timer": async_timer.Timer}
+BY_HAND: dict[str, Any] = {"call_at chain": Chain, "sleep loop": SleepLoop}
+ALL: dict[str, Any] = {
+    **LIBRARIES,
+    "APScheduler": APSchedulerJob,
+    "repeat_every": RepeatEvery,
+    **BY_HAND,
+}
+OF_SECONDS: dict[str, Any] = {**ALL, "aiocron": CronJob}
+AT_SCALE: dict[str, Any] = {"everbeat": everbeat.Timer, **BY_HAND}

@@ -1,0 +1,139 @@
+"""What is measured of timers in an event loop. CPU is that of the whole process."""
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+MakeTimer = Callable[..., Any]
+Figures = dict[str, float]
+
+
+async def as_fast_as_possible(make: MakeTimer, seconds: float, is_async: bool = False) -> Figures:
+    """A period of a microsecond, which nobody keeps."""
+    ticks = 0
+
+    def run() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    async def run_async() -> None:
+        run()
+
+    timer = make(1e-6, run_async if is_async else run)
+    timer.start()
+    began = time.process_time()
+    await asyncio.sleep(seconds)
+    spent = time.process_time() - began
+    await timer.cancel()
+    return {"µs CPU/tick": spent / ticks * 1e6, "ticks/s": ticks / seconds}
+
+
+async def many(make: MakeTimer, seconds: float, count: int) -> Figures:
+    """Timers of a second, evenly spread. A tick is late by what is more than a second since the one before."""
+    ticks, lateness, due = 0, list[float](), dict[int, float]()
+
+    def target(place: int) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal ticks
+            ticks += 1
+            now = time.monotonic()  # that of the loop can be coarser
+            if place in due:
+                lateness.append(now - due[place])
+            due[place] = now + 1
+
+        return run
+
+    gc.collect()
+    before = resident_bytes()
+    timers = [make(1.0, target(i), initial_delay=i / count) for i in range(count)]
+    started = time.perf_counter()
+    for timer in timers:
+        timer.start()
+    started = time.perf_counter() - started
+    await asyncio.sleep(2)
+    memory = (resident_bytes() - before) / count
+    ticks, began, cpu = 0, time.perf_counter(), time.process_time()
+    lateness.clear()
+    await asyncio.sleep(seconds)
+    spent, took, counted = time.process_time() - cpu, time.perf_counter() - began, ticks
+    late = quantiles(lateness)
+    cancelled = time.perf_counter()
+    for timer in timers:
+        await timer.cancel()
+    return {
+        "µs CPU/tick": spent / counted * 1e6,
+        "% kept": 100 * counted / (took * count),
+        **late,
+        "µs/start": started / count * 1e6,
+        "µs/cancel": (time.perf_counter() - cancelled) / count * 1e6,
+        "B/timer with its function": memory,
+    }
+
+
+async def lateness(make: MakeTimer, seconds: float) -> Figures:
+    """One timer of ten milliseconds: how much later its ticks are than a period after the one before."""
+    late, before = list[float](), 0.0
+
+    def run() -> None:
+        nonlocal before
+        now = time.monotonic()
+        if before:
+            late.append(now - before - 0.01)
+        before = now
+
+    timer = make(0.01, run)
+    timer.start()
+    await asyncio.sleep(seconds)
+    await timer.cancel()
+    return {**quantiles(late), "% kept": len(late) / seconds}
+
+
+async def delivery(make: MakeTimer, seconds: float, consumers: int) -> Figures:
+    """Items of a timer of a millisecond, for each of its consumers."""
+    items = 0
+    timer = make(0.001, lambda: 1)
+
+    async def consume() -> None:
+        nonlocal items
+        async with timer.subscribe() as feed:
+            async for _ in feed:
+                items += 1
+
+    tasks = [asyncio.create_task(consume()) for _ in range(consumers)]
+    await asyncio.sleep(0)
+    timer.start()
+    began = time.process_time()
+    await asyncio.sleep(seconds)
+    spent, counted = time.process_time() - began, items
+    await timer.cancel()
+    await asyncio.gather(*tasks)
+    return {"µs CPU/item": spent / counted * 1e6}
+
+
+async def trigger(make: MakeTimer, seconds: float) -> Figures:
+    """A run that is asked for, and its value."""
+    timer = make(1000, lambda: 1)
+    timer.start()
+    await asyncio.sleep(0.01)
+    trips, began = 0, time.perf_counter()
+    cpu = time.process_time()
+    while time.perf_counter() < began + seconds:
+        await timer.trigger()
+        trips += 1
+    cpu = time.process_time() - cpu
+    await timer.cancel()
+    return {"µs CPU/round trip": cpu / trips * 1e6}
+
+
+def quantiles(lateness: list[float]) -> Figures:
+    late = sorted(lateness)
+    wanted = {"p50 µs": 0.5, "p90 µs": 0.9, "p99 µs": 0.99, "p99.9 µs": 0.999}
+    return {name: late[int(len(late) * fraction)] * 1e6 for name, fraction in wanted.items() if late}
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

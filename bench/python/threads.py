@@ -1,0 +1,120 @@
+"""Periodic tasks without an event loop, a thousand of them or so.
+
+Memory is what the resident size has grown by when all have ticked twice. The threads that everbeat keeps for all
+its tasks together are there before, and so do not count.
+"""
+
+import datetime
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import apscheduler.schedulers.background
+
+from everbeat.threading import PeriodicTask
+from measures import Figures, quantiles, resident_bytes
+
+
+class Chain:
+    """What one writes without a library."""
+
+    def __init__(self, interval: float, func: Callable[[], Any]) -> None:
+        self.interval, self.func = interval, func
+        self.timer: Any = None
+        self.running = True
+        self.lock = threading.Lock()
+
+    def start(self) -> None:
+        with self.lock:
+            if self.running:
+                self.timer = threading.Timer(self.interval, self.run)
+                self.timer.daemon = True
+                self.timer.start()
+
+    def run(self) -> None:
+        try:
+            self.func()
+        finally:
+            self.start()
+
+    def stop(self) -> None:
+        with self.lock:
+            self.running = False
+            self.timer.cancel()
+
+
+class APSchedulerJob:
+    """A job of one scheduler, whose pool of ten threads makes the runs."""
+
+    scheduler: Any = None
+
+    def __init__(self, interval: float, func: Callable[[], Any]) -> None:
+        self.interval, self.func = interval, func
+        self.job: Any = None
+
+    def start(self) -> None:
+        if APSchedulerJob.scheduler is None:
+            scheduler = apscheduler.schedulers.background.BackgroundScheduler(timezone=datetime.UTC)
+            APSchedulerJob.scheduler = scheduler
+            scheduler.start()
+        self.job = self.scheduler.add_job(
+            self.func, "interval", seconds=self.interval, misfire_grace_time=None
+        )
+
+    def stop(self) -> None:
+        self.job.remove()
+
+
+CONTENDERS: dict[str, Any] = {
+    "everbeat.threading": PeriodicTask,
+    "threading.Timer chain": Chain,
+    "APScheduler": APSchedulerJob,
+}
+
+
+def hire_all_workers() -> None:
+    together = [PeriodicTask(0, time.sleep, 0.01) for _ in range(64)]
+    for task in together:
+        task.start()
+    time.sleep(0.5)
+    for task in together:
+        task.stop()
+
+
+def many(make: Callable[..., Any], seconds: float, count: int) -> Figures:
+    """Tasks of a second, evenly spread. A tick is late by what is more than a second since the one before."""
+    ticks, late, due = [0] * count, list[float](), dict[int, float]()
+
+    def target(place: int) -> Callable[[], None]:
+        def run() -> None:
+            ticks[place] += 1
+            now = time.monotonic()
+            if place in due:
+                late.append(now - due[place])
+            due[place] = now + 1
+
+        return run
+
+    if make is PeriodicTask:
+        hire_all_workers()
+    before = resident_bytes()
+    running = [make(1, target(place)) for place in range(count)]
+    begun = time.monotonic()
+    for number, task in enumerate(running):
+        task.start()
+        time.sleep(max(0, begun + (number + 1) / count - time.monotonic()))
+    time.sleep(2.2)
+    memory = (resident_bytes() - before) / count
+    late.clear()
+    counted, began, cpu = sum(ticks), time.perf_counter(), time.process_time()
+    time.sleep(seconds)
+    cpu, took, counted = time.process_time() - cpu, time.perf_counter() - began, sum(ticks) - counted
+    figures = {
+        "µs CPU/tick": cpu / counted * 1e6,
+        "% kept": 100 * counted / (took * count),
+        **quantiles(late),
+    }
+    for task in running:
+        task.stop()
+    return {**figures, "B/timer with its function": memory}
