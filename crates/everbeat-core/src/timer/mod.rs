@@ -312,7 +312,9 @@ impl Timer {
         if self.paused || !self.is_running() {
             return;
         }
-        self.note_pause(now);
+        if self.accepts_triggers() {
+            self.note_pause(now);
+        }
         self.paused = true;
         if let State::Due(wait @ Wait { requested: false, .. }) = self.state {
             self.state = State::Waiting(wait);
@@ -323,7 +325,8 @@ impl Timer {
     /// not paused.
     pub fn resume(&mut self, now: Instant) {
         let now = self.advance(now);
-        if core::mem::take(&mut self.paused) {
+        // One that is about to end has no slots to come, nor a grid that follows its period.
+        if core::mem::take(&mut self.paused) && self.accepts_triggers() {
             self.skip_paused(now);
         }
     }

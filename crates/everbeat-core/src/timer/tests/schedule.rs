@@ -173,6 +173,19 @@ fn s10_a_pause_skips_what_passes_and_resume_does_not_burst() {
 }
 
 #[test]
+fn s10_pausing_a_timer_that_is_about_to_end_invents_no_slots() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 0);
+    bench.run_at(10);
+    bench.timer.drain(at(10), StopReason::Drained, ms(99));
+    bench.timer.set_period(at(10), ms(1), false);
+    bench.timer.pause(at(10));
+    bench.timer.resume(at(10));
+    let skipped = bench.timer.skipped();
+    assert_eq!((skipped.total(), skipped.missed), (0, 0));
+}
+
+#[test]
 fn s10_resume_in_time_loses_nothing_and_triggers_run_while_paused() {
     let mut bench = Bench::started(delay(10));
     bench.work(0, 0);
