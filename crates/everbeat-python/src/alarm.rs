@@ -69,8 +69,7 @@ impl Alarm {
             Self::CallAt(handle) => {
                 self.clear(py);
                 let Some(due) = due else { return Ok(()) };
-                // Rounded up: called then, it has come.
-                let call = (rounded_up(desk.seconds(due)), desk.turn_by_alarm());
+                let call = (desk.alarm_seconds(due), desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method(
                     intern!(py, "call_at"),
                     call,
@@ -119,11 +118,6 @@ impl Alarm {
             let _ = handle.call_method0(py, intern!(py, "cancel"));
         }
     }
-}
-
-/// The next larger number of seconds.
-fn rounded_up(seconds: f64) -> f64 {
-    f64::from_bits(seconds.to_bits() + 1).max(seconds)
 }
 
 fn take(handle: &Mutex<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {

@@ -17,6 +17,8 @@ pub(crate) struct LoopClock {
     /// The moment that `origin_seconds` is on the clock of the loop.
     origin: Instant,
     origin_seconds: f64,
+    /// Whether the loop counts whole milliseconds, as uvloop does.
+    counts_millis: bool,
     /// The latest time that the loop has told, in nanoseconds since the origin.
     told_nanos: AtomicU64,
     /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
@@ -28,13 +30,16 @@ pub(crate) struct LoopClock {
 impl LoopClock {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
-        Ok(Self::from(origin_seconds))
+        let kind = event_loop.get_type();
+        let counts_millis = kind.module().is_ok_and(|module| module == "uvloop");
+        Ok(Self { counts_millis, ..Self::from(origin_seconds) })
     }
 
     fn from(origin_seconds: f64) -> Self {
         Self {
             origin: Instant::now(),
             origin_seconds,
+            counts_millis: false,
             told_nanos: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             is_real: AtomicBool::new(false),
@@ -110,6 +115,16 @@ impl LoopClock {
     /// The seconds that a moment is on the clock of the loop.
     pub(crate) fn seconds(&self, moment: Instant) -> f64 {
         self.origin_seconds + self.since_origin(moment).as_secs_f64()
+    }
+
+    /// When to have the loop call for a moment: then it has come.
+    pub(crate) fn alarm_seconds(&self, moment: Instant) -> f64 {
+        let seconds = self.seconds(moment);
+        if self.counts_millis {
+            // Such a loop takes a fraction of a millisecond for nothing, and would call again and again.
+            return (seconds * 1_000.0).ceil() / 1_000.0;
+        }
+        f64::from_bits(seconds.to_bits() + 1).max(seconds) // the next larger number
     }
 
     /// How long after the origin a moment is.

@@ -189,6 +189,11 @@ impl Desk {
         self.engine().time_of(moment).map_or(f64::INFINITY, |moment| self.seconds(moment))
     }
 
+    /// When to have the loop call for a moment.
+    pub(crate) fn alarm_seconds(&self, moment: Instant) -> f64 {
+        self.clock.alarm_seconds(moment)
+    }
+
     /// How long after the origin of its clock a moment is.
     pub(crate) fn since_origin(&self, moment: Instant) -> Duration {
         self.clock.since_origin(moment)
