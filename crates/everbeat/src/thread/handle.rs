@@ -286,7 +286,7 @@ pub struct EngineBuilder {
     name: Box<str>,
     precision: Precision,
     workers: usize,
-    is_default: bool,
+    pub(super) is_default: bool,
     frame: Option<Frame>,
 }
 

@@ -54,6 +54,8 @@ mod runs;
 mod sleep;
 #[cfg(feature = "test-engine")]
 pub(crate) mod test_engine;
+#[cfg(all(test, not(everbeat_loom)))]
+mod tests;
 pub(crate) mod time;
 pub(crate) mod workers;
 

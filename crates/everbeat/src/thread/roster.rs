@@ -102,6 +102,8 @@ pub(super) enum Seat {
     Away,
     /// It has its turn, and another one after it: there is more to do.
     AwayAndWoken,
+    /// It has its turn, and no other: the engine was closed meanwhile.
+    AwayAndClosed,
 }
 
 /// Something to be done, outside of the lock.
@@ -266,7 +268,7 @@ impl Roster {
             self.leave(key);
             return Some(Over::Ended(task));
         }
-        if self.closed {
+        if self.was_closed_on(key) {
             return Some(Over::Closed(key, task));
         }
         let Some(Entry::Timer { task: place, seat, .. }) = self.queue.get_mut(key) else {
@@ -289,6 +291,12 @@ impl Roster {
         None
     }
 
+    /// Whether the engine was closed, or was while this task was away: one that is everybody's is open again.
+    pub(super) fn was_closed_on(&mut self, key: Key) -> bool {
+        let seat = self.queue.get_mut(key);
+        self.closed || matches!(seat, Some(Entry::Timer { seat: Seat::AwayAndClosed, .. }))
+    }
+
     /// Somebody has something for this task to do. Hands it out if it only waited; then it is away.
     pub(super) fn wake(&mut self, key: Key) -> Woken {
         let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return Woken::Gone };
@@ -300,6 +308,7 @@ impl Roster {
                 self.queue.set_aside(key);
                 task.map_or(Woken::Gone, Woken::Waiting)
             }
+            (Seat::AwayAndClosed, _) => Woken::Away,
             _ => {
                 *seat = Seat::AwayAndWoken;
                 self.stirred += 1;
@@ -583,8 +592,9 @@ impl Roster {
                 return lean;
             }
             let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return None };
-            *seat = Seat::Away;
-            task.take().map(|task| Over::Closed(key, task))
+            let task = task.take();
+            *seat = if task.is_some() { Seat::Away } else { Seat::AwayAndClosed };
+            task.map(|task| Over::Closed(key, task))
         };
         keys.into_iter().filter_map(close).collect()
     }

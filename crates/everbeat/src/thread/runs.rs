@@ -234,7 +234,7 @@ impl Core {
     }
 
     fn give_turn(self: &Arc<Self>, key: Key, task: Task) {
-        let closed = self.read(|roster| roster.closed);
+        let closed = self.lock().was_closed_on(key);
         let progress = if closed { Progress::Yield { restless: false } } else { task.clone().full_turn(key) };
         self.give_back(key, task, &progress);
     }
