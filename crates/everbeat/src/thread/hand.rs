@@ -6,8 +6,8 @@
 //!    dropped. It is taken under the engine's lock or alone; under it no other is taken.
 //! 2. A run begins when its thread takes the call out of its slot. It puts the call back when the run has
 //!    delivered, in the same visit in which it takes out the next.
-//! 3. So everybody who holds the engine's lock finds the call of a timer here before its run and after it,
-//!    and may take it away for good. Who finds that the run has begun leaves a note that the timer is a
+//! 3. So everybody who holds the engine's lock finds the call of a timer here before its run, and again once
+//!    it has been put back, and may take it away for good. Who finds that the run has begun leaves a note that the timer is a
 //!    whole one from here on, and the thread keeps the call for that.
 
 use std::sync::{Arc, PoisonError};
