@@ -196,3 +196,20 @@ pub(crate) fn count(field: &str, given: &Bound<'_, PyAny>, least: u64) -> PyResu
     let number = given.extract::<u64>().ok().filter(|number| *number >= least);
     number.ok_or_else(|| bad_value(py, field, given, &format!("a whole number of at least {least}")))
 }
+
+/// Something to be called.
+///
+/// # Errors
+/// `TypeError` if it cannot be called.
+pub(crate) fn parse_callback(
+    field: &str,
+    callback: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Py<PyAny>>> {
+    match callback {
+        Some(callback) if !callback.is_callable() => Err(PyTypeError::new_err(format!(
+            "{field} must be callable, not {}",
+            callback.get_type().name()?
+        ))),
+        callback => Ok(callback.map(|callback| callback.clone().unbind())),
+    }
+}

@@ -5,7 +5,6 @@
 //! The lock is held for a few instructions and never while Python code can run.
 
 use std::collections::HashMap;
-use std::mem;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -134,16 +133,9 @@ pub(crate) fn sweep(py: Python<'_>) {
 }
 
 fn end(address: usize) {
-    let Some(mut desks) = lock().remove(&address) else { return };
-    for (_, other) in mem::take(&mut desks.others) {
-        if let Some(other) = other.upgrade() {
-            other.close();
-        }
-    }
-    if let Some(fine) = desks.fine.take() {
-        fine.close();
-    }
-    desks.usual.close();
+    let Some(desks) = lock().remove(&address) else { return };
+    let others = desks.others.iter().filter_map(|(_, other)| other.upgrade());
+    others.chain(desks.fine).chain([desks.usual]).for_each(|desk| desk.close());
 }
 
 /// Called when a loop is shut down.

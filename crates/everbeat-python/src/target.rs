@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::desk::Desk;
+use crate::errors::not_running;
 use crate::link::{Alive, Link};
 use crate::pause::is_cancelled_error;
 use crate::runner::{Outcome, Runner};
@@ -89,32 +90,24 @@ impl PyTarget {
     fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.desk.count_run();
         self.desk.let_time_pass();
-        let returned = self.hold(py)?.call(py);
+        if self.held.is_none() {
+            self.held = Some(Held::new(py, &self.link)?);
+        }
+        let held = self.held.as_mut().expect("just made, if it was not there");
+        let returned = held.call(py);
         self.desk.look_at_clock(py);
-        match returned? {
-            Returned::Value(value) => Ok(Some(value.unbind())),
-            Returned::Awaitable(awaitable) => {
-                let held = self.hold(py)?;
-                match held.runner.as_ref().filter(|runner| !runner.get().is_over()) {
-                    Some(runner) => runner.get().assign(&awaitable)?,
-                    None => {
-                        let context = held.alive.context.clone_ref(py);
-                        let runner = Runner::start(py, &self.desk, &self.link, &context, &awaitable)?;
-                        self.hold(py)?.runner = Some(runner);
-                    }
-                }
-                Ok(None)
+        let awaitable = match returned? {
+            Returned::Value(value) => return Ok(Some(value.unbind())),
+            Returned::Awaitable(awaitable) => awaitable,
+        };
+        match held.runner.as_ref().filter(|runner| !runner.get().is_over()) {
+            Some(runner) => runner.get().assign(&awaitable)?,
+            None => {
+                let context = &held.alive.context;
+                held.runner = Some(Runner::start(py, &self.desk, &self.link, context, &awaitable)?);
             }
         }
-    }
-
-    fn hold(&mut self, py: Python<'_>) -> PyResult<&mut Held> {
-        if self.held.is_none() {
-            let alive = self.link.alive(py);
-            let alive = alive.ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))?;
-            self.held = Some(Held::new(py, alive)?);
-        }
-        self.held.as_mut().ok_or_else(|| crate::errors::not_running(py, "the timer has ended"))
+        Ok(None)
     }
 
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
@@ -146,7 +139,8 @@ fn as_failure(py: Python<'_>, error: PyErr) -> PyErr {
 }
 
 impl Held {
-    fn new(py: Python<'_>, alive: Alive) -> PyResult<Self> {
+    fn new(py: Python<'_>, link: &Link) -> PyResult<Self> {
+        let alive = link.alive(py).ok_or_else(|| not_running(py, "the timer has ended"))?;
         let owner = alive.owner.get();
         let (target, offload) = (owner.target(py)?, owner.is_offloaded());
         let source = Source::of(&target)?;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use everbeat::{Error, Pending, Shutdown, StopReason};
+use everbeat::{Error, Pending, Shutdown, StopReason, thread};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::answer::{Answer, Settled, Wait};
+use crate::blocking::in_slices;
 use crate::conditions::Conditions;
 use crate::config::{self, Config, Limits};
 use crate::desk::{Desk, ends_program};
@@ -24,7 +25,7 @@ use crate::stats::{Stats, truth};
 use crate::target::PyTarget;
 use crate::tick::Tick;
 use crate::value::{Raised, Value};
-use crate::{blocking, durations, loops};
+use crate::{durations, loops};
 
 /// A recurring timer in an event loop.
 #[pyclass(frozen, subclass, weakref, generic, module = "everbeat")]
@@ -133,8 +134,8 @@ impl Timer {
             precision.map(|given| config::one_of("precision", given, &["coarse", "fine"])).transpose()?;
         let core = Core {
             target: checked_target(target)?,
-            exc_cb: checked_callback("exc_cb", exc_cb)?,
-            cancel_cb: checked_callback("cancel_cb", cancel_cb)?,
+            exc_cb: config::parse_callback("exc_cb", exc_cb)?,
+            cancel_cb: config::parse_callback("cancel_cb", cancel_cb)?,
             name: name.map(Into::into),
             config,
             offload,
@@ -231,8 +232,8 @@ impl Timer {
             (None, None) => None,
         };
         match target {
-            Some(target) => timer.wait_for_hits(slf, target, before, limit),
-            None => timer.wait_for_end(slf, before, limit),
+            Some(target) => Self::wait_for_hits(slf, target, before, limit),
+            None => Self::wait_for_end(slf, before, limit),
         }
     }
 
@@ -365,7 +366,6 @@ impl Timer {
         })
     }
 
-    /// Lives by this clock. For tests, before the start.
     /// What the latest run was told when it began.
     fn _current_tick(&self) -> PyResult<Option<Tick>> {
         let Some(place) = self.core()?.place() else { return Ok(None) };
@@ -373,6 +373,7 @@ impl Timer {
         Ok(tick.map(|tick| Tick::new(&tick, place.desk.seconds_of(tick.scheduled))))
     }
 
+    /// Lives by this clock. For tests, before the start.
     fn _use_clock(&self, clock: Py<PyAny>) -> PyResult<()> {
         let before = self.core()?.lock().clock.replace(clock);
         drop(before);
@@ -517,13 +518,12 @@ impl Timer {
     }
 
     fn wait_for_hits(
-        &self,
         slf: &Bound<'_, Self>,
         target: u64,
         before: u64,
         limit: Option<Duration>,
     ) -> PyResult<Answer> {
-        let (core, py) = (self.core()?, slf.py());
+        let (core, py) = (slf.get().core()?, slf.py());
         if before >= target {
             return Ok(Answer::new("wait", None, Settled::value(py.None())));
         }
@@ -533,15 +533,15 @@ impl Timer {
         let future = place.timer.wait_hits(target - core.lock().earlier_hits);
         let (owner, label) = (slf.clone().unbind(), core.label(py));
         let convert = move |py: Python<'_>, answer| match answer {
-            Some(Ok(())) => owner.get().last_result(py).map(|value| value.unwrap_or_else(|| py.None())),
+            Some(Ok(())) => Ok(owner.get().core()?.latest_object(py)),
             Some(Err(error)) => Err(errors::to_python(py, &error)),
             None => Err(errors::timeout(format!("timer `{label}` did not reach hit count {target} in time"))),
         };
         Ok(Answer::new("wait", limit, Wait { future, convert }))
     }
 
-    fn wait_for_end(&self, slf: &Bound<'_, Self>, before: u64, limit: Option<Duration>) -> PyResult<Answer> {
-        let (core, py) = (self.core()?, slf.py());
+    fn wait_for_end(slf: &Bound<'_, Self>, before: u64, limit: Option<Duration>) -> PyResult<Answer> {
+        let (core, py) = (slf.get().core()?, slf.py());
         let Some(place) = core.place_here(py)? else {
             return Ok(Answer::new("wait", None, Settled::value(py.None())));
         };
@@ -549,9 +549,7 @@ impl Timer {
         let convert = move |py: Python<'_>, answer| match answer {
             Some(Err(error @ Error::Failed { .. })) => Err(errors::to_python(py, &error)),
             // It has ended, or still runs when the time is over: neither is an error.
-            _ if owner.get().core()?.hits() > before => {
-                owner.get().last_result(py).map(|value| value.unwrap_or_else(|| py.None()))
-            }
+            _ if owner.get().core()?.hits() > before => Ok(owner.get().core()?.latest_object(py)),
             _ => Ok(py.None()),
         };
         Ok(Answer::new("wait", limit, Wait { future: place.timer.wait(), convert }))
@@ -580,17 +578,17 @@ impl Timer {
         &self,
         py: Python<'_>,
         what: &str,
-        future: F,
+        mut future: F,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<F::Output>
     where
         F::Output: Send,
     {
         let limit = timeout.map(|timeout| durations::parse("timeout", timeout)).transpose()?;
-        let answer = blocking::on(py, future, limit)?;
+        let limit = limit.unwrap_or(Duration::MAX);
+        let answer = in_slices(py, limit, |slice| thread::wait_for(&mut future, slice))?;
         let label = self.core()?.label(py);
         answer.ok_or_else(|| {
-            let limit = limit.unwrap_or_default();
             errors::timeout(format!(
                 "{what}: timer `{label}` did not answer within {limit:?}; what was asked stands"
             ))
@@ -657,6 +655,11 @@ impl Core {
             (inner.place.clone(), inner.earlier_result.clone())
         };
         place.and_then(|place| place.timer.latest()).or(earlier)
+    }
+
+    /// The latest value, or `None`.
+    fn latest_object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.latest().map_or_else(|| py.None(), |value| value.object(py))
     }
 
     /// Values may refer to their timer. One that somebody else holds too is theirs to report.
@@ -838,14 +841,4 @@ fn checked_target(target: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         "target must be a callable, an iterator or an async iterator, not {}",
         kind.name()?
     )))
-}
-
-fn checked_callback(field: &str, callback: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-    match callback {
-        Some(callback) if !callback.is_callable() => Err(PyTypeError::new_err(format!(
-            "{field} must be callable, not {}",
-            callback.get_type().name()?
-        ))),
-        callback => Ok(callback.map(|callback| callback.clone().unbind())),
-    }
 }

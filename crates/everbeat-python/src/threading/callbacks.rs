@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everbeat::{Builder, Failure};
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -11,6 +10,7 @@ use super::job::{Job, SharedJob};
 use super::process::in_python;
 use super::reports;
 use super::timer::Timer;
+use crate::config;
 use crate::errors::failure_to_python;
 use crate::value::Attached;
 
@@ -35,13 +35,12 @@ impl Callbacks {
         exc_cb: Option<&Bound<'_, PyAny>>,
         cancel_cb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Arc<Attached<Self>>>> {
-        check("exc_cb", exc_cb)?;
-        check("cancel_cb", cancel_cb)?;
+        let exc_cb = config::parse_callback("exc_cb", exc_cb)?;
+        let cancel_cb = config::parse_callback("cancel_cb", cancel_cb)?;
         if exc_cb.is_none() && cancel_cb.is_none() {
             return Ok(None);
         }
-        let owned = |callback: Option<&Bound<'_, PyAny>>| callback.map(|callback| callback.clone().unbind());
-        let held = Held { exc_cb: owned(exc_cb), cancel_cb: owned(cancel_cb), timer: None, holds: 0 };
+        let held = Held { exc_cb, cancel_cb, timer: None, holds: 0 };
         Ok(Some(Arc::new(Attached::new(Self { inner: Mutex::new(held) }))))
     }
 
@@ -99,16 +98,6 @@ impl Callbacks {
 impl Held {
     fn timer_object(&self, py: Python<'_>) -> Py<PyAny> {
         self.timer.as_ref().map_or_else(|| py.None(), |timer| timer.clone_ref(py).into_any())
-    }
-}
-
-/// A callback has to be callable.
-fn check(field: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    match given {
-        Some(callback) if !callback.is_callable() => {
-            Err(PyTypeError::new_err(format!("{field} must be callable")))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use super::oneshot::OneShot;
 use super::process::{Native, begin_exit};
 use super::timer::Timer;
 use super::wait;
+use crate::blocking::in_slices;
 use crate::errors::{bad_value, schedule};
 use crate::stats::Summary;
 
@@ -176,7 +177,7 @@ impl Engine {
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         let (engine, limit) = (self.native(py)?, wait::limit(timeout)?);
         let mut left = 0;
-        let closed = wait::in_slices(py, limit, |slice| {
+        let closed = in_slices(py, limit, |slice| {
             let start = Instant::now();
             left = engine.close(slice);
             // Its own threads do not wait for it.

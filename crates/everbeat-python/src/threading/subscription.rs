@@ -10,6 +10,7 @@ use pyo3::types::PyTuple;
 use super::job::Delivery;
 use super::process::Native;
 use super::{object, wait};
+use crate::blocking::in_slices;
 use crate::config::count;
 use crate::errors::{bad_value, failure_to_python, stopped, to_python};
 
@@ -54,9 +55,8 @@ impl Subscription {
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
         shared.feed.may_block().map_err(|error| to_python(py, &error))?;
-        let next = wait::in_slices(py, limit, |slice| {
-            thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice)
-        })?;
+        let next =
+            in_slices(py, limit, |slice| thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice))?;
         match next {
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(object(py, &value))),

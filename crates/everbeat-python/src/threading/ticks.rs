@@ -13,6 +13,7 @@ use super::job::check_not_exiting;
 use super::options::{Schedule, builder};
 use super::process::{Native, is_exiting};
 use super::wait;
+use crate::blocking::in_slices;
 use crate::config::Limits;
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
@@ -48,7 +49,7 @@ impl Ticks {
             }
         };
         let ticks = &mut *iterating;
-        let ticked = wait::in_slices(py, limit, |slice| match ticks.next_blocking(slice) {
+        let ticked = in_slices(py, limit, |slice| match ticks.next_blocking(slice) {
             _ if is_exiting() => Some(Ok(None)),
             Err(Error::Timeout { .. }) => None,
             other => Some(other),

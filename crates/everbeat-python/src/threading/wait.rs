@@ -1,39 +1,18 @@
-//! Blocking calls: detached from the interpreter, with a time limit, and open to Ctrl-C.
+//! Waiting for what a timer on threads was asked.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use everbeat::{Answer, Pending, thread};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use crate::blocking::in_slices;
 use crate::durations;
 use crate::errors::to_python;
-
-/// How often a wait looks up: for signals, which only the main thread of Python gets.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// The time that a wait may take; without one, forever.
 pub(super) fn limit(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
     timeout.map_or(Ok(Duration::MAX), |timeout| durations::parse("timeout", timeout))
-}
-
-/// Calls `attempt` with a part of the time until it has a result; `None` when the time is over.
-pub(super) fn in_slices<T: Send>(
-    py: Python<'_>,
-    limit: Duration,
-    mut attempt: impl FnMut(Duration) -> Option<T> + Send,
-) -> PyResult<Option<T>> {
-    let start = Instant::now();
-    loop {
-        let rest = limit.saturating_sub(start.elapsed());
-        if let Some(result) = py.detach(|| attempt(rest.min(SLICE))) {
-            return Ok(Some(result));
-        }
-        py.check_signals()?;
-        if rest.is_zero() {
-            return Ok(None);
-        }
-    }
 }
 
 /// Waits for something that a timer was asked for; `None` when the time is over.
