@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everbeat::thread::{Engine, Precision};
-use everbeat::{Builder, Tick, Timer};
+use everbeat::{Builder, Group, Tick, Timer};
 
 use crate::beats::Beat;
 use crate::contenders::Kept;
@@ -17,6 +17,15 @@ pub(crate) fn on_engine(beats: &[Beat], inline: bool, precision: Precision) -> K
         timers.push(start(if inline { builder.inline() } else { builder }, beat));
     }
     Box::new((engine, timers))
+}
+
+/// As members of a group, which share a task.
+pub(crate) fn in_group(beats: &[Beat]) -> Kept {
+    let group = Group::named("bench");
+    for &beat in beats {
+        drop(start(group.every(Duration::from_nanos(beat.period)), beat));
+    }
+    Box::new(group)
 }
 
 pub(crate) fn on_tokio(beat: Beat) -> Timer<()> {

@@ -19,7 +19,7 @@ pub use expect::{
     AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, FeedThen, Got, Look,
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
-pub use face_subject::{ThreadSubject, TokioSubject};
+pub use face_subject::{SharedTaskSubject, ThreadSubject, TokioSubject};
 pub use load::{Story, load, parse};
 pub use scenario::{
     BackoffSpec, Command, Do, Driver, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use everbeat_conformance::{CoreSubject, Driver, Story, Subject, ThreadSubject, TokioSubject, check, load};
+use everbeat_conformance::{CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, check, load};
 
-const SUBJECTS: [&dyn Subject; 6] = [
+const SUBJECTS: [&dyn Subject; 8] = [
     &CoreSubject { restless: false },
     &CoreSubject { restless: true },
     &TokioSubject { sync: false },
     &TokioSubject { sync: true },
     &ThreadSubject { sync: false },
     &ThreadSubject { sync: true },
+    &SharedTaskSubject { sync: false },
+    &SharedTaskSubject { sync: true },
 ];
 
 /// What the life of one timer can show: the clauses that some scenario must name.

@@ -8,9 +8,9 @@ mod target;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use everbeat::thread::Engine;
-use everbeat::{Builder, Error, Timer};
+use everbeat::{Builder, Error, Group, Timer};
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
@@ -43,7 +43,7 @@ impl Subject for TokioSubject {
     }
 
     fn play(&self, scenario: &Scenario) -> Trace {
-        in_paused_time(play(scenario, self.sync, None))
+        in_paused_time(play(scenario, self.sync, false, Timer::every, |_| ()))
     }
 }
 
@@ -70,7 +70,37 @@ impl Subject for ThreadSubject {
     fn play(&self, scenario: &Scenario) -> Trace {
         in_paused_time(async {
             let engine = hosted::spawn();
-            play(scenario, self.sync, Some(&engine)).await
+            play(scenario, self.sync, true, |period| engine.every(period), |_| ()).await
+        })
+    }
+}
+
+/// The tokio face, with the timer in a task that it would share with the other timers of its group.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedTaskSubject {
+    /// Whether callables are sync. Such runs take no time.
+    pub sync: bool,
+}
+
+impl Subject for SharedTaskSubject {
+    fn name(&self) -> &'static str {
+        if self.sync { "tokio, shared task, sync target" } else { "tokio, shared task" }
+    }
+
+    fn driver(&self) -> Driver {
+        Driver::Thread
+    }
+
+    fn can_play(&self, scenario: &Scenario) -> bool {
+        !self.sync || is_for_sync(scenario)
+    }
+
+    fn play(&self, scenario: &Scenario) -> Trace {
+        in_paused_time(async {
+            let group = Group::new();
+            // A group keeps its members going; here the stage has the only handle.
+            let leave = |timer: &Timer<u64>| _ = group.remove(timer);
+            play(scenario, self.sync, true, |period| group.every(period), leave).await
         })
     }
 }
@@ -85,21 +115,28 @@ fn in_paused_time(play: impl Future<Output = Trace>) -> Trace {
     runtime.block_on(play)
 }
 
-async fn play(scenario: &Scenario, sync: bool, engine: Option<&Engine>) -> Trace {
-    let log = Arc::new(Log::new(Instant::now(), engine.is_some()));
+async fn play(
+    scenario: &Scenario,
+    sync: bool,
+    on_engine: bool,
+    every: impl Fn(Duration) -> Builder,
+    built: impl Fn(&Timer<u64>),
+) -> Trace {
+    let log = Arc::new(Log::new(Instant::now(), on_engine));
     let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
-    match build(&script, sync, engine) {
-        Ok(timer) => Stage::new(&log, timer).play(scenario).await,
+    match build(&script, sync, every) {
+        Ok(timer) => {
+            built(&timer);
+            Stage::new(&log, timer).play(scenario).await
+        }
         Err(Error::Schedule(error)) => Trace { refused: Some(error.field().to_owned()), ..Trace::default() },
         Err(error) => Trace { faults: vec![error.to_string()], ..Trace::default() },
     }
 }
 
-fn build(script: &Script, sync: bool, engine: Option<&Engine>) -> Result<Timer<u64>, Error> {
-    let mut builder = configure(&script.scenario.timer, &script.log);
-    if let Some(engine) = engine {
-        builder = builder.on(engine);
-    }
+fn build(script: &Script, sync: bool, every: impl Fn(Duration) -> Builder) -> Result<Timer<u64>, Error> {
+    let spec = &script.scenario.timer;
+    let builder = configure(every(spec.period.to_duration()), spec, &script.log);
     let own = script.clone();
     match script.scenario.timer.target {
         TargetSpec::Call if sync => {
@@ -114,9 +151,9 @@ fn build(script: &Script, sync: bool, engine: Option<&Engine>) -> Result<Timer<u
     }
 }
 
-fn configure(spec: &TimerSpec, log: &Arc<Log>) -> Builder {
+fn configure(builder: Builder, spec: &TimerSpec, log: &Arc<Log>) -> Builder {
     let (failures, ends, origin) = (log.clone(), log.clone(), log.origin);
-    let mut builder = Timer::every(spec.period.to_duration())
+    let mut builder = builder
         .initial_delay(spec.initial_delay.to_duration())
         .missed(config::missed(spec.missed))
         .on_error(config::on_error(spec.on_error))

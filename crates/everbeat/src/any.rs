@@ -33,19 +33,37 @@ pub type BoxFuture<O> = Pin<Box<dyn Future<Output = O> + Send>>;
 /// A timer whatever it delivers: what a [`Group`](crate::Group) holds, and what
 /// [`current`](crate::current()) returns. A handle like [`Timer`], only that it does not know the type of
 /// the values.
-pub struct AnyTimer(Arc<dyn Control>);
+pub struct AnyTimer(Kind);
+
+/// What a handle leads to.
+enum Kind {
+    Whole(Arc<dyn Control>),
+    /// A lean timer that has a place in the queue of its engine, or had one before it became a whole one.
+    Placed(Timer<()>),
+}
+
+/// What tells timers apart, as long as there is a handle: the address of one, or the place with its engine that
+/// it has, or had before it became a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    At(usize),
+    Placed(usize, Key),
+}
 
 impl AnyTimer {
     /// A handle for whoever is inside a run of the timer: it is alive, handles or not.
     pub(crate) fn inside(control: Arc<dyn Control>) -> Self {
         control.add_handle();
-        Self(control)
+        Self(Kind::Whole(control))
     }
 
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.0.name()
+        match &self.0 {
+            Kind::Whole(timer) => timer.name(),
+            Kind::Placed(timer) => timer.name(),
+        }
     }
 
     /// As [`Timer::start`].
@@ -53,125 +71,172 @@ impl AnyTimer {
     /// # Errors
     /// As there.
     pub fn start(&self) -> Result<(), Error> {
-        self.0.clone().start()
+        self.whole().start()
     }
 
     /// As [`Timer::cancel`].
     #[must_use = "the request is made already, but this is what waits for its answer"]
     pub fn cancel(&self) -> BoxFuture<StopReason> {
-        self.0.clone().cancel()
+        match &self.0 {
+            Kind::Whole(timer) => timer.clone().cancel(),
+            Kind::Placed(timer) => Box::pin(timer.cancel()),
+        }
     }
 
     /// As [`Timer::shutdown`].
     #[must_use = "the request is made already, but this is what waits for its answer"]
     pub fn shutdown(&self, grace: Duration) -> BoxFuture<Shutdown> {
-        self.0.clone().shutdown(grace)
+        match &self.0 {
+            Kind::Whole(timer) => timer.clone().shutdown(grace),
+            Kind::Placed(timer) => Box::pin(timer.shutdown(grace)),
+        }
     }
 
     /// As [`Timer::request_stop`].
     pub fn request_stop(&self) {
-        self.0.stop_gently();
+        match &self.0 {
+            Kind::Whole(timer) => timer.stop_gently(),
+            Kind::Placed(timer) => timer.request_stop(),
+        }
     }
 
     /// As [`Timer::trigger`].
     #[must_use = "the request is made already, but this is what waits for its answer"]
     pub fn trigger(&self) -> BoxFuture<Result<AnyValue, Error>> {
-        self.0.clone().trigger()
+        self.whole().trigger()
     }
 
     /// As [`Timer::join`].
     #[must_use = "this is what waits"]
     pub fn join(&self) -> BoxFuture<Result<AnyValue, Error>> {
-        self.0.clone().join()
+        self.whole().join()
     }
 
     /// As [`Timer::wait_hits`].
     #[must_use = "this is what waits"]
     pub fn wait_hits(&self, count: u64) -> BoxFuture<Result<(), Error>> {
-        self.0.clone().wait_hits(Count::Total(count))
+        self.whole().wait_hits(Count::Total(count))
     }
 
     /// As [`Timer::wait_more`].
     #[must_use = "this is what waits"]
     pub fn wait_more(&self, hits: u64) -> BoxFuture<Result<(), Error>> {
-        self.0.clone().wait_hits(Count::More(hits))
+        self.whole().wait_hits(Count::More(hits))
     }
 
     /// As [`Timer::wait`].
     #[must_use = "this is what waits"]
     pub fn wait(&self) -> BoxFuture<Result<StopReason, Error>> {
-        self.0.clone().wait()
+        self.whole().wait()
     }
 
     /// As [`Timer::set_period`].
     pub fn set_period(&self, period: Duration) {
-        self.0.set_period(period, false);
+        self.whole().set_period(period, false);
     }
 
     /// As [`Timer::rearm`].
     pub fn rearm(&self, period: Duration) {
-        self.0.set_period(period, true);
+        self.whole().set_period(period, true);
     }
 
     /// As [`Timer::pause`].
     pub fn pause(&self) {
-        self.0.pause();
+        self.whole().pause();
     }
 
     /// As [`Timer::resume`].
     pub fn resume(&self) {
-        self.0.resume();
+        self.whole().resume();
     }
 
     /// As [`Timer::is_running`].
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.0.is_running()
+        match &self.0 {
+            Kind::Whole(timer) => timer.is_running(),
+            Kind::Placed(timer) => timer.is_running(),
+        }
     }
 
     /// As [`Timer::latest`].
     #[must_use]
     pub fn latest(&self) -> Option<AnyValue> {
-        self.0.latest()
+        match &self.0 {
+            Kind::Whole(timer) => timer.latest(),
+            Kind::Placed(timer) => timer.latest().map(|value| value as AnyValue),
+        }
     }
 
     /// As [`Timer::stats`].
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.stats()
+        match &self.0 {
+            Kind::Whole(timer) => timer.stats(),
+            Kind::Placed(timer) => timer.stats(),
+        }
     }
 
     pub(crate) fn needs_this_thread(&self) -> bool {
-        self.0.needs_this_thread()
+        match &self.0 {
+            Kind::Whole(timer) => timer.needs_this_thread(),
+            Kind::Placed(timer) => timer.needs_this_thread(),
+        }
     }
 
     /// How many handles there are, this one included.
     pub(crate) fn handles(&self) -> usize {
-        self.0.handles()
+        match &self.0 {
+            Kind::Whole(timer) => timer.handles(),
+            Kind::Placed(timer) => timer.whole().handles(),
+        }
     }
 
     /// Refuses all starts from now on.
     pub(crate) fn retire(&self) {
-        self.0.retire();
+        self.whole().retire();
     }
 
     /// Whether it was started and does not run any more.
     pub(crate) fn has_ended(&self) -> bool {
-        self.0.has_ended()
+        match &self.0 {
+            Kind::Whole(timer) => timer.has_ended(),
+            Kind::Placed(timer) => timer.has_ended(),
+        }
     }
 
     /// Whether both are handles of the same timer.
     #[must_use]
     pub fn same_timer(&self, other: &Self) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+        self.identity() == other.identity()
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        match &self.0 {
+            Kind::Whole(timer) => timer.identity(),
+            Kind::Placed(timer) => timer.identity(),
+        }
+    }
+
+    /// The timer with its own lock, which a lean one has from here on.
+    fn whole(&self) -> Arc<dyn Control> {
+        match &self.0 {
+            Kind::Whole(timer) => timer.clone(),
+            Kind::Placed(timer) => timer.whole(),
+        }
     }
 }
 
 impl<V: Send + Sync + 'static> From<Timer<V>> for AnyTimer {
     fn from(timer: Timer<V>) -> Self {
-        let shared = timer.whole();
-        shared.add_handle();
-        Self(shared)
+        match timer.into_placed() {
+            Ok(timer) => Self(Kind::Placed(timer)),
+            Err(timer) => {
+                let shared = timer.whole();
+                shared.add_handle();
+                Self(Kind::Whole(shared))
+            }
+        }
     }
 }
 
@@ -189,14 +254,21 @@ impl From<&AnyTimer> for AnyTimer {
 
 impl Clone for AnyTimer {
     fn clone(&self) -> Self {
-        self.0.add_handle();
-        Self(self.0.clone())
+        match &self.0 {
+            Kind::Whole(timer) => {
+                timer.add_handle();
+                Self(Kind::Whole(timer.clone()))
+            }
+            Kind::Placed(timer) => timer.clone().into(),
+        }
     }
 }
 
 impl Drop for AnyTimer {
     fn drop(&mut self) {
-        self.0.release_handle();
+        if let Kind::Whole(timer) = &self.0 {
+            timer.release_handle();
+        }
     }
 }
 
@@ -225,6 +297,7 @@ impl Count {
 /// A timer without the type of its values.
 pub(crate) trait Control: Send + Sync {
     fn name(&self) -> &Name;
+    fn identity(&self) -> Identity;
     fn add_handle(&self);
     fn release_handle(&self);
     fn start(self: Arc<Self>) -> Result<(), Error>;
@@ -259,6 +332,10 @@ pub(crate) trait Control: Send + Sync {
 impl<V: Send + Sync + 'static> Control for Shared<V> {
     fn name(&self) -> &Name {
         self.name()
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity()
     }
 
     fn add_handle(&self) {

@@ -13,6 +13,7 @@ use everbeat_core::{Jitter, Missed, Mode, OnError, Ratio, Schedule, ScheduleErro
 use crate::any::cast;
 use crate::beat::{Attachments, Beat};
 use crate::error::{Error, Failure};
+use crate::group::Group;
 use crate::handle::Timer;
 use crate::home::Home;
 use crate::name::Name;
@@ -45,6 +46,7 @@ pub struct Builder {
     precision: Option<Precision>,
     figures: Option<bool>,
     scope: Option<Scope>,
+    group: Option<Group>,
 }
 
 /// Where the timer is to live.
@@ -73,6 +75,7 @@ impl Builder {
             precision: None,
             figures: None,
             scope: None,
+            group: None,
         }
     }
 
@@ -245,6 +248,13 @@ impl Builder {
         self
     }
 
+    /// Becomes a member of this group.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn member_of(mut self, group: &Group) -> Self {
+        self.group = Some(group.clone());
+        self
+    }
+
     /// Lives on the default engine.
     #[inline]
     pub(crate) fn on_threads(mut self) -> Self {
@@ -324,17 +334,23 @@ impl Builder {
     /// [`Error::Schedule`] for a bad value in the builder; as [`Timer::start`] for what is missing, such as
     /// [`Error::NoRuntime`] outside of a tokio runtime with its time driver enabled.
     pub fn start<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
-        let scope = self.scope.clone();
+        let (scope, group) = (self.scope.clone(), self.group.clone());
         let timer = match self.make(target)? {
             // A scope asks of a timer what only a whole one can do.
-            Made::Lean(lean) if scope.is_none() => return lean.start(),
-            made => made.into_timer(scope.as_ref()),
-        };
-        if let Err(error) = timer.start() {
-            if let Some(scope) = scope {
-                scope.untie(&timer);
+            Made::Lean(lean) if scope.is_none() => lean.start()?,
+            made => {
+                let timer = made.into_timer(scope.as_ref());
+                if let Err(error) = timer.start() {
+                    if let Some(scope) = scope {
+                        scope.untie(&timer);
+                    }
+                    return Err(error);
+                }
+                timer
             }
-            return Err(error);
+        };
+        if let Some(group) = group {
+            group.add(&timer)?;
         }
         Ok(timer)
     }
@@ -344,8 +360,12 @@ impl Builder {
     /// # Errors
     /// [`Error::Schedule`] for a bad value in the builder.
     pub fn build<M, X: IntoTarget<M>>(self, target: X) -> Result<Timer<Value<M, X>>, Error> {
-        let scope = self.scope.clone();
-        Ok(self.make(target)?.into_timer(scope.as_ref()))
+        let (scope, group) = (self.scope.clone(), self.group.clone());
+        let timer = self.make(target)?.into_timer(scope.as_ref());
+        if let Some(group) = group {
+            group.add(&timer)?;
+        }
+        Ok(timer)
     }
 
     fn make<M, X: IntoTarget<M>>(mut self, target: X) -> Result<Made<Value<M, X>>, Error> {

@@ -2,23 +2,32 @@
 //!
 //! # Locks
 //!
-//! The group's lock guards the list of members. No member is started, asked or dropped under it: each
+//! The group's lock guards the list of members and the set of their identities. No member is started, asked or dropped under it: each
 //! request works on a copy of the list.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+#[cfg(feature = "tokio")]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat_core::StopReason;
 
-use crate::any::{AnyTimer, AnyValue, BoxFuture};
+use crate::any::{AnyTimer, AnyValue, BoxFuture, Identity};
 use crate::block;
+#[cfg(feature = "tokio")]
+use crate::builder::Builder;
 use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
+#[cfg(feature = "tokio")]
+use crate::runtime::task::engine_in_a_task;
+#[cfg(feature = "tokio")]
+use crate::thread::Engine;
 
 /// Timers that are started, stopped and waited for together. Cheap to clone; all clones are one group.
 ///
@@ -47,11 +56,16 @@ use crate::pending::Shutdown;
 pub struct Group {
     inner: Arc<Mutex<Inner>>,
     name: Option<Arc<str>>,
+    /// Whose timers share a task.
+    #[cfg(feature = "tokio")]
+    engine: Arc<OnceLock<Engine>>,
 }
 
 #[derive(Default)]
 struct Inner {
     members: Vec<AnyTimer>,
+    /// Which timers they are, so that nobody has to look through all of them.
+    identities: HashSet<Identity>,
     active: bool,
     /// How often the group was stopped: whoever starts members notices a stop in between.
     stops: u64,
@@ -80,6 +94,39 @@ impl Group {
         self.name.as_deref()
     }
 
+    /// A timer that becomes a member when it is built or started, and that lives with all others made like this
+    /// in one task with one sleep: the cheapest way to have many timers on tokio. The task is on the runtime in
+    /// which the first of them was started, and stays as long as one of them runs.
+    ///
+    /// They have their turns one after the other, at most some dozens before other tasks have theirs. Sync
+    /// targets run there, and async ones are polled there, so one that blocks holds all of them up, and is
+    /// reported by name; [`offload`](crate::offload) moves it to a thread for blocking work. Where timers shall run at the same
+    /// time, [`add`](Self::add) members with tasks of their own. As on other engines, histograms are off by
+    /// default. With a [`clock`](Builder::clock) for tests a member has a task of its own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), everbeat::Error> {
+    /// use everbeat::Group;
+    /// use std::time::Duration;
+    ///
+    /// let sensors = Group::named("sensors");
+    /// for id in 0..1000 {
+    ///     sensors.every(Duration::from_secs(1)).fixed_rate().start(move || println!("sample {id}"))?;
+    /// }
+    /// sensors.wait_hits(3).await.all()?; // the group keeps its members going: no other handle is needed
+    /// sensors.cancel().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn every(&self, period: Duration) -> Builder {
+        let name = self.name().unwrap_or("group");
+        let engine = self.engine.get_or_init(|| engine_in_a_task(name));
+        Builder::new(period).on(engine).member_of(self)
+    }
+
     /// Adds a timer. A group that was started starts it too, unless it runs already. A timer that is a
     /// member already is not added again.
     ///
@@ -89,7 +136,7 @@ impl Group {
         let timer = timer.into();
         let (active, stops) = {
             let mut inner = self.lock();
-            if inner.members.iter().any(|member| member.same_timer(&timer)) {
+            if !inner.identities.insert(timer.identity()) {
                 return Ok(());
             }
             inner.members.push(timer.clone());
@@ -118,6 +165,9 @@ impl Group {
         let mut inner = self.lock();
         let place = inner.members.iter().position(|member| member.same_timer(&timer));
         let removed = place.map(|place| inner.members.remove(place));
+        if let Some(removed) = &removed {
+            inner.identities.remove(&removed.identity());
+        }
         drop(inner);
         removed.is_some()
     }
@@ -217,8 +267,7 @@ impl Group {
     /// Whether this timer is a member.
     #[must_use]
     pub fn contains(&self, timer: impl Into<AnyTimer>) -> bool {
-        let timer = timer.into();
-        self.members().iter().any(|member| member.same_timer(&timer))
+        self.lock().identities.contains(&timer.into().identity())
     }
 
     fn ask<O: Unpin>(&self, question: impl Fn(&AnyTimer) -> BoxFuture<O>) -> Together<O> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use everbeat_core::{StopReason, Timer as Machine};
 
-use crate::any::{Count, cast};
+use crate::any::{Count, Identity, cast};
 #[cfg(any(doc, feature = "tokio"))]
 use crate::builder::Builder;
 use crate::error::Error;
@@ -309,6 +309,33 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// A handle of a lean timer. `V` is `()`.
     pub(crate) fn placed(place: Placed) -> Self {
         Self { kind: Kind::Placed(place) }
+    }
+
+    /// The same handle, if it names a place in the queue of an engine.
+    pub(crate) fn into_placed(self) -> Result<Timer<()>, Self> {
+        match self.kind {
+            Kind::Whole(_) => Err(self),
+            Kind::Placed(_) => cast(self),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        match &self.kind {
+            Kind::Whole(timer) => timer.identity(),
+            Kind::Placed(place) => place.identity(),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.read(|state| state.machine.was_started() && !state.machine.is_running())
+    }
+
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        match self.found() {
+            Found::Lean(lean, _) if lean.is_in_run() => self.whole().needs_this_thread(),
+            Found::Lean(..) => self.plan().home.needs_this_thread(),
+            Found::Whole(timer) => timer.needs_this_thread(),
+        }
     }
 
     fn plan(&self) -> &Arc<Plan> {

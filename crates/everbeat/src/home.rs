@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use everbeat_core::Instant;
+use everbeat_core::{Instant, Key};
 
+use crate::any::Identity;
 use crate::clock::Clock;
 use crate::error::Error;
 #[cfg(feature = "tokio")]
@@ -61,6 +62,12 @@ impl Home {
         }
     }
 
+    /// The identity of a timer that has, or had, a place of its own in the queue of the engine.
+    pub(crate) fn identity_of(&self, key: Key) -> Identity {
+        let engine = self.engine().map_or(0, Engine::address);
+        Identity::Placed(engine, key)
+    }
+
     pub(crate) fn is_engine(&self) -> bool {
         self.engine().is_some()
     }
@@ -91,8 +98,8 @@ impl Home {
     }
 
     /// Whether this thread keeps the time there, and must not be blocked.
-    pub(crate) fn is_kept_by_this_thread(&self) -> bool {
-        self.engine().is_some_and(Engine::is_kept_by_this_thread)
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        self.engine().is_some_and(Engine::needs_this_thread)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::thread::{Engine, alarm::EngineAlarm};
 
 /// The longest single sleep. Longer waits are made of several: a wake-up with nothing due is harmless, and
 /// no runtime is asked to plan for centuries.
-const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The clock of one timer. Its origin is fixed at the first start and outlives restarts.
 #[derive(Clone, Debug)]
@@ -113,6 +113,13 @@ type Appointment = Option<crate::testing::Appointment>;
 #[cfg(not(feature = "testing"))]
 type Appointment = ();
 
+/// A sleep to be set. `None` outside of a runtime, and where it has no time driver.
+pub(super) fn new_sleep() -> Option<Sleep> {
+    Handle::try_current().ok()?;
+    // Without a time driver tokio panics here, and offers no way to ask before.
+    std::panic::catch_unwind(|| tokio::time::sleep(Duration::ZERO)).ok()
+}
+
 pin_project! {
     /// The one sleep of a driver, set anew for every wait.
     #[derive(Debug)]
@@ -129,9 +136,7 @@ pin_project! {
 impl Alarm {
     /// An alarm that is not set. `None` outside of a runtime, and where it has no time driver.
     pub(crate) fn new(engine: Option<Engine>) -> Option<Self> {
-        Handle::try_current().ok()?;
-        // Without a time driver tokio panics here, and offers no way to ask before.
-        let sleep = std::panic::catch_unwind(|| tokio::time::sleep(Duration::ZERO)).ok()?;
+        let sleep = new_sleep()?;
         let engine = engine.map(|engine| Box::new(EngineAlarm::new(engine)));
         Some(Self { set_for: None, sleep, engine, appointment: Appointment::default() })
     }

@@ -109,6 +109,10 @@ impl<V: Send + Sync + 'static> Lean<V> {
         matches!(self.phase, Phase::Waiting(_) | Phase::Running(_))
     }
 
+    pub(crate) fn is_in_run(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
     /// The same with another name for `()`, and without the target.
     pub(crate) fn of_unit<W: 'static>(self) -> Lean<W> {
         let Self { rested, phase, initial_delay_nanos, after_nanos, latest, .. } = self;

@@ -24,7 +24,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
+use everbeat_core::{AbortCause, Instant, Key, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
 
 use self::cell::Cell;
 pub(crate) use self::cell::{Lean, Phase, finish_plainly};
@@ -32,6 +32,7 @@ pub(crate) use self::plan::{Plan, Plans};
 use self::state::Leftovers;
 pub(crate) use self::state::State;
 pub(crate) use self::turn::{Made, unit};
+use crate::any::Identity;
 use crate::beat::BoxDrive;
 use crate::block;
 use crate::clock::Clock;
@@ -53,6 +54,8 @@ pub(crate) struct Shared<V> {
     handles: AtomicU32,
     /// Turns that had to wait for a worker. A count without a lock: it must not thaw a lean timer.
     queued: AtomicU32,
+    /// The place with its engine where it lay before it had a lock of its own.
+    origin: Option<Key>,
     cell: Mutex<Cell<V>>,
 }
 
@@ -144,13 +147,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Work::Nothing => whole(None),
         };
         let (handles, queued) = (AtomicU32::new(1), AtomicU32::new(0));
-        Arc::new(Self { plan, handles, queued, cell: Mutex::new(cell) })
+        Arc::new(Self { plan, handles, queued, origin: None, cell: Mutex::new(cell) })
     }
 
     /// A timer that was a lean one in the queue of its engine.
-    pub(crate) fn taken_from_engine(plan: Arc<Plan>, lean: Lean<V>, handles: u32, queued: u32) -> Arc<Self> {
+    pub(crate) fn taken_from_engine(
+        plan: Arc<Plan>,
+        key: Key,
+        lean: Lean<V>,
+        handles: u32,
+        queued: u32,
+    ) -> Arc<Self> {
         let (handles, queued) = (AtomicU32::new(handles), AtomicU32::new(queued));
-        Arc::new(Self { plan, handles, queued, cell: Mutex::new(Cell::Lean(lean)) })
+        Arc::new(Self { plan, handles, queued, origin: Some(key), cell: Mutex::new(Cell::Lean(lean)) })
     }
 
     /// The timer to be stored elsewhere, with its handles and its queued turns, if it is a lean one that waits.
@@ -174,6 +183,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(crate) fn name(&self) -> &Name {
         &self.plan.name
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let here = || Identity::At(std::ptr::from_ref(self) as usize);
+        self.origin.map_or_else(here, |key| self.plan.home.identity_of(key))
     }
 
     pub(crate) fn home(&self) -> &Home {
@@ -532,7 +546,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Whether blocking this thread would keep the timer from getting on.
     pub(crate) fn needs_this_thread(&self) -> bool {
-        if self.is_inside() || self.plan.home.is_kept_by_this_thread() {
+        if self.is_inside() || self.plan.home.needs_this_thread() {
             return true;
         }
         let this = std::thread::current().id();

@@ -28,7 +28,9 @@ use super::roster::{Calls, Job, Over, Roster, Task, Woken};
 use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
+use crate::error::Error;
 use crate::guard::{drop_quietly, guarded};
+use crate::name::Name;
 use crate::shared::Plans;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
@@ -48,8 +50,8 @@ pub(super) struct Core {
     pub(super) time: Arc<Time>,
     pub(super) precision: Precision,
     pub(super) name: Box<str>,
-    /// Whether it is one of those that everybody shares.
-    is_default: bool,
+    /// Whether it takes new timers after it was closed: there is no other in its place.
+    reopens: bool,
     /// What each thread lives in.
     frame: Option<Frame>,
 }
@@ -63,7 +65,7 @@ impl Core {
         precision: Precision,
         workers: usize,
         time: Time,
-        is_default: bool,
+        reopens: bool,
         frame: Option<Frame>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -75,7 +77,7 @@ impl Core {
             time: Arc::new(time),
             precision,
             name: name.into(),
-            is_default,
+            reopens,
             frame,
         })
     }
@@ -130,36 +132,43 @@ impl Core {
 
 /// Tasks come and go.
 impl Core {
-    /// A place for a task that is about to be started. `None` if the engine is closed.
-    ///
-    /// # Errors
-    /// The thread that keeps the time cannot be started.
-    pub(super) fn enter(self: &Arc<Self>, inline: bool) -> io::Result<Option<Key>> {
-        let mut roster = self.staffed()?;
-        Ok((!roster.closed).then(|| roster.enter(inline)))
+    /// A place for a task that is about to be started.
+    pub(super) fn enter(self: &Arc<Self>, inline: bool) -> Result<Key, Refusal> {
+        self.attended()?;
+        Ok(self.staffed()?.enter(inline))
     }
 
-    /// Wakes somebody at a time. `None` if the engine is closed.
-    ///
-    /// # Errors
-    /// As [`Core::enter`].
-    pub(super) fn ring_at(self: &Arc<Self>, due: Instant, waker: Waker) -> io::Result<Option<Key>> {
+    /// Wakes somebody at a time.
+    pub(super) fn ring_at(self: &Arc<Self>, due: Instant, waker: Waker) -> Result<Key, Refusal> {
         let (key, calls) = {
+            self.attended()?;
             let mut roster = self.staffed()?;
-            if roster.closed {
-                drop(roster);
-                return Ok(None);
-            }
             (roster.ring_at(due, waker), roster.calls())
         };
         self.make(&calls);
-        Ok(Some(key))
+        Ok(key)
     }
 
-    /// The roster, with a keeper, unless the engine is closed or has a host.
-    pub(super) fn staffed(self: &Arc<Self>) -> io::Result<MutexGuard<'_, Roster>> {
+    /// Asks the host of an engine to keep its time. To be done before the time is read for a start.
+    pub(super) fn attended(&self) -> Result<(), Refusal> {
+        let Some(host) = self.time.host() else { return Ok(()) };
+        match guarded(|| host.attend()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::Unattended),
+            Err(failure) => {
+                tracing::error!(engine = &*self.name, "the host of an engine {failure}");
+                Err(Refusal::Unattended)
+            }
+        }
+    }
+
+    /// The roster of an engine that is open, with a keeper if it has one of its own.
+    pub(super) fn staffed(self: &Arc<Self>) -> Result<MutexGuard<'_, Roster>, Refusal> {
         let mut roster = self.lock();
-        if roster.keeper.is_none() && !roster.closed && self.time.host().is_none() {
+        if roster.closed {
+            return Err(Refusal::Closed);
+        }
+        if roster.keeper.is_none() && self.time.host().is_none() {
             exit::watch();
             let core = self.clone();
             // Under the lock: whoever comes second finds the thread or starts one, but never relies on
@@ -278,8 +287,8 @@ impl Core {
         let roster = self.lock();
         let waited = self.returned.wait_timeout_while(roster, timeout, |roster| roster.timers > 0);
         let mut roster = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if self.is_default {
-            roster.closed = false; // it is everybody's, and there is no other
+        if self.reopens {
+            roster.closed = false;
         }
         roster.timers
     }
@@ -288,6 +297,44 @@ impl Core {
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("name", &self.name).field("precision", &self.precision).finish()
+    }
+}
+
+/// Why an engine does not take somebody in.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Closed,
+    /// The thread that keeps the time cannot be started.
+    NoThread(io::Error),
+    /// Nobody keeps the time of a hosted engine.
+    Unattended,
+}
+
+impl Refusal {
+    /// What is said to who starts a timer of this name.
+    pub(super) fn of(self, name: &Name) -> Error {
+        let name = name.clone();
+        match self {
+            Self::Closed => Error::EngineClosed { name },
+            Self::NoThread(reason) => Error::NoThread { name, reason: Arc::new(reason) },
+            Self::Unattended => Error::NoRuntime { name },
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(reason: io::Error) -> Self {
+        Self::NoThread(reason)
+    }
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Closed => Self::other("the engine is closed"),
+            Refusal::NoThread(reason) => reason,
+            Refusal::Unattended => Self::other("nobody keeps the time of the engine"),
+        }
     }
 }
 

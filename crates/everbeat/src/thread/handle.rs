@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
+#[cfg(feature = "tokio")]
+use std::sync::Weak;
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant as StdInstant};
@@ -12,12 +14,14 @@ use everbeat_core::{Instant, Key, Summary};
 use super::engine::{Bell, Core, Frame};
 use super::host::Host;
 use super::oneshot::OneShot;
+use super::roster::Rest;
 use super::sleep::Precision;
 use super::time::Time;
 use crate::any::Control;
 use crate::beat::Progress;
 use crate::builder::Builder;
 use crate::error::Error;
+use crate::guard::guarded;
 use crate::outcome::Outcome;
 use crate::shared::Plans;
 
@@ -58,6 +62,23 @@ impl Drop for Owner {
     }
 }
 
+/// A reference that does not keep its engine.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct WeakEngine(Weak<Core>);
+
+#[cfg(feature = "tokio")]
+impl WeakEngine {
+    pub(crate) fn upgrade(&self) -> Option<Engine> {
+        Some(Engine { core: self.0.upgrade()?, owner: None })
+    }
+
+    /// Whether this thread is giving the engine a turn.
+    pub(crate) fn is_kept_by_this_thread(&self) -> bool {
+        super::keeper::is_kept_by_this_thread(self.0.as_ptr())
+    }
+}
+
 /// The default engines, one for each precision.
 static DEFAULTS: [OnceLock<Engine>; 3] = [const { OnceLock::new() }; 3];
 
@@ -71,7 +92,7 @@ impl Engine {
     /// An engine of your own.
     pub fn builder() -> EngineBuilder {
         let (name, precision, workers) = ("timers".into(), Precision::default(), default_workers());
-        EngineBuilder { name, precision, workers, is_default: false, frame: None }
+        EngineBuilder { name, precision, workers, reopens: false, frame: None }
     }
 
     /// The default engine of this precision. It costs nothing until it has its first timer.
@@ -84,7 +105,7 @@ impl Engine {
         };
         let make = || {
             let builder = Self::builder().name(name).precision(precision);
-            EngineBuilder { is_default: true, ..builder }.build()
+            EngineBuilder { reopens: true, ..builder }.build()
         };
         DEFAULTS[place].get_or_init(make).clone()
     }
@@ -100,12 +121,36 @@ impl Engine {
         Self { owner: Some(Arc::new(Owner(core.clone()))), core }
     }
 
+    /// An engine that somebody in this crate hosts. It takes new timers after it was closed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn hosted_for_good(name: &str, host: Arc<dyn Host>) -> Self {
+        let core = Core::new(name, Precision::Coarse, 0, Time::new(Some(host)), true, None);
+        core.change(|roster| roster.linger(Instant::NEVER));
+        Self { owner: None, core }
+    }
+
+    /// The latest time on its clock that anybody has seen.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn latest_time(&self) -> StdInstant {
+        self.core.time.latest()
+    }
+
+    /// A reference that does not keep the engine.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn downgrade(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.core))
+    }
+
     /// Runs what is due, on this thread, and returns when to call it again; `None`: when the host is
     /// alerted. Calling it earlier or more often is harmless. On an engine with a thread of its own this
     /// does nothing and returns `None`.
     pub fn turn(&self) -> Option<StdInstant> {
         self.core.time.host()?;
-        self.core.host_round().and_then(|due| self.core.time.to_std(due))
+        match self.core.host_round() {
+            Rest::None => self.core.time.to_std(self.core.time.now()),
+            Rest::Until(due) => self.core.time.to_std(due?),
+            Rest::Empty => None,
+        }
     }
 
     /// A timer on this engine; see [`thread::every`](super::every).
@@ -188,8 +233,10 @@ impl Engine {
         &self.core.plans
     }
 
-    pub(crate) fn is_kept_by_this_thread(&self) -> bool {
-        self.core.is_kept_by_this_thread()
+    /// Whether blocking this thread would keep it from getting on.
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        let by_host = |host: &Arc<dyn Host>| guarded(|| host.needs_this_thread()).unwrap_or(false);
+        self.core.is_kept_by_this_thread() || self.core.time.host().is_some_and(by_host)
     }
 
     /// Takes a timer on: `start` starts it at the place it is given, and tells when its first turn is.
@@ -200,13 +247,7 @@ impl Engine {
         start: impl FnOnce(Key) -> Result<Progress, Error>,
     ) -> Result<(), Error> {
         let core = &self.core;
-        let key = match core.enter(inline) {
-            Ok(Some(key)) => key,
-            Ok(None) => return Err(Error::EngineClosed { name: task.name().clone() }),
-            Err(error) => {
-                return Err(Error::NoThread { name: task.name().clone(), reason: Arc::new(error) });
-            }
-        };
+        let key = core.enter(inline).map_err(|refusal| refusal.of(task.name()))?;
         let progress = start(key).inspect_err(|_| core.leave(key))?;
         core.give_back(key, task, &progress);
         Ok(())
@@ -222,14 +263,17 @@ impl Engine {
         Waker::from(Arc::new(Bell { core: self.core.clone(), key }))
     }
 
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.core) as usize
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
     /// Wakes somebody at a time.
     pub(super) fn ring_at(&self, due: Instant, waker: Waker) -> io::Result<Key> {
-        let closed = || io::Error::other("the engine is closed");
-        self.core.ring_at(due, waker)?.ok_or_else(closed)
+        Ok(self.core.ring_at(due, waker)?)
     }
 
     /// Wakes somebody else in place of whom it would wake; hands the waker back if nobody is to be woken.
@@ -286,7 +330,7 @@ pub struct EngineBuilder {
     name: Box<str>,
     precision: Precision,
     workers: usize,
-    pub(super) is_default: bool,
+    pub(super) reopens: bool,
     frame: Option<Frame>,
 }
 
@@ -339,8 +383,8 @@ impl EngineBuilder {
     /// Makes the engine. No thread is started yet.
     #[must_use]
     pub fn build(self) -> Engine {
-        let Self { name, precision, workers, is_default, frame } = self;
-        Engine { core: Core::new(&name, precision, workers, Time::new(None), is_default, frame), owner: None }
+        let Self { name, precision, workers, reopens, frame } = self;
+        Engine { core: Core::new(&name, precision, workers, Time::new(None), reopens, frame), owner: None }
     }
 }
 

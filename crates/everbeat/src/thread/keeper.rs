@@ -3,10 +3,14 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::time::Duration;
 
 use everbeat_core::Instant;
 
 use super::engine::{Core, LINGER};
+#[cfg(feature = "tokio")]
+use super::handle::Engine;
 use super::hand::MOST_AT_ONCE;
 use super::roster::{Linger, Rest, Roster};
 use super::runs::Batch;
@@ -49,6 +53,26 @@ impl Core {
             self.take_turns(batch);
             more = self.change(|roster| batch.exchange(roster, due_by));
         }
+        self.take_listed_turns(listed, batch);
+    }
+
+    /// A round that takes part of what is due, and of what is listed, if that is much: other tasks of the
+    /// thread have their turns too.
+    #[cfg(feature = "tokio")]
+    pub(super) fn short_round(self: &Arc<Self>, batch: &mut Batch) -> Rest {
+        let _kept = Kept::enter(self);
+        let due_by = self.time.now();
+        let (listed, more) = self.change(|roster| (roster.begin_round(), batch.exchange(roster, due_by)));
+        if more {
+            self.take_turns(batch);
+            self.change(|roster| batch.give_back(roster));
+            self.let_go_all(batch);
+        }
+        self.take_listed_turns(listed.min(MOST_AT_ONCE), batch);
+        self.change(Roster::rest_hosted)
+    }
+
+    fn take_listed_turns(self: &Arc<Self>, listed: usize, batch: &mut Batch) {
         for _ in 0..listed {
             if !self.change(|roster| batch.take(|taking| roster.take_own_job(taking))) {
                 return;
@@ -59,17 +83,52 @@ impl Core {
         }
     }
 
-    /// A round on this thread, for an engine without one of its own. Returns when the next is needed.
-    pub(super) fn host_round(self: &Arc<Self>) -> Option<Instant> {
+    /// A round on this thread, for an engine without one of its own.
+    pub(super) fn host_round(self: &Arc<Self>) -> Rest {
         let _kept = Kept::enter(self);
         // Who hosts an engine, a test above all, sees one timer at a time.
         let mut batch = Batch::of(1, self);
         self.round(&mut batch);
         batch.end(self);
-        match self.change(Roster::rest_hosted) {
-            Rest::None => Some(self.time.now()),
-            Rest::Until(due) => due,
-            Rest::Empty => None,
+        self.change(Roster::rest_hosted)
+    }
+}
+
+/// Somebody who gives a hosted engine its turns, one after the other.
+#[cfg(feature = "tokio")]
+pub(crate) struct Turns {
+    core: Arc<Core>,
+    batch: Option<Batch>,
+}
+
+#[cfg(feature = "tokio")]
+impl Turns {
+    pub(crate) fn of(engine: &Engine) -> Self {
+        let core = engine.core().clone();
+        Self { batch: Some(Batch::of(MOST_AT_ONCE, &core)), core }
+    }
+
+    /// Gives turns to timers for a short while, and tells what comes next.
+    pub(crate) fn take(&mut self) -> Rest {
+        self.batch.as_mut().map_or(Rest::Empty, |batch| self.core.short_round(batch))
+    }
+
+    /// How long it is until then.
+    pub(crate) fn time_until(&self, due: Instant) -> Duration {
+        due.saturating_since(self.core.time.now())
+    }
+
+    /// There is nobody any more to give turns: ends all timers.
+    pub(crate) fn close(&mut self) {
+        self.core.close(Duration::ZERO);
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            batch.end(&self.core);
         }
     }
 }
@@ -109,8 +168,13 @@ impl Drop for Kept {
     }
 }
 
+/// Whether this thread keeps the time for this engine.
+pub(super) fn is_kept_by_this_thread(core: *const Core) -> bool {
+    KEPT.try_with(|kept| ptr::eq(kept.get(), core)).unwrap_or(false)
+}
+
 impl Core {
     pub(super) fn is_kept_by_this_thread(&self) -> bool {
-        KEPT.try_with(|kept| ptr::eq(kept.get(), self)).unwrap_or(false)
+        is_kept_by_this_thread(self)
     }
 }

@@ -265,7 +265,7 @@ impl Roster {
         };
         let mut lean = record.lean(key, Rested::new(due, record.runs), record.after_nanos, progress);
         lean.call = record.call.take();
-        let to = Shared::taken_from_engine(record.plan.clone(), lean, record.handles, record.queued);
+        let to = Shared::taken_from_engine(record.plan.clone(), key, lean, record.handles, record.queued);
         let front = Front { to: to.clone(), handles: record.handles & !DETACHED };
         *entry = if record.is_over() {
             Entry::Moved(front)

@@ -40,16 +40,16 @@ pub(crate) mod alarm;
 pub(crate) mod engine;
 mod exit;
 mod hand;
-mod handle;
+pub(crate) mod handle;
 pub(crate) mod host;
-mod keeper;
+pub(crate) mod keeper;
 mod lean;
 #[cfg(all(test, everbeat_loom))]
 mod models;
 mod oneshot;
 mod periodic;
 pub(crate) mod placed;
-mod roster;
+pub(crate) mod roster;
 mod runs;
 mod sleep;
 #[cfg(feature = "test-engine")]

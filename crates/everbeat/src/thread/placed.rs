@@ -1,12 +1,12 @@
 //! Handles of lean timers: they name a place in the queue of an engine; see `lean.rs`.
 
-use std::io;
 use std::sync::Arc;
 
 use everbeat_core::{Instant, Key, Rested, StopReason};
 
-use super::engine::Core;
+use super::engine::{Core, Refusal};
 use super::lean::{Found, Record, Released, Stopped};
+use crate::any::Identity;
 use crate::error::Error;
 use crate::guard::drop_quietly;
 use crate::shared::{Plan, Shared};
@@ -28,7 +28,9 @@ impl Placed {
 
     /// When a timer is due first that is started now; `None` if it cannot be a lean one then.
     pub(crate) fn first_due(plan: &Plan, initial_delay_nanos: u64) -> Option<Instant> {
-        let now = plan.home.engine()?.core().time.now();
+        let core = plan.home.engine()?.core();
+        core.attended().ok()?;
+        let now = core.time.now();
         let rested = Rested::start(&plan.schedule, now.add_nanos(initial_delay_nanos))?;
         Some(rested.due())
     }
@@ -42,10 +44,13 @@ impl Placed {
     ) -> Result<Self, Error> {
         let record = |pooled| Record::new(plan.clone(), Some(call), initial_delay_nanos, pooled);
         match core_of(&plan).enter_lean(due, plan.home.is_inline(), record) {
-            Ok(Some(key)) => Ok(Self { plan, key }),
-            Ok(None) => Err(Error::EngineClosed { name: plan.name.clone() }),
-            Err(error) => Err(Error::NoThread { name: plan.name.clone(), reason: Arc::new(error) }),
+            Ok(key) => Ok(Self { plan, key }),
+            Err(refusal) => Err(refusal.of(&plan.name)),
         }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.plan.home.identity_of(self.key)
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
@@ -126,34 +131,26 @@ fn core_of(plan: &Plan) -> &Arc<Core> {
 }
 
 impl Core {
-    /// Takes a lean timer in that is due first at this time. `None` if the engine is closed.
-    ///
-    /// # Errors
-    /// As [`Core::enter`].
+    /// Takes a lean timer in that is due first at this time.
     fn enter_lean(
         self: &Arc<Self>,
         due: Instant,
         inline: bool,
         record: impl FnOnce(bool) -> Record,
-    ) -> io::Result<Option<Key>> {
-        let (entered, calls) = {
-            let mut roster = self.staffed()?;
+    ) -> Result<Key, Refusal> {
+        let (key, calls) = {
+            let mut roster = match self.staffed() {
+                Ok(roster) => roster,
+                Err(refusal) => {
+                    drop_quietly(record);
+                    return Err(refusal);
+                }
+            };
             let pooled = !inline && roster.workers.most > 0;
-            let record = record(pooled);
-            if roster.closed {
-                (Err(record), None)
-            } else {
-                (Ok(roster.enter_lean(due, record)), Some(roster.calls()))
-            }
+            (roster.enter_lean(due, record(pooled)), roster.calls())
         };
-        calls.iter().for_each(|calls| self.make(calls));
-        match entered {
-            Ok(key) => Ok(Some(key)),
-            Err(record) => {
-                drop_quietly(record.into_call());
-                Ok(None)
-            }
-        }
+        self.make(&calls);
+        Ok(key)
     }
 
     /// The timer at this place as a whole one, which it is from here on.

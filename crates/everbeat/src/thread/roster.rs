@@ -178,7 +178,7 @@ pub(super) struct Calls {
 
 /// What the keeper does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     /// There is more to do.
     None,
     /// Until then.

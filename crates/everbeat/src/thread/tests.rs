@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 impl EngineBuilder {
     fn build_for_everybody(mut self) -> Engine {
-        self.is_default = true;
+        self.reopens = true;
         self.build()
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "tokio")]
+use std::time::Duration;
 use std::time::Instant as StdInstant;
 
 use everbeat_core::Instant;
@@ -46,6 +48,13 @@ impl Time {
                 Instant::from_nanos(self.told_nanos.load(Ordering::Acquire))
             }
         }
+    }
+
+    /// The latest time that its host has told.
+    #[cfg(feature = "tokio")]
+    pub(super) fn latest(&self) -> StdInstant {
+        let told = Duration::from_nanos(self.told_nanos.load(Ordering::Acquire));
+        self.origin.checked_add(told).unwrap_or(self.origin)
     }
 
     pub(crate) fn to_std(&self, instant: Instant) -> Option<StdInstant> {
