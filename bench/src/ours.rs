@@ -20,12 +20,9 @@ pub(crate) fn on_engine(beats: &[Beat], inline: bool, precision: Precision) -> K
 }
 
 /// As members of a group, which share a task.
-pub(crate) fn in_group(beats: &[Beat]) -> Kept {
-    let group = Group::named("bench");
-    for &beat in beats {
-        drop(start(group.every(Duration::from_nanos(beat.period)), beat));
-    }
-    Box::new(group)
+pub(crate) fn in_group(beat: Beat) -> Timer<()> {
+    thread_local!(static GROUP: Group = Group::named("bench"));
+    start(GROUP.with(|group| group.every(Duration::from_nanos(beat.period))), beat)
 }
 
 pub(crate) fn on_tokio(beat: Beat) -> Timer<()> {

@@ -7,6 +7,9 @@ use super::slab::Slab;
 /// The home of entries in the heap.
 pub(super) const LATE: u32 = u32::MAX - 1;
 
+/// Room for so many stays: a queue of a few entries, which come and go, allocates nothing.
+const KEPT: usize = 16;
+
 /// Node `i` has the children `4i + 1 ..= 4i + 4`.
 #[derive(Clone, Debug)]
 pub(super) struct Late {
@@ -58,8 +61,8 @@ impl Late {
             self.sift_up(slab, place);
             self.sift_down(slab, place);
         }
-        if self.nodes.len() < self.nodes.capacity() / 4 {
-            self.nodes.shrink_to(self.nodes.len() * 2);
+        if self.nodes.capacity() > KEPT && self.nodes.len() < self.nodes.capacity() / 4 {
+            self.nodes.shrink_to(KEPT.max(self.nodes.len() * 2));
         }
     }
 

@@ -94,10 +94,27 @@ impl TaskHost {
         }
     }
 
+    fn engine(&self) -> Option<Engine> {
+        self.engine.get().and_then(WeakEngine::upgrade)
+    }
+
+    fn spawn(&self, runtime: &Handle) {
+        // Whoever alerts has the engine.
+        if let (Some(host), Some(engine)) = (self.me.upgrade(), self.engine()) {
+            drop(runtime.spawn(EngineTask::new(host, &engine)));
+        }
+    }
+
+    fn abandon_timers(&self) {
+        if let Some(engine) = self.engine() {
+            engine.abandon();
+        }
+    }
+
     /// The next task is to be on this runtime. Its clock may be behind what the engine has seen.
     fn move_to(&self, runtime: Handle) {
         let thread = (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| thread::current().id());
-        let seen = self.engine.get().and_then(WeakEngine::upgrade).map(|engine| engine.latest_time());
+        let seen = self.engine().map(|engine| engine.latest_time());
         let mut left = {
             let mut attendance = self.lock();
             if attendance.has_task {
@@ -163,21 +180,20 @@ impl Host for TaskHost {
     }
 
     fn alert(&self) {
-        let (waker, runtime) = {
+        let (has_task, waker, runtime) = {
             let mut attendance = self.lock();
-            let runtime = if attendance.has_task { None } else { attendance.runtime.clone() };
-            attendance.alerted = attendance.has_task;
+            let has_task = attendance.has_task;
+            let runtime = if has_task { None } else { attendance.runtime.clone() };
+            attendance.alerted = has_task;
             attendance.has_task |= runtime.is_some();
-            (attendance.task.clone(), runtime)
+            (has_task, attendance.task.clone(), runtime)
         };
-        if let Some(runtime) = runtime {
-            if let Some(task) = self.engine.get().and_then(WeakEngine::upgrade).and_then(|engine| {
-                Some(EngineTask::new(self.me.upgrade()?, &engine))
-            }) {
-                drop(runtime.spawn(task));
-            }
-        } else if let Some(waker) = waker {
-            waker.wake();
+        match (runtime, waker) {
+            (Some(runtime), _) => self.spawn(&runtime),
+            (None, Some(waker)) => waker.wake(),
+            // A timer was started in the very moment in which the runtime went away.
+            (None, None) if !has_task => self.abandon_timers(),
+            (None, None) => {}
         }
     }
 
@@ -217,7 +233,7 @@ impl Drop for OnDuty {
     fn drop(&mut self) {
         if !self.done {
             self.host.leave();
-            self.turns.close();
+            self.host.abandon_timers();
         }
     }
 }

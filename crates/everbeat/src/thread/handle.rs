@@ -14,7 +14,7 @@ use everbeat_core::{Instant, Key, Summary};
 use super::engine::{Bell, Core, Frame};
 use super::host::Host;
 use super::oneshot::OneShot;
-use super::roster::Rest;
+use super::roster::{Rest, Roster};
 use super::sleep::Precision;
 use super::time::Time;
 use crate::any::Control;
@@ -133,6 +133,19 @@ impl Engine {
     #[cfg(feature = "tokio")]
     pub(crate) fn latest_time(&self) -> StdInstant {
         self.core.time.latest()
+    }
+
+    /// There is nobody to give it turns: ends all its timers. Of whatever is started after this, the host is
+    /// alerted.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn abandon(&self) {
+        loop {
+            self.core.close(Duration::ZERO);
+            // Whoever came in between has not alerted anybody.
+            if matches!(self.core.change(Roster::rest_hosted), Rest::Empty | Rest::Until(None)) {
+                return;
+            }
+        }
     }
 
     /// A reference that does not keep the engine.

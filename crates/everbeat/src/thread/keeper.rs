@@ -118,10 +118,6 @@ impl Turns {
         due.saturating_since(self.core.time.now())
     }
 
-    /// There is nobody any more to give turns: ends all timers.
-    pub(crate) fn close(&mut self) {
-        self.core.close(Duration::ZERO);
-    }
 }
 
 #[cfg(feature = "tokio")]

@@ -40,7 +40,11 @@ impl Time {
         match guarded(|| host.now()) {
             Ok(now) => {
                 let now = self.at_std(now);
-                self.told_nanos.fetch_max(now.as_nanos(), Ordering::AcqRel);
+                // Not in one step, which would cost more than reading a clock: who loses the race against
+                // another thread has told next to the same time.
+                if self.told_nanos.load(Ordering::Relaxed) < now.as_nanos() {
+                    self.told_nanos.store(now.as_nanos(), Ordering::Release);
+                }
                 now
             }
             Err(failure) => {

@@ -14,6 +14,7 @@ mod resources;
 mod schedule;
 mod scope;
 mod shapes;
+mod shared_task;
 mod support;
 mod test_clocks;
 mod thread_endings;

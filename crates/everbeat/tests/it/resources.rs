@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocation_counter::measure;
-use everbeat::{Error, Tick, Timer, offload};
+use everbeat::{Error, Group, Tick, Timer, offload};
 
 use crate::support::{every, ms, settle};
 
@@ -42,6 +42,15 @@ fn a_tick_of_a_sync_target_without_subscribers_allocates_nothing() {
 fn a_tick_of_an_async_target_allocates_nothing_of_ours() {
     assert!(allocations_of_ticks(|| every(1).start(|| async { 1 })) <= FEW);
     assert!(allocations_of_ticks(|| every(1).start(tokio::task::yield_now)) <= FEW);
+}
+
+#[test]
+fn a_tick_of_a_member_of_a_shared_task_allocates_nothing() {
+    let group = Group::new();
+    let each = |millis| group.every(ms(millis));
+    assert!(allocations_of_ticks(|| each(1).start(|| ())) <= FEW);
+    assert!(allocations_of_ticks(|| each(1).start(|| async { 1 })) <= FEW);
+    assert!(allocations_of_ticks(|| each(1).fixed_rate().jitter(0.5).start(|tick: Tick| tick)) <= FEW);
 }
 
 #[test]
