@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use everbeat_conformance::{CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, check, load};
+use everbeat_conformance::{
+    CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, check, load,
+};
 
 const SUBJECTS: [&dyn Subject; 8] = [
     &CoreSubject { restless: false },

@@ -112,9 +112,10 @@ impl Group {
     ///
     /// let sensors = Group::named("sensors");
     /// for id in 0..1000 {
-    ///     sensors.every(Duration::from_secs(1)).fixed_rate().start(move || println!("sample {id}"))?;
+    ///     let sensor = sensors.every(Duration::from_secs(1)).fixed_rate();
+    ///     drop(sensor.start(move || println!("sample {id}"))?); // the group has a handle too
     /// }
-    /// sensors.wait_hits(3).await.all()?; // the group keeps its members going: no other handle is needed
+    /// sensors.wait_hits(3).await.all()?;
     /// sensors.cancel().await;
     /// # Ok(())
     /// # }

@@ -47,7 +47,8 @@ use crate::thread::{Found, Stopped, placed::Placed};
 /// A target or a callback may call anything on its own timer (see [`current`](crate::current())). What
 /// would wait for its own run answers at once: a stop takes effect when the run returns or next awaits,
 /// and waiting for a later run is refused with [`Error::InsideRun`].
-#[must_use = "a timer stops when its last handle is dropped; `detach` lets it live on"]
+#[must_use = "a timer stops when its last handle is dropped; `detach` lets it live on, and if a group or a scope has a handle, \
+              this one can be dropped"]
 pub struct Timer<V: Send + Sync + 'static> {
     kind: Kind<V>,
 }

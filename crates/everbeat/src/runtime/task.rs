@@ -113,7 +113,8 @@ impl TaskHost {
 
     /// The next task is to be on this runtime. Its clock may be behind what the engine has seen.
     fn move_to(&self, runtime: Handle) {
-        let thread = (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| thread::current().id());
+        let thread =
+            (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| thread::current().id());
         let seen = self.engine().map(|engine| engine.latest_time());
         let mut left = {
             let mut attendance = self.lock();
@@ -123,7 +124,8 @@ impl TaskHost {
             attendance.thread = thread;
             attendance.runtime.replace(runtime)
         };
-        let same = Handle::try_current().is_ok_and(|now| left.take().is_some_and(|left| left.id() == now.id()));
+        let same =
+            Handle::try_current().is_ok_and(|now| left.take().is_some_and(|left| left.id() == now.id()));
         if let (false, Some(seen)) = (same, seen) {
             let behind = seen.saturating_duration_since(tokio::time::Instant::now().into_std());
             self.ahead_nanos.store(u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);

@@ -24,7 +24,9 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{AbortCause, Instant, Key, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine};
+use everbeat_core::{
+    AbortCause, Instant, Key, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine,
+};
 
 use self::cell::Cell;
 pub(crate) use self::cell::{Lean, Phase, finish_plainly};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
 #[cfg(feature = "tokio")]
 use std::sync::Weak;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant as StdInstant};

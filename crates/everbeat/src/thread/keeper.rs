@@ -9,9 +9,9 @@ use std::time::Duration;
 use everbeat_core::Instant;
 
 use super::engine::{Core, LINGER};
+use super::hand::MOST_AT_ONCE;
 #[cfg(feature = "tokio")]
 use super::handle::Engine;
-use super::hand::MOST_AT_ONCE;
 use super::roster::{Linger, Rest, Roster};
 use super::runs::Batch;
 use super::sleep::Sleeper;
@@ -117,7 +117,6 @@ impl Turns {
     pub(crate) fn time_until(&self, due: Instant) -> Duration {
         due.saturating_since(self.core.time.now())
     }
-
 }
 
 #[cfg(feature = "tokio")]

@@ -28,9 +28,9 @@ fn each(group: &Group, millis: u64) -> Builder {
 async fn g4_members_made_by_a_group_share_one_task() -> Result<(), Error> {
     let group = Group::named("many");
     for _ in 0..500 {
-        each(&group, 10).start(|| ())?;
-        each(&group, 10).start(|| async { sleep(ms(1)).await })?;
-        each(&group, 10).build(|tick: Tick| tick.run)?;
+        drop(each(&group, 10).start(|| ())?);
+        drop(each(&group, 10).start(|| async { sleep(ms(1)).await })?);
+        drop(each(&group, 10).build(|tick: Tick| tick.run)?);
     }
     assert_eq!(group.len(), 1500);
     assert!(!group.is_running(), "a third was only built");
@@ -38,7 +38,7 @@ async fn g4_members_made_by_a_group_share_one_task() -> Result<(), Error> {
     group.cancel().await;
     settle().await;
     assert_eq!(tasks(), 0, "it goes with the last of them");
-    each(&group, 10).start(|| ())?;
+    drop(each(&group, 10).start(|| ())?);
     settle().await;
     assert_eq!(tasks(), 1, "and comes again");
     Ok(())
@@ -63,10 +63,10 @@ async fn s3_members_of_a_shared_task_keep_their_grids() -> Result<(), Error> {
     let seen = Journal::new();
     for period in [7, 10, 25] {
         let seen = seen.clone();
-        each(&group, period).fixed_rate().initial_delay(ms(period)).start(move |tick: Tick| {
+        drop(each(&group, period).fixed_rate().initial_delay(ms(period)).start(move |tick: Tick| {
             assert_eq!(tick.lateness, Duration::ZERO);
             seen.add((clock.millis(), period));
-        })?;
+        })?);
     }
     sleep(ms(51)).await;
     let mut expected: Vec<_> = [7, 10, 25]
@@ -126,8 +126,11 @@ fn l2_members_end_with_their_runtime_and_start_on_another() -> Result<(), Error>
     let timer = {
         let runtime = runtime();
         runtime.block_on(async {
-            let timer = each(&group, 10).fixed_rate().on_end(move |reason| told.add(reason)).start(|tick: Tick| tick.run)?;
-            each(&group, 10).start(|| ())?;
+            let timer = each(&group, 10)
+                .fixed_rate()
+                .on_end(move |reason| told.add(reason))
+                .start(|tick: Tick| tick.run)?;
+            drop(each(&group, 10).start(|| ())?);
             timer.wait_hits(1000).await?;
             Ok::<_, Error>(timer)
         })?
@@ -151,7 +154,7 @@ fn e1_a_shared_task_needs_a_runtime_with_a_time_driver() -> Result<(), Error> {
     let group = Group::new();
     let timer = each(&group, 10).name("lonely").build(|| 1)?;
     let refused = |result: Result<(), Error>| {
-        assert!(matches!(&result, Err(Error::NoRuntime { name }) if name.to_string() == "lonely"), "{result:?}");
+        assert!(matches!(&result, Err(Error::NoRuntime { name }) if *name == *"lonely"), "{result:?}");
     };
     refused(timer.start());
     refused(each(&group, 10).name("lonely").start(|| ()).map(drop));
@@ -208,7 +211,7 @@ async fn l8_members_outlive_their_group_as_long_as_they_have_handles() -> Result
     let kept = each(&group, 10).start(|| ())?;
     let runs = Arc::new(AtomicU64::new(0));
     let counted = runs.clone();
-    each(&group, 10).start(move || _ = counted.fetch_add(1, Relaxed))?;
+    drop(each(&group, 10).start(move || _ = counted.fetch_add(1, Relaxed))?);
     sleep(ms(25)).await;
     drop(group);
     sleep(ms(100)).await;
@@ -242,7 +245,7 @@ async fn s4_a_stall_of_a_shared_task_is_one_late_tick_a_member() -> Result<(), E
     for policy in [Missed::Skip, Missed::Delay, BURST] {
         let seen = seen.clone();
         let target = move |tick: Tick| seen.add((policy, tick.slot, tick.missed));
-        each(&group, 10).fixed_rate().missed(policy).start(target)?;
+        drop(each(&group, 10).fixed_rate().missed(policy).start(target)?);
     }
     settle().await;
     tokio::time::advance(ms(999_995)).await;
