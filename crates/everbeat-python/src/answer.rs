@@ -5,8 +5,9 @@
 //! call; who does not await only does not learn the answer.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -58,25 +59,6 @@ where
     }
 }
 
-/// An answer that was there from the beginning.
-pub(crate) struct Settled(Option<PyResult<Py<PyAny>>>);
-
-impl Settled {
-    pub(crate) fn value(value: Py<PyAny>) -> Self {
-        Self(Some(Ok(value)))
-    }
-
-    pub(crate) fn error(error: PyErr) -> Self {
-        Self(Some(Err(error)))
-    }
-}
-
-impl Ask for Settled {
-    fn poll(&mut self, _: Python<'_>, _: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        self.0.take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
 /// Awaited by user code.
 #[pyclass(frozen, weakref, module = "everbeat", name = "_Answer")]
 pub(crate) struct Answer {
@@ -89,6 +71,8 @@ pub(crate) struct Answer {
 #[derive(Default)]
 enum State {
     Asking(Asking),
+    /// It was there from the beginning.
+    Settled(PyResult<Py<PyAny>>),
     #[default]
     Over,
 }
@@ -101,46 +85,71 @@ struct Asking {
 }
 
 impl Answer {
-    pub(crate) fn new(what: &'static str, limit: Option<Duration>, ask: impl Ask + 'static) -> Self {
+    pub(crate) fn asking(what: &'static str, limit: Option<Duration>, ask: impl Ask + 'static) -> Self {
         let asking = Asking { ask: Box::new(ask), pause: None, expiry: None };
         Self { state: Mutex::new(State::Asking(asking)), limit, what }
     }
 
-    fn take(&self) -> PyResult<Asking> {
-        match std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
-            State::Asking(asking) => Ok(asking),
-            State::Over => Err(PyRuntimeError::new_err(format!("{}() was awaited already", self.what))),
-        }
+    pub(crate) fn value(what: &'static str, value: Py<PyAny>) -> Self {
+        Self::settled(what, Ok(value))
+    }
+
+    pub(crate) fn error(what: &'static str, error: PyErr) -> Self {
+        Self::settled(what, Err(error))
+    }
+
+    fn settled(what: &'static str, answer: PyResult<Py<PyAny>>) -> Self {
+        Self { state: Mutex::new(State::Settled(answer)), limit: None, what }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing can panic under the lock, so a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> State {
+        mem::take(&mut *self.lock())
     }
 
     /// Whether a task waits for it that has not been woken.
     fn is_awaited(&self) -> bool {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.lock() {
             State::Asking(asking) => asking.pause.as_ref().is_some_and(|pause| pause.get().is_awaited()),
-            State::Over => false,
+            State::Settled(_) | State::Over => false,
         }
     }
 
-    fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// What to wait for; `None`: the answer is there, and it is `None`.
+    fn step(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         if self.is_awaited() {
             return Err(PyRuntimeError::new_err(format!("{}() is being awaited already", self.what)));
         }
-        let mut asking = self.take()?;
-        let answer = match asking.poll(py, self.limit)? {
-            Poll::Pending => {
-                let pause = asking.pause.as_ref().map(|pause| Pause::hand_out(pause, py));
-                *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Asking(asking);
-                return pause.ok_or_else(|| PyRuntimeError::new_err("a wait without a pause"));
+        let answer = match self.take() {
+            State::Asking(mut asking) => match asking.poll(py, self.limit)? {
+                Poll::Pending => {
+                    let pause = asking.pause.as_ref().map(|pause| Pause::hand_out(pause, py));
+                    *self.lock() = State::Asking(asking);
+                    return match pause {
+                        None => Err(PyRuntimeError::new_err("a wait without a pause")),
+                        pause => Ok(pause),
+                    };
+                }
+                Poll::Ready(answer) => {
+                    asking.end(py);
+                    answer
+                }
+            },
+            State::Settled(answer) => answer,
+            State::Over => {
+                return Err(PyRuntimeError::new_err(format!("{}() was awaited already", self.what)));
             }
-            Poll::Ready(answer) => answer,
         };
-        asking.end(py);
-        drop(asking);
-        answer.and_then(|value| Err(stop_iteration(py, value)))
+        let value = answer?;
+        if value.is_none(py) { Ok(None) } else { Err(stop_iteration(py, value)) }
     }
 
     fn give_up(&self, py: Python<'_>) {
-        if let Ok(mut asking) = self.take() {
+        if let State::Asking(mut asking) = self.take() {
             asking.end(py);
         }
     }
@@ -197,12 +206,12 @@ impl Answer {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.step(py)
     }
 
     fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.step(py)
+        self.step(py)?.ok_or_else(|| stop_iteration(py, py.None()))
     }
 
     #[pyo3(signature = (kind, value = None, traceback = None))]

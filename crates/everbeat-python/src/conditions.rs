@@ -3,7 +3,7 @@
 //! The lock is held for a few instructions and never while Python code can run.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::link::Link;
+use crate::timer::Place;
 
 #[derive(Default)]
 pub(crate) struct Conditions {
@@ -50,7 +50,7 @@ impl Conditions {
         &self,
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
-        link: &Arc<Link>,
+        place: &Arc<Place>,
     ) -> PyResult<()> {
         let asyncio = py.import(intern!(py, "asyncio"))?;
         let options = PyDict::new(py);
@@ -58,7 +58,7 @@ impl Conditions {
         for given in &self.given {
             let future = asyncio.call_method("ensure_future", (given,), Some(&options))?;
             let ours = !future.is(given);
-            let callback = Py::new(py, Done { link: link.clone() })?;
+            let callback = Py::new(py, Done { place: Arc::downgrade(place) })?;
             if future.call_method0(intern!(py, "done"))?.is_truthy()? {
                 callback.get().__call__(py, &future)?; // the loop would call back after the first tick
                 continue;
@@ -94,20 +94,21 @@ impl Conditions {
 /// Stops a timer after its current run.
 #[pyclass(frozen, module = "everbeat._everbeat", name = "_Done")]
 struct Done {
-    link: Arc<Link>,
+    place: Weak<Place>,
 }
 
 #[pymethods]
 impl Done {
     fn __call__(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.link.request_stop();
+        let Some(place) = self.place.upgrade() else { return Ok(()) };
+        place.timer().request_stop();
         if future.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
             return Ok(());
         }
         let error = future.call_method0(intern!(py, "exception"))?;
         if !error.is_none() {
             let callbacks = py.import(intern!(py, "everbeat._callbacks"))?;
-            callbacks.call_method1("log_condition", (&*self.link.name, error))?;
+            callbacks.call_method1("log_condition", (place.name(), error))?;
         }
         Ok(())
     }

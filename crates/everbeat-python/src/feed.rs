@@ -10,7 +10,7 @@ use everbeat::Feed;
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 
-use crate::answer::{Answer, Ask, Settled};
+use crate::answer::{Answer, Ask};
 use crate::config::one_of;
 use crate::errors;
 use crate::pause::Pause;
@@ -197,13 +197,13 @@ impl Subscription {
     }
 
     fn __aenter__(slf: &Bound<'_, Self>) -> Answer {
-        Answer::new("__aenter__", None, Settled::value(slf.clone().into_any().unbind()))
+        Answer::value("__aenter__", slf.clone().into_any().unbind())
     }
 
     #[pyo3(signature = (*_exc))]
     fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> Answer {
         self.line.close();
-        Answer::new("__aexit__", None, Settled::value(py.None()))
+        Answer::value("__aexit__", py.None())
     }
 
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -211,7 +211,7 @@ impl Subscription {
     }
 
     fn __anext__(slf: Py<Self>) -> Answer {
-        Answer::new("__anext__", None, NextValue(slf))
+        Answer::asking("__anext__", None, NextValue(slf))
     }
 
     fn __repr__(&self) -> String {

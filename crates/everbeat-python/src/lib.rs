@@ -10,7 +10,7 @@
 //!    is attached to. So whoever holds a lock never waits for the interpreter, and either can be waited for
 //!    with the other in hand.
 //! 2. A thread that waits for long detaches from the interpreter first.
-//! 3. What a running timer needs of Python it holds through its `Link`, which is emptied when the timer
+//! 3. What a running timer needs of Python it holds through its `Place`, which lets go of it when the timer
 //!    ends: an ended timer is in no reference cycle that the collector cannot see.
 
 mod alarm;
@@ -26,7 +26,6 @@ mod desk;
 mod durations;
 mod errors;
 mod feed;
-mod link;
 mod logging;
 mod loops;
 mod pause;

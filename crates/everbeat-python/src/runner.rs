@@ -13,11 +13,11 @@
 //!    that the run awaited, is a failure.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use everbeat::Inside;
+use everbeat::{Inside, Name};
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -25,9 +25,8 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyIterator};
 
 use crate::answer::thrown;
-use crate::desk::Desk;
-use crate::link::Link;
 use crate::pause::{Pause, is_cancelled_error, stop_iteration};
+use crate::timer::Place;
 
 /// How long a step may hold the loop before it is reported.
 const BLOCKED_AFTER: Duration = Duration::from_millis(100);
@@ -43,7 +42,9 @@ pub(crate) enum Outcome {
 #[pyclass(frozen, module = "everbeat._everbeat", name = "_Runner")]
 pub(crate) struct Runner {
     pause: Py<Pause>,
-    link: Arc<Link>,
+    place: Weak<Place>,
+    /// That of its timer.
+    name: Name,
     state: Mutex<State>,
 }
 
@@ -72,18 +73,18 @@ impl Runner {
     /// A runner in a task of its own.
     pub(crate) fn start(
         py: Python<'_>,
-        desk: &Arc<Desk>,
-        link: &Arc<Link>,
+        place: &Arc<Place>,
         context: &Py<PyAny>,
         awaitable: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Self>> {
-        let pause = Pause::new(py, desk)?;
-        let runner = Py::new(py, Self { pause, link: link.clone(), state: Mutex::default() })?;
+        let (pause, name) = (Pause::new(py, &place.desk)?, place.timer().name().clone());
+        let runner = Self { pause, place: Arc::downgrade(place), name, state: Mutex::default() };
+        let runner = Py::new(py, runner)?;
         runner.get().assign(awaitable)?;
         let options = PyDict::new(py);
-        options.set_item("name", format!("timer:{}", link.name))?;
+        options.set_item("name", runner.get().__name__())?;
         options.set_item("context", context)?;
-        let create = desk.event_loop(py).getattr(intern!(py, "create_task"))?;
+        let create = place.desk.event_loop(py).getattr(intern!(py, "create_task"))?;
         let task = match create.call((&runner,), Some(&options)) {
             // A task factory of the old kind takes no context: the task copies the one it is made in.
             Err(error) if error.is_instance_of::<PyTypeError>(py) => {
@@ -209,7 +210,7 @@ impl Runner {
                 return self.step(py);
             }
             self.finish();
-            self.link.cancel();
+            self.cancel_timer();
             return Err(error);
         };
         match self.advance(py, &run, |awaited| throw(awaited, &error))? {
@@ -238,7 +239,7 @@ impl Runner {
         };
         let took = began.elapsed();
         if took >= BLOCKED_AFTER {
-            tracing::warn!(timer = &*self.link.name, ?took, "a run blocked its loop");
+            tracing::warn!(timer = %self.name, ?took, "a run blocked its loop");
         }
         match result {
             Ok(PySendResult::Next(waited_for)) => Ok(Next::Yield(waited_for.unbind())),
@@ -262,7 +263,7 @@ impl Runner {
                 return Ok(Next::Over);
             }
             self.finish();
-            self.link.cancel();
+            self.cancel_timer();
             return Err(error);
         }
         self.conclude(py, Outcome::Raised(error));
@@ -303,6 +304,12 @@ impl Runner {
         let Some(task) = task else { return false };
         let asked = task.call_method0(py, intern!(py, "cancelling")).and_then(|asked| asked.extract(py));
         asked.is_ok_and(|asked: usize| asked > 0)
+    }
+
+    fn cancel_timer(&self) {
+        if let Some(place) = self.place.upgrade() {
+            place.cancel();
+        }
     }
 
     /// The end of the task.
@@ -378,7 +385,7 @@ impl Runner {
 
     #[getter]
     fn __name__(&self) -> String {
-        format!("timer:{}", self.link.name)
+        format!("timer:{}", self.name)
     }
 
     #[getter]
@@ -387,6 +394,6 @@ impl Runner {
     }
 
     fn __repr__(&self) -> String {
-        format!("<runs of timer `{}`>", self.link.name)
+        format!("<runs of timer `{}`>", self.name)
     }
 }

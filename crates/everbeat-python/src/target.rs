@@ -4,11 +4,10 @@
 //! the timer's task; an iterator or async iterator is asked for an item by this and every later run, until
 //! the timer ends.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use everbeat::{Inside, Step, Target, Tick};
+use everbeat::{Callee, Inside, Step, Tick};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,26 +15,20 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 
 use crate::desk::Desk;
 use crate::errors::not_running;
-use crate::link::{Alive, Link};
 use crate::pause::is_cancelled_error;
 use crate::runner::{Outcome, Runner};
+use crate::timer::{Alive, Core, Place};
 use crate::value::{Raised, Value};
 
-pub(crate) struct PyTarget {
-    link: Arc<Link>,
-    desk: Arc<Desk>,
-    /// The run that has not begun yet.
-    tick: Option<Tick>,
-    /// What is held from the first run to the end.
-    held: Option<Held>,
+/// The target of a timer. While its runs are over when it returns, this is all there is of it.
+pub(crate) struct PyCall {
+    place: Weak<Place>,
+    /// What is held to the end of the timer, from the first run that needs it.
+    held: Option<Box<Held>>,
 }
 
+#[derive(Default)]
 struct Held {
-    alive: Alive,
-    /// The method `run` of the timer's context.
-    run: Py<PyAny>,
-    target: Py<PyAny>,
-    offload: bool,
     /// What gives the items, if the target is or has returned an iterator.
     source: Option<Source>,
     runner: Option<Py<Runner>>,
@@ -44,7 +37,7 @@ struct Held {
 /// What is left of a timer that has ended. An iterator may have something to clean up, and futures belong to
 /// their loop: it is let go of there, whichever thread has ended the timer.
 struct Rest {
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     alive: Option<Alive>,
 }
 
@@ -62,57 +55,94 @@ enum Returned<'py> {
     Awaitable(Bound<'py, PyAny>),
 }
 
-impl PyTarget {
-    pub(crate) fn new(link: Arc<Link>, desk: Arc<Desk>) -> Self {
-        Self { link, desk, tick: None, held: None }
+impl PyCall {
+    pub(crate) fn new(place: Weak<Place>) -> Self {
+        Self { place, held: None }
     }
 
-    fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<Step<Value>> {
-        if self.tick.take().is_some() {
-            match self.begin_run(py) {
-                Ok(Some(value)) => return Poll::Ready(Step::Value(Value(value))),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(self.failed(py, error)),
-            }
-        }
-        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
-        let Some(runner) = runner else { return Poll::Ready(Step::Exhausted) };
-        match runner.get().poll_outcome(cx.waker()) {
-            None => Poll::Pending,
-            Some(Outcome::Value(value)) => Poll::Ready(Step::Value(Value(value))),
-            Some(Outcome::Raised(error)) => Poll::Ready(self.failed(py, error)),
-            // Nobody had asked for that but the task's own canceller, who ends the timer.
-            Some(Outcome::Aborted) => Poll::Ready(Step::Exhausted),
-        }
+    fn runner(&self) -> Option<&Runner> {
+        self.held.as_ref()?.runner.as_ref().map(Py::get)
     }
 
-    /// Calls the target, or asks the source. `None`: the runner has the rest.
-    fn begin_run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.desk.count_run();
-        self.desk.let_time_pass();
-        if self.held.is_none() {
-            self.held = Some(Held::new(py, &self.link)?);
-        }
-        let held = self.held.as_mut().expect("just made, if it was not there");
-        let returned = held.call(py);
-        self.desk.look_at_clock(py);
-        let awaitable = match returned? {
-            Returned::Value(value) => return Ok(Some(value.unbind())),
-            Returned::Awaitable(awaitable) => awaitable,
+    /// Makes a run, or begins it: then the runner has the rest.
+    fn run(&mut self, py: Python<'_>, place: &Arc<Place>) -> Poll<Step<Value>> {
+        place.desk.count_run();
+        let Some(alive) = place.alive(py) else {
+            return Poll::Ready(Step::Failed(Raised::boxed(py, not_running(py, "the timer has ended"))));
         };
-        match held.runner.as_ref().filter(|runner| !runner.get().is_over()) {
-            Some(runner) => runner.get().assign(&awaitable)?,
-            None => {
-                let context = &held.alive.context;
-                held.runner = Some(Runner::start(py, &self.desk, &self.link, context, &awaitable)?);
-            }
+        place.desk.let_time_pass();
+        let returned = alive.owner.get().core().and_then(|core| self.call_target(py, &core, &alive.context));
+        place.desk.look_at_clock(py);
+        let begun = match returned {
+            Ok(Returned::Value(value)) => return Poll::Ready(Step::Value(Value(value.unbind()))),
+            Ok(Returned::Awaitable(awaitable)) => self.await_it(py, place, &alive.context, &awaitable),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(self.failed(py, place, error)),
         }
-        Ok(None)
+    }
+
+    /// Calls the target, or asks the source.
+    fn call_target<'py>(
+        &mut self,
+        py: Python<'py>,
+        core: &Core,
+        context: &Py<PyAny>,
+    ) -> PyResult<Returned<'py>> {
+        if let Some(source) = self.held.as_ref().and_then(|held| held.source.as_ref()) {
+            return source.next(py, context);
+        }
+        if core.is_source {
+            return self.begin_source(core.target.bind(py), context);
+        }
+        if core.offload {
+            let call = Offloaded { target: core.target.clone_ref(py), inside: Inside::current() };
+            let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
+            return run_in(py, context, (&in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
+        }
+        let returned = run_in(py, context, (&core.target,))?;
+        if is_plain(&returned) {
+            return Ok(Returned::Value(returned));
+        }
+        if is_awaitable(&returned)? {
+            return Ok(Returned::Awaitable(returned));
+        }
+        if is_source(&returned)? {
+            return self.begin_source(&returned, context);
+        }
+        Ok(Returned::Value(returned))
+    }
+
+    fn begin_source<'py>(
+        &mut self,
+        items: &Bound<'py, PyAny>,
+        context: &Py<PyAny>,
+    ) -> PyResult<Returned<'py>> {
+        let source = Source::of(items)?;
+        self.held.get_or_insert_default().source.insert(source).next(items.py(), context)
+    }
+
+    /// Gives the task of the timer a run.
+    fn await_it(
+        &mut self,
+        py: Python<'_>,
+        place: &Arc<Place>,
+        context: &Py<PyAny>,
+        awaitable: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if let Some(runner) = self.runner().filter(|runner| !runner.is_over()) {
+            return runner.assign(awaitable);
+        }
+        let runner = Runner::start(py, place, context, awaitable)?;
+        self.held.get_or_insert_default().runner = Some(runner);
+        Ok(())
     }
 
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
-    fn failed(&mut self, py: Python<'_>, error: PyErr) -> Step<Value> {
+    fn failed(&mut self, py: Python<'_>, place: &Arc<Place>, error: PyErr) -> Step<Value> {
         let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
         let ended =
             error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
@@ -121,12 +151,101 @@ impl PyTarget {
         }
         let means_something_else = ended || is_cancelled_error(py, &error);
         let error = if means_something_else { as_failure(py, error) } else { error };
-        self.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
-        if let Some(held) = &self.held {
-            held.alive.owner.get().tell_failure(py, &held.alive, &error);
+        place.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
+        if let Some(alive) = place.alive(py) {
+            alive.owner.get().tell_failure(py, &alive, &error);
         }
         Step::Failed(Raised::boxed(py, error))
     }
+}
+
+impl Callee<Value> for PyCall {
+    fn call(&mut self, tick: Tick) -> Poll<Step<Value>> {
+        let Some(place) = self.place.upgrade() else { return Poll::Ready(Step::Exhausted) };
+        place.note_run(tick);
+        let made = Python::try_attach(|py| self.run(py, &place));
+        made.unwrap_or(Poll::Ready(Step::Exhausted)) // the interpreter is gone
+    }
+
+    fn touch(&self) -> usize {
+        usize::from(self.held.is_some())
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Step<Value>> {
+        let Some(place) = self.place.upgrade() else { return Poll::Ready(Step::Exhausted) };
+        let polled = Python::try_attach(|py| {
+            let Some(runner) = self.runner() else { return Poll::Ready(Step::Exhausted) };
+            match runner.poll_outcome(cx.waker()) {
+                None => Poll::Pending,
+                Some(Outcome::Value(value)) => Poll::Ready(Step::Value(Value(value))),
+                Some(Outcome::Raised(error)) => Poll::Ready(self.failed(py, &place, error)),
+                // Nobody had asked for that but the task's own canceller, who ends the timer.
+                Some(Outcome::Aborted) => Poll::Ready(Step::Exhausted),
+            }
+        });
+        polled.unwrap_or(Poll::Ready(Step::Exhausted))
+    }
+
+    fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(runner), Some(place)) = (self.runner(), self.place.upgrade()) else {
+            return Poll::Ready(());
+        };
+        let polled = Python::try_attach(|py| {
+            runner.give_up(py);
+            match runner.poll_outcome(cx.waker()) {
+                Some(Outcome::Raised(error)) => {
+                    place.desk.interrupt(py, &error);
+                    error.write_unraisable(py, None);
+                    Poll::Ready(())
+                }
+                Some(Outcome::Value(_) | Outcome::Aborted) => Poll::Ready(()),
+                None if runner.is_idle() => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        });
+        polled.unwrap_or(Poll::Ready(()))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.runner().is_some_and(Runner::has_outcome)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.runner().is_none()
+    }
+
+    fn has_rest(&self) -> bool {
+        true
+    }
+
+    fn rest(&mut self) {
+        let held = self.held.take();
+        Python::try_attach(|py| {
+            if let Some(runner) = held.as_ref().and_then(|held| held.runner.as_ref()) {
+                runner.get().end(py);
+            }
+            let Some(place) = self.place.upgrade() else { return drop(held) };
+            let alive = place.alive(py);
+            if let Some(alive) = &alive {
+                alive.owner.get().note_end(&place);
+            }
+            let rest = Rest { held, alive };
+            if place.desk.is_elsewhere(py) {
+                rest.leave_to(py, &place.desk);
+            } else {
+                rest.let_go(py);
+            }
+        });
+    }
+}
+
+/// Calls something in the context of a timer: `context.run(*call)`.
+fn run_in<'py>(
+    py: Python<'py>,
+    context: &Py<PyAny>,
+    call: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    context.bind(py).call_method1(intern!(py, "run"), call)
 }
 
 /// What would end the loop of whoever is told, or cancel him, as a failure: as Python does with a coroutine that
@@ -136,40 +255,6 @@ fn as_failure(py: Python<'_>, error: PyErr) -> PyErr {
     let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
     told.set_cause(py, Some(error));
     told
-}
-
-impl Held {
-    fn new(py: Python<'_>, link: &Link) -> PyResult<Self> {
-        let alive = link.alive(py).ok_or_else(|| not_running(py, "the timer has ended"))?;
-        let owner = alive.owner.get();
-        let (target, offload) = (owner.target(py)?, owner.is_offloaded());
-        let source = Source::of(&target)?;
-        let run = alive.context.getattr(py, intern!(py, "run"))?;
-        Ok(Self { run, target: target.unbind(), offload, source, alive, runner: None })
-    }
-
-    fn call<'py>(&mut self, py: Python<'py>) -> PyResult<Returned<'py>> {
-        let run = self.run.bind(py);
-        if let Some(source) = &self.source {
-            return source.next(run);
-        }
-        if self.offload {
-            let call = Offloaded { target: self.target.clone_ref(py), inside: Inside::current() };
-            let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
-            return run.call1((in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
-        }
-        let returned = run.call1((&self.target,))?;
-        if is_plain(&returned) {
-            return Ok(Returned::Value(returned));
-        }
-        if is_awaitable(&returned)? {
-            return Ok(Returned::Awaitable(returned));
-        }
-        match Source::of(&returned)? {
-            Some(source) => self.source.insert(source).next(run),
-            None => Ok(Returned::Value(returned)),
-        }
-    }
 }
 
 /// A call of the target on another thread, where it counts as a part of the run as well.
@@ -234,84 +319,25 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PyBytes>()
 }
 
+/// Whether it is an iterator or an async iterator.
+pub(crate) fn is_source(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (py, kind) = (value.py(), value.get_type());
+    Ok(kind.hasattr(intern!(py, "__next__"))? || kind.hasattr(intern!(py, "__anext__"))?)
+}
+
 impl Source {
-    /// The source that a target is, or has returned.
-    fn of(candidate: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        let py = candidate.py();
-        for (method, is_async) in [(intern!(py, "__next__"), false), (intern!(py, "__anext__"), true)] {
-            if candidate.get_type().hasattr(method)? {
-                return Ok(Some(Self { next: candidate.getattr(method)?.unbind(), is_async }));
-            }
-        }
-        Ok(None)
+    /// That of an iterator or an async iterator.
+    fn of(items: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = items.py();
+        let is_async = !items.get_type().hasattr(intern!(py, "__next__"))?;
+        let method = if is_async { intern!(py, "__anext__") } else { intern!(py, "__next__") };
+        Ok(Self { next: items.getattr(method)?.unbind(), is_async })
     }
 
-    fn next<'py>(&self, run: &Bound<'py, PyAny>) -> PyResult<Returned<'py>> {
-        let item = run.call1((&self.next,))?;
+    fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {
+        let item = run_in(py, context, (&self.next,))?;
         // An iterator may give awaitables, like a call.
         let awaited = self.is_async || !is_plain(&item) && is_awaitable(&item)?;
         Ok(if awaited { Returned::Awaitable(item) } else { Returned::Value(item) })
-    }
-}
-
-impl Target for PyTarget {
-    type Value = Value;
-
-    fn begin(mut self: Pin<&mut Self>, tick: Tick) {
-        self.link.note_run(tick);
-        self.tick = Some(tick);
-    }
-
-    fn poll_run(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<Value>> {
-        let polled = Python::try_attach(|py| self.poll(py, cx));
-        polled.unwrap_or(Poll::Ready(Step::Exhausted)) // the interpreter is gone
-    }
-
-    fn poll_abort(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.tick.take().is_some() {
-            return Poll::Ready(());
-        }
-        let Some(runner) = self.held.as_ref().and_then(|held| held.runner.as_ref()) else {
-            return Poll::Ready(());
-        };
-        let polled = Python::try_attach(|py| {
-            runner.get().give_up(py);
-            match runner.get().poll_outcome(cx.waker()) {
-                Some(Outcome::Raised(error)) => {
-                    self.desk.interrupt(py, &error);
-                    error.write_unraisable(py, None);
-                    Poll::Ready(())
-                }
-                Some(Outcome::Value(_) | Outcome::Aborted) => Poll::Ready(()),
-                None if runner.get().is_idle() => Poll::Ready(()),
-                None => Poll::Pending,
-            }
-        });
-        polled.unwrap_or(Poll::Ready(()))
-    }
-
-    fn has_ended(self: Pin<&mut Self>) -> bool {
-        let runner = self.held.as_ref().and_then(|held| held.runner.as_ref());
-        self.tick.is_none() && runner.is_some_and(|runner| runner.get().has_outcome())
-    }
-
-    fn rest(mut self: Pin<&mut Self>) {
-        self.tick = None;
-        let held = self.held.take();
-        Python::try_attach(|py| {
-            if let Some(runner) = held.as_ref().and_then(|held| held.runner.as_ref()) {
-                runner.get().end(py);
-            }
-            let alive = self.link.alive(py);
-            if let Some(alive) = &alive {
-                alive.owner.get().note_end(py, &self.link);
-            }
-            let rest = Rest { held, alive };
-            if self.desk.is_elsewhere(py) {
-                rest.leave_to(py, &self.desk);
-            } else {
-                rest.let_go(py);
-            }
-        });
     }
 }

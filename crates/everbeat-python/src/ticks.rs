@@ -17,7 +17,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 
-use crate::answer::{Answer, Ask, Settled, Wait};
+use crate::answer::{Answer, Ask, Wait};
 use crate::config::{Config, Limits};
 use crate::desk::Desk;
 use crate::tick::Tick;
@@ -183,10 +183,10 @@ impl Ticks {
             state.begun.clone()
         };
         let Some(begun) = begun else {
-            return Answer::new("cancel", None, Settled::value(py.None()));
+            return Answer::value("cancel", py.None());
         };
         let convert = |py: Python<'_>, _| Ok(py.None());
-        Answer::new("cancel", None, Wait { future: begun.timer.cancel(), convert })
+        Answer::asking("cancel", None, Wait { future: begun.timer.cancel(), convert })
     }
 
     /// As `cancel`, under the name that async generators have for it.
@@ -196,7 +196,7 @@ impl Ticks {
 
     fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
         slf.get().begin(slf.py())?;
-        Ok(Answer::new("__aenter__", None, Settled::value(slf.clone().into_any().unbind())))
+        Ok(Answer::value("__aenter__", slf.clone().into_any().unbind()))
     }
 
     #[pyo3(signature = (*_exc))]
@@ -211,12 +211,11 @@ impl Ticks {
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
         let schedule = slf.get();
         if schedule.lock().cancelled && schedule.begun().is_none() {
-            let ended = Settled::error(PyStopAsyncIteration::new_err(()));
-            return Ok(Answer::new("__anext__", None, ended));
+            return Ok(Answer::error("__anext__", PyStopAsyncIteration::new_err(())));
         }
         let begun = schedule.begin(slf.py())?;
         let ask = NextTick { schedule: slf.clone().unbind(), begun, taken: None };
-        Ok(Answer::new("__anext__", None, ask))
+        Ok(Answer::asking("__anext__", None, ask))
     }
 
     fn __repr__(&self) -> String {

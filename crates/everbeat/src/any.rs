@@ -398,7 +398,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
     }
 
     fn latest(&self) -> Option<AnyValue> {
-        self.read(|state| state.latest.clone()).map(|value| value as AnyValue)
+        self.latest().map(|value| value as AnyValue)
     }
 
     fn stats(&self) -> Stats {

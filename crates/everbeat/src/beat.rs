@@ -126,6 +126,12 @@ impl<X: Target> Beat<X> {
     pub(crate) fn new(target: X, attachments: Attachments) -> Self {
         Self { target, run: None, attachments, missed_log: MissedLog::default(), span: None }
     }
+
+    /// The same in the middle of a run that has begun elsewhere.
+    pub(crate) fn in_run(self, tick: Tick) -> Self {
+        let run = InFlight { tick, begun: true, giving_up: None, last_chance: false };
+        Self { run: Some(run), ..self }
+    }
 }
 
 impl<X: Target> Drive<X::Value> for Beat<X> {

@@ -512,7 +512,9 @@ impl<V: Send + Sync + 'static> LeanParts<V> {
     fn start(self) -> Result<Timer<V>, Error> {
         let Self { plan, call, delay } = self;
         let delay_nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        let call = match (cast(call), Placed::first_due(&plan, delay_nanos)) {
+        // There nobody is told of the end.
+        let due = if call.has_rest() { None } else { Placed::first_due(&plan, delay_nanos) };
+        let call = match (cast(call), due) {
             (Ok(call), Some(due)) => {
                 return Placed::start(plan, call, delay_nanos, due).map(Timer::placed);
             }

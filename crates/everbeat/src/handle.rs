@@ -249,7 +249,10 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// The newest value; `None` before the first.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<V>> {
-        self.read(|state| state.latest.clone())
+        match self.found() {
+            Found::Lean(lean, _) => lean.latest,
+            Found::Whole(timer) => timer.latest(),
+        }
     }
 
     /// When the newest value was delivered.
@@ -261,7 +264,10 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// How many values it has delivered, over all starts. During the n-th run this reads n − 1.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.read(|state| state.hits)
+        match self.found() {
+            Found::Lean(lean, _) => lean.hits(),
+            Found::Whole(timer) => timer.hits(),
+        }
     }
 
     /// Whether it was started and has not ended.

@@ -114,7 +114,7 @@ pub use crate::{
 };
 
 #[doc(hidden)]
-pub use crate::target::{Call, Callee};
+pub use crate::target::{Call, CallTarget, Callee};
 
 #[cfg(feature = "tokio")]
 pub use crate::target::{Offload, offload};

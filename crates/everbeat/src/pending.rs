@@ -193,6 +193,19 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     }
 }
 
+impl<V: Send + Sync + 'static, O> Pending<V, O> {
+    /// The answer, if it was there when the request was made.
+    ///
+    /// # Errors
+    /// It has to be waited for.
+    pub fn into_answer(self) -> Result<O, Self> {
+        match self.state {
+            Progress::Answered(answer) => Ok(answer),
+            state => Err(Self { state }),
+        }
+    }
+}
+
 // Nothing in it is pinned: the answer is only moved.
 impl<V: Send + Sync + 'static, O> Unpin for Pending<V, O> {}
 

@@ -46,7 +46,7 @@ impl PeriodicTask {
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
-        let native = thread::PeriodicTask::of(builder, Plain(job.clone()));
+        let native = thread::PeriodicTask::of(builder, Plain::target(job.clone()));
         let native = native.map_err(|error| to_python(py, &error))?;
         if scope.is_none() {
             native.timer().clone().detach(); // it runs until it is stopped, held or not

@@ -4,36 +4,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use everbeat::core::Tick;
-use everbeat::{Call, Callee, Step, Target};
+use everbeat::{CallTarget, Callee, Step, Target};
 
 use super::job::{Delivery, Ran, SharedJob};
 
 /// A target that is nothing but a call, and costs as little as one.
-pub(super) struct Plain(pub(super) SharedJob);
+pub(super) struct Plain(SharedJob);
 
-impl Target for Plain {
-    type Value = Delivery;
-
-    fn begin(self: Pin<&mut Self>, _: Tick) {}
-
-    fn poll_run(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<Delivery>> {
-        Poll::Ready(self.0.call().into())
-    }
-
-    fn poll_abort(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn rest(self: Pin<&mut Self>) {}
-
-    fn into_call(self) -> Result<Call<Delivery>, Self> {
-        Ok(Box::new(self))
+impl Plain {
+    pub(super) fn target(job: SharedJob) -> CallTarget<Delivery> {
+        CallTarget::new(Box::new(Self(job)))
     }
 }
 
 impl Callee<Delivery> for Plain {
-    fn call(&mut self, _: Tick) -> Step<Delivery> {
-        self.0.call().into()
+    fn call(&mut self, _: Tick) -> Poll<Step<Delivery>> {
+        Poll::Ready(self.0.call().into())
     }
 
     fn touch(&self) -> usize {

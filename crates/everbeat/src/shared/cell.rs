@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::State;
@@ -120,11 +120,14 @@ impl<V: Send + Sync + 'static> Lean<V> {
         Lean { rested, phase, call: None, latest, initial_delay_nanos, after_nanos }
     }
 
+    pub(crate) fn hits(&self) -> u64 {
+        self.rested.runs() - u64::from(matches!(self.phase, Phase::Running(_)))
+    }
+
     /// Its whole state, without the target.
     pub(crate) fn state(&self, plan: &Plan) -> State<V> {
         let mut state = State::new(plan, self.machine(plan), false);
-        let running = matches!(self.phase, Phase::Running(_));
-        state.hits = self.rested.runs() - u64::from(running);
+        state.hits = self.hits();
         state.last_tick = (state.hits > 0).then(|| self.last_tick(plan));
         state.latest.clone_from(&self.latest);
         state.clock = match self.phase {
@@ -167,7 +170,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
 impl<V: Send + Sync + 'static> State<V> {
     /// Takes over what a lean timer has besides its figures: the target, and its place with the engine.
     fn take_up(&mut self, call: Option<Call<V>>, phase: Phase, plan: &Plan) {
-        let beat = call.map(|call| beat_of(call, plan));
+        let beat = call.map(|call| beat_of(call, None, plan));
         match phase {
             Phase::Idle | Phase::Over(_) => self.parked = beat,
             Phase::Waiting(key) | Phase::Running(key) => {
@@ -217,10 +220,15 @@ impl<V: Send + Sync + 'static> State<V> {
     }
 }
 
-/// The target of a lean timer with all that belongs to its runs.
-pub(super) fn beat_of<V: Send + Sync + 'static>(call: Call<V>, plan: &Plan) -> BoxDrive<V> {
+/// The target of a lean timer with all that belongs to its runs; `run`: that one goes on.
+pub(super) fn beat_of<V: Send + Sync + 'static>(
+    call: Call<V>,
+    run: Option<Tick>,
+    plan: &Plan,
+) -> BoxDrive<V> {
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
-    Box::pin(Beat::new(CallTarget::new(call), attachments))
+    let beat = Beat::new(CallTarget::new(call), attachments);
+    Box::pin(run.into_iter().fold(beat, Beat::in_run))
 }
 
 /// A run of a timer at rest has delivered. How long after it was due that was, as far as it has to be

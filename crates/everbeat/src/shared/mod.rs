@@ -204,6 +204,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
+    /// The newest value.
+    pub(crate) fn latest(&self) -> Option<Arc<V>> {
+        match &*self.lock() {
+            Cell::Lean(lean) => lean.latest.clone(),
+            Cell::Full(state) => state.latest.clone(),
+        }
+    }
+
+    /// How many values it has delivered.
+    pub(crate) fn hits(&self) -> u64 {
+        match &*self.lock() {
+            Cell::Lean(lean) => lean.hits(),
+            Cell::Full(state) => state.hits,
+        }
+    }
+
     /// Everything that is counted and measured.
     pub(crate) fn stats(&self) -> Stats {
         self.read(|state| Stats::of(self.name(), self.queued(), state))

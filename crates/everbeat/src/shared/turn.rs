@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
@@ -65,7 +65,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Stops a lean timer that waits. Returns why it has ended, and whether that was now; `None` if it was
     /// never started, or if that takes the whole state.
     pub(super) fn stop_lean(&self, reason: StopReason) -> Option<(StopReason, bool)> {
-        let key = {
+        let (key, resting) = {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
             let key = match lean.phase {
@@ -74,13 +74,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Phase::Idle | Phase::Running(_) => return None,
             };
             lean.phase = Phase::Over(reason);
-            key
+            (key, lean.call.take_if(|call| call.has_rest()))
         };
+        if let Some(call) = resting {
+            self.let_rest(call);
+        }
         tracing::debug!(timer = %self.name(), ?reason, "timer ended");
         if let Some(engine) = self.home().engine() {
             engine.leave(key);
         }
         Some((reason, true))
+    }
+
+    /// The call of a lean timer that has ended lets go of what a start makes anew. Without it the timer cannot be
+    /// started again yet.
+    fn let_rest(&self, mut call: Call<V>) {
+        if let Err(failure) = guarded(|| call.rest()) {
+            tracing::error!(timer = %self.name(), "letting go of the target {failure}");
+        }
+        match &mut *self.lock() {
+            Cell::Lean(lean) => lean.call = Some(call),
+            Cell::Full(state) => state.parked = Some(beat_of(call, None, &self.plan)),
+        }
     }
 
     /// A turn of a lean timer, for the start that has this place; `None` if it takes the whole state. `now` is
@@ -113,7 +128,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let blocked =
             now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
-            Ok(Step::Value(value)) if !blocked => {
+            Ok(Poll::Ready(Step::Value(value))) if !blocked => {
                 let progress = self.deliver_lean(&tick, call, value, *now);
                 if std::mem::needs_drop::<V>() {
                     // A value has been dropped, and who comes next is not to be blamed for that.
@@ -146,26 +161,32 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match unused {
             Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
             Err((call, value)) => {
-                let (tick, step) = (*tick, Ok(Step::Value(value)));
+                let (tick, step) = (*tick, Ok(Poll::Ready(Step::Value(value))));
                 self.take_back(call, Made { tick, step, ended: now, blocked: false });
                 None
             }
         }
     }
 
-    /// The call of a lean timer comes back to the whole state, with what was made of its run.
+    /// The call of a lean timer comes back to the whole state, with what was made of its run so far.
     pub(crate) fn take_back(&self, call: Call<V>, made: Made<V>) {
         let Made { tick, step, ended, blocked } = made;
-        let beat = beat_of(call, &self.plan);
-        let end = step.map_or_else(RunEnd::Failed, RunEnd::from);
+        let end = match step {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(step)) => Some(step.into()),
+            Err(failure) => Some(RunEnd::Failed(failure)),
+        };
+        let beat = beat_of(call, end.is_none().then_some(tick), &self.plan);
         if blocked {
             report_blocked(self, ended.saturating_since(tick.started()));
         }
-        if let RunEnd::Failed(failure) = &end {
+        if let Some(RunEnd::Failed(failure)) = &end {
             log_failure(self.name(), &tick, failure);
         }
         self.change(|state, _| state.beat = Some(beat));
-        self.finish(ended, &tick, end);
+        if let Some(end) = end {
+            self.finish(ended, &tick, end);
+        }
     }
 
     /// A turn with everything that can come up, for the start that has this place. Another start is none of
@@ -246,7 +267,8 @@ impl<V: Send + Sync + 'static> Lean<V> {
 /// What was made of a run.
 pub(crate) struct Made<V> {
     pub(crate) tick: Tick,
-    pub(crate) step: Result<Step<V>, Failure>,
+    /// `Pending`: it goes on.
+    pub(crate) step: Result<Poll<Step<V>>, Failure>,
     pub(crate) ended: Instant,
     /// It held its thread for too long.
     pub(crate) blocked: bool,

@@ -5,6 +5,7 @@ mod into;
 mod offload;
 mod shapes;
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -79,29 +80,74 @@ pub trait Target: Send + 'static {
     }
 }
 
-/// A sync target in its plainest form.
+/// A target whose runs are over when a call returns: always, or most of the time.
 #[doc(hidden)]
 pub type Call<V> = Box<dyn Callee<V>>;
 
 /// What a [`Call`] calls.
+///
+/// What a run comes to may show only when it is called. One that goes on is polled like that of any other
+/// [`Target`], and its timer is a whole one from there on.
 #[doc(hidden)]
 pub trait Callee<V>: Send {
-    /// Makes the call.
-    fn call(&mut self, tick: Tick) -> Step<V>;
+    /// Makes the call. `Pending`: the run goes on, by [`poll_run`](Self::poll_run).
+    fn call(&mut self, tick: Tick) -> Poll<Step<V>>;
 
     /// Reads something of it, to bring its memory in. What this returns means nothing.
     fn touch(&self) -> usize;
+
+    /// As [`Target::poll_run`], for a run that has not ended with the call.
+    fn poll_run(&mut self, _: &mut Context<'_>) -> Poll<Step<V>> {
+        Poll::Ready(Step::Exhausted)
+    }
+
+    /// As [`Target::poll_abort`], likewise.
+    fn poll_abort(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// As [`Target::has_ended`], likewise.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Whether its runs are expected to end with the call, and nothing is left of the last one.
+    fn is_plain(&self) -> bool {
+        true
+    }
+
+    /// Whether it has to be told of the end of its timer.
+    fn has_rest(&self) -> bool {
+        false
+    }
+
+    /// As [`Target::rest`].
+    fn rest(&mut self) {}
 }
 
 /// A [`Call`] as a target.
-pub(crate) struct CallTarget<V> {
+#[doc(hidden)]
+pub struct CallTarget<V> {
     call: Option<Call<V>>,
+    /// Of a run that has not begun.
     tick: Option<Tick>,
 }
 
 impl<V> CallTarget<V> {
-    pub(crate) fn new(call: Call<V>) -> Self {
+    /// A target of this call.
+    #[must_use]
+    pub fn new(call: Call<V>) -> Self {
         Self { call: Some(call), tick: None }
+    }
+
+    fn call(&mut self) -> &mut Call<V> {
+        self.call.as_mut().expect("a target whose call was taken is not run")
+    }
+}
+
+impl<V> fmt::Debug for CallTarget<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallTarget").finish_non_exhaustive()
     }
 }
 
@@ -112,21 +158,39 @@ impl<V: Send + Sync + 'static> Target for CallTarget<V> {
         self.tick = Some(tick);
     }
 
-    fn poll_run(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Step<V>> {
-        let tick = self.tick.take().expect("begin comes before poll_run");
-        let call = self.call.as_mut().expect("a target whose call was taken is not run");
-        Poll::Ready(call.call(tick))
+    fn poll_run(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step<V>> {
+        if let Some(tick) = self.tick.take() {
+            let called = self.call().call(tick);
+            if called.is_ready() {
+                return called;
+            }
+        }
+        self.call().poll_run(cx)
     }
 
-    fn poll_abort(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_abort(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.tick.take() {
+            Some(_) => Poll::Ready(()),
+            None => self.call().poll_abort(cx),
+        }
+    }
+
+    fn has_ended(mut self: Pin<&mut Self>) -> bool {
+        self.tick.is_none() && self.call().has_ended()
+    }
+
+    fn rest(mut self: Pin<&mut Self>) {
         self.tick = None;
-        Poll::Ready(())
+        self.call().rest();
     }
 
-    fn rest(self: Pin<&mut Self>) {}
+    fn into_call(self) -> Result<Call<V>, Self> {
+        let Self { call, tick } = self;
+        call.ok_or(Self { call: None, tick })
+    }
 
     fn take_call(mut self: Pin<&mut Self>) -> Option<Call<V>> {
-        self.call.take()
+        self.call.take_if(|call| call.is_plain())
     }
 }
 

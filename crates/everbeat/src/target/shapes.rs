@@ -150,8 +150,8 @@ where
     O: Outcome + 'static,
     M: Copy + Into<Mark> + Send,
 {
-    fn call(&mut self, tick: Tick) -> Step<O::Value> {
-        Step::of(self.call.call(tick))
+    fn call(&mut self, tick: Tick) -> Poll<Step<O::Value>> {
+        Poll::Ready(Step::of(self.call.call(tick)))
     }
 
     fn touch(&self) -> usize {

@@ -4,6 +4,7 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::task::Poll;
 
 use everbeat_core::{Instant, Key};
 
@@ -188,7 +189,7 @@ impl Core {
         *now = ended;
         let blocked = ended.saturating_since(began) >= plan.blocked_after && plan.home.shares_its_thread();
         let mut call = Some(call);
-        if matches!(step, Ok(Step::Value(()))) && !blocked {
+        if matches!(step, Ok(Poll::Ready(Step::Value(())))) && !blocked {
             *before = Delivered::new(slot, &mut call, tick, &plan.schedule, ended).map(|run| (key, run));
         }
         if let Some(call) = call {
@@ -214,7 +215,8 @@ impl Core {
         };
         let key = *key;
         let Some((_, Delivered { call: Some(call), tick, ended, .. })) = run.take() else { return };
-        self.finish_as_whole(key, call, Made { tick, step: Ok(Step::Value(())), ended, blocked: false });
+        let step = Ok(Poll::Ready(Step::Value(())));
+        self.finish_as_whole(key, call, Made { tick, step, ended, blocked: false });
         *now = self.time.now().max(*now);
     }
 
