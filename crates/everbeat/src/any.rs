@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key, StopReason, Timer as Machine};
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::handle::Timer;
 use crate::name::Name;
 use crate::pending::{self, Shutdown};
-use crate::shared::Shared;
+use crate::shared::{Shared, TurnOf};
 use crate::stats::Stats;
 
 /// The same thing, if it is of the other type.
@@ -319,12 +320,12 @@ pub(crate) trait Control: Send + Sync {
     fn handles(&self) -> usize;
     fn retire(&self);
 
-    // What an engine does with it.
+    // What an engine does with it, or its task.
 
     /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
-    fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress>;
-    fn full_turn(self: Arc<Self>, key: Key) -> Progress;
-    fn abandon_at_engine(self: Arc<Self>, key: Key);
+    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress>;
+    fn full_turn(self: Arc<Self>, key: Key, driver: Option<&Waker>) -> Progress;
+    fn abandon_at(self: Arc<Self>, key: Key);
     fn count_queued(&self);
     fn ends_quietly(&self, key: Key) -> bool;
 }
@@ -421,16 +422,16 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
         self.handles()
     }
 
-    fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
-        self.lean_turn(key, me, now)
+    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress> {
+        self.lean_turn(turn, now)
     }
 
-    fn full_turn(self: Arc<Self>, key: Key) -> Progress {
-        Self::full_turn(&self, key)
+    fn full_turn(self: Arc<Self>, key: Key, driver: Option<&Waker>) -> Progress {
+        Self::full_turn(&self, key, driver)
     }
 
-    fn abandon_at_engine(self: Arc<Self>, key: Key) {
-        Self::abandon_at_engine(&self, key);
+    fn abandon_at(self: Arc<Self>, key: Key) {
+        Self::abandon_at(&self, key);
     }
 
     fn count_queued(&self) {

@@ -15,8 +15,6 @@ use tracing::Span;
 use crate::any::BoxFuture;
 use crate::clock::Clock;
 use crate::current::{Current, Scope};
-#[cfg(feature = "tokio")]
-use crate::error::Error;
 use crate::error::Failure;
 use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
 use crate::log::MissedLog;
@@ -394,14 +392,7 @@ pub(crate) struct Duty<V: Send + Sync + 'static> {
 }
 
 impl<V: Send + Sync + 'static> Duty<V> {
-    /// Starts the timer, on the clock that its home has for it.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn begin(shared: &Arc<Shared<V>>) -> Result<Self, Error> {
-        let (beat, clock) = shared.launch()?;
-        Ok(Self::resume(shared, clock, beat))
-    }
-
-    /// Takes a timer up again that was laid down by [`Duty::pause`].
+    /// Takes a timer up, for as long as until [`Duty::pause`].
     pub(crate) fn resume(shared: &Arc<Shared<V>>, clock: Clock, beat: BoxDrive<V>) -> Self {
         let me = Current::Whole(shared.clone());
         Self { shared: shared.clone(), me: Some(me), clock, beat: Some(beat) }
@@ -410,16 +401,6 @@ impl<V: Send + Sync + 'static> Duty<V> {
     /// Lays the timer down; `None` if it has ended.
     pub(crate) fn pause(mut self) -> Option<BoxDrive<V>> {
         self.beat.take()
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn shared(&self) -> &Arc<Shared<V>> {
-        &self.shared
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
     }
 
     /// Does everything that can be done now. After [`Progress::Ended`] nothing is left to do.

@@ -434,13 +434,10 @@ impl Builder {
                 && plan.blocked_after == self.attachments.blocked_after
                 && plan.home == *home
         };
-        let plans = home.engine().map(Engine::plans);
-        plans.and_then(|plans| plans.known(alike)).unwrap_or_else(|| {
+        home.plans().known(alike).unwrap_or_else(|| {
             let schedule = schedule.clone().with_initial_delay(Duration::ZERO);
             let plan = Arc::new(self.plan(home.clone(), schedule, false));
-            if let Some(plans) = plans {
-                plans.remember(&plan);
-            }
+            home.plans().remember(&plan);
             plan
         })
     }

@@ -68,11 +68,11 @@ impl Clock {
         }
     }
 
-    /// Whether only one thread at a time drives the timer, and which one is not known before.
-    pub(crate) fn is_single_threaded(&self) -> bool {
+    /// Whether this is the only thread that could drive the timer, as far as is known.
+    pub(crate) fn needs_this_thread(&self) -> bool {
         match self {
             #[cfg(feature = "tokio")]
-            Self::Runtime(clock) => clock.is_single_threaded(),
+            Self::Runtime(clock) => clock.needs_this_thread(),
             Self::Engine(_) => false,
         }
     }

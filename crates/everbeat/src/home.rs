@@ -1,6 +1,8 @@
 //! What gives a timer its time and its turns.
 
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::sync::LazyLock;
 
 use everbeat_core::{Instant, Key};
 
@@ -12,7 +14,7 @@ use crate::runtime::{
     clock::{RuntimeClock, Source},
     driver::spawn,
 };
-use crate::shared::Shared;
+use crate::shared::{Plans, Shared};
 use crate::thread::Engine;
 
 /// Where a timer lives.
@@ -44,7 +46,7 @@ impl Home {
             Self::Runtime { source, .. } => {
                 let before = before.and_then(Clock::runtime);
                 let clock = RuntimeClock::current(source.clone(), before, seen)?;
-                Some(Clock::Runtime(Arc::new(clock)))
+                Some(Clock::Runtime(clock))
             }
             Self::Engine { engine, .. } => {
                 let _ = (before, seen); // an engine has one clock for all
@@ -66,6 +68,27 @@ impl Home {
     pub(crate) fn identity_of(&self, key: Key) -> Identity {
         let engine = self.engine().map_or(0, Engine::address);
         Identity::Placed(engine, key)
+    }
+
+    /// Whether a timer can do with a few bytes there while nothing special happens.
+    pub(crate) fn has_lean_timers(&self) -> bool {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { source, alarm } => source.is_runtime() && alarm.is_none(),
+            Self::Engine { .. } => true,
+        }
+    }
+
+    /// Where plans are remembered for timers that live here.
+    pub(crate) fn plans(&self) -> &Plans {
+        match self {
+            #[cfg(feature = "tokio")]
+            Self::Runtime { .. } => {
+                static PLANS: LazyLock<Plans> = LazyLock::new(Plans::default);
+                &PLANS
+            }
+            Self::Engine { engine, .. } => engine.plans(),
+        }
     }
 
     pub(crate) fn is_engine(&self) -> bool {
@@ -103,14 +126,16 @@ impl Home {
     }
 }
 
-/// The same engine, in the same way. Two homes on runtimes are never the same: the runtime is known only at
-/// the start.
+/// The same engine, in the same way, or a runtime without anything special: which one is known only at the
+/// start.
 impl PartialEq for Home {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Engine { engine, inline }, Self::Engine { engine: other, inline: also }) => {
                 engine.is_same(other) && inline == also
             }
+            #[cfg(feature = "tokio")]
+            (Self::Runtime { .. }, Self::Runtime { .. }) => self.has_lean_timers() && other.has_lean_timers(),
             #[cfg(feature = "tokio")]
             _ => false,
         }

@@ -44,6 +44,21 @@ pub struct Key {
     generation: NonZeroU32,
 }
 
+impl Key {
+    /// A key of no queue, for things that are told apart like entries but lie elsewhere. Two numbers below 2⁶³
+    /// make two keys.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)]
+    pub const fn of_none(number: u64) -> Self {
+        // The lower half and the upper half, which is below 2³¹ and has its highest bit set, so it is not zero.
+        let generation = (number >> 32) as u32 | 1 << 31;
+        match NonZeroU32::new(generation) {
+            Some(generation) => Self { index: number as u32, generation },
+            None => unreachable!(),
+        }
+    }
+}
+
 /// Values ordered by deadline; the earliest first, and the first come among equals.
 ///
 /// ```

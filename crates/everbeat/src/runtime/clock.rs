@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,14 +21,28 @@ use crate::thread::{Engine, alarm::EngineAlarm};
 /// no runtime is asked to plan for centuries.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The clock of one timer. Its origin is fixed at the first start and outlives restarts.
-#[derive(Clone, Debug)]
+/// The clock of timers. Its origin is fixed at the first start of one, which then keeps it over restarts.
+#[derive(Debug)]
 pub(crate) struct RuntimeClock {
     origin: tokio::time::Instant,
     /// Makes up for a runtime whose clock is behind what the timer has already seen.
     skew: Duration,
     runtime: Handle,
     source: Source,
+    /// The thread that drives the runtime, as far as is known, where there is only one at a time.
+    thread: AtomicUsize,
+}
+
+thread_local! {
+    /// The clock that timers without a clock of their own have begun to use last, on this thread: those of one
+    /// runtime share it.
+    static NEWEST: RefCell<Weak<RuntimeClock>> = const { RefCell::new(Weak::new()) };
+}
+
+/// What tells this thread from all others that are alive.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
 }
 
 /// Whose time counts.
@@ -43,14 +59,49 @@ pub(crate) enum Source {
     Mock(MockClock),
 }
 
+impl Source {
+    /// Whether it is the runtime's own time, and nobody else has a say in it.
+    pub(crate) fn is_runtime(&self) -> bool {
+        matches!(self, Self::Runtime)
+    }
+}
+
 impl RuntimeClock {
     /// A clock on the runtime that this is called in; `None` outside of one. It goes on from `seen`, the
     /// latest time of the clock before it.
-    pub(crate) fn current(source: Source, before: Option<&Arc<Self>>, seen: Instant) -> Option<Self> {
+    pub(crate) fn current(source: Source, before: Option<&Arc<Self>>, seen: Instant) -> Option<Arc<Self>> {
         let runtime = Handle::try_current().ok()?;
-        let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
-        let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
-        Some(Self { origin, skew, runtime, source })
+        let known = if before.is_none() && source.is_runtime() { NEWEST.with_borrow(Weak::upgrade) } else { None };
+        let clock = known.filter(|known| known.runtime.id() == runtime.id()).unwrap_or_else(|| {
+            let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
+            let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
+            let clock = Arc::new(Self { origin, skew, runtime, source, thread: AtomicUsize::new(0) });
+            if before.is_none() && clock.source.is_runtime() {
+                NEWEST.replace(Arc::downgrade(&clock));
+            }
+            clock
+        });
+        clock.note_thread();
+        Some(clock)
+    }
+
+    /// This thread drives the runtime, or is about to.
+    pub(crate) fn note_thread(&self) {
+        let here = this_thread();
+        if self.thread.load(Ordering::Relaxed) != here {
+            self.thread.store(here, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the runtime has one thread at a time, and this is the one.
+    pub(crate) fn needs_this_thread(&self) -> bool {
+        self.is_single_threaded() && self.thread.load(Ordering::Relaxed) == this_thread()
+    }
+
+    /// When that is, as far as one sleep reaches.
+    fn deadline(&self, now: Instant, due: Instant) -> tokio::time::Instant {
+        let due = due.min(now + LONGEST_SLEEP).saturating_since(Instant::ORIGIN + self.skew);
+        self.origin + due
     }
 
     /// The time, on a thread of the runtime.
@@ -91,7 +142,7 @@ impl RuntimeClock {
     }
 
     /// Whether only one thread at a time drives what lives on it.
-    pub(crate) fn is_single_threaded(&self) -> bool {
+    fn is_single_threaded(&self) -> bool {
         self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
     }
 
@@ -124,7 +175,8 @@ pin_project! {
     /// The one sleep of a driver, set anew for every wait.
     #[derive(Debug)]
     pub(crate) struct Alarm {
-        set_for: Option<Instant>,
+        // Never, if it is not set.
+        set_for: Instant,
         #[pin]
         sleep: Sleep,
         // Rings in place of `sleep`, more precisely.
@@ -138,21 +190,22 @@ impl Alarm {
     pub(crate) fn new(engine: Option<Engine>) -> Option<Self> {
         let sleep = new_sleep()?;
         let engine = engine.map(|engine| Box::new(EngineAlarm::new(engine)));
-        Some(Self { set_for: None, sleep, engine, appointment: Appointment::default() })
+        Some(Self { set_for: Instant::NEVER, sleep, engine, appointment: Appointment::default() })
     }
 
-    /// Ready once it is worth looking at the clock again: at `due`, or earlier for a wait that is too
+    /// Ready once it is worth looking at the clock again, where it was `now` lately: at `due`, or earlier for a wait that is too
     /// long for one sleep. `busy` tells that a run is in flight.
     #[cfg_attr(not(feature = "testing"), allow(unused_variables))]
     pub(crate) fn poll_until(
         self: Pin<&mut Self>,
         clock: &RuntimeClock,
+        now: Instant,
         due: Instant,
         busy: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         match &clock.source {
-            Source::Runtime => self.poll_sleep(clock, due, cx),
+            Source::Runtime => self.poll_sleep(clock, now, due, cx),
             #[cfg(feature = "testing")]
             Source::Test(test) => {
                 let wait = due.saturating_since(clock.now());
@@ -175,6 +228,7 @@ impl Alarm {
     fn poll_sleep(
         self: Pin<&mut Self>,
         clock: &RuntimeClock,
+        now: Instant,
         due: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -186,14 +240,13 @@ impl Alarm {
             }
             *this.engine = None;
         }
-        if *this.set_for != Some(due) {
-            let wait = due.saturating_since(clock.now()).min(LONGEST_SLEEP);
-            this.sleep.as_mut().reset(tokio::time::Instant::now() + wait);
-            *this.set_for = Some(due);
+        if *this.set_for != due {
+            this.sleep.as_mut().reset(clock.deadline(now, due));
+            *this.set_for = due;
         }
         std::task::ready!(this.sleep.poll(cx));
         // An alarm that rang has to be set again, even for the same time.
-        *this.set_for = None;
+        *this.set_for = Instant::NEVER;
         Poll::Ready(())
     }
 }

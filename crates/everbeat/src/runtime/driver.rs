@@ -3,28 +3,40 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::thread::ThreadId;
 
+use everbeat_core::Key;
 use pin_project_lite::pin_project;
 
 use super::clock::{Alarm, RuntimeClock};
-use crate::beat::{Duty, Progress};
+use crate::any::Control;
+use crate::beat::Progress;
+use crate::clock::Clock;
 use crate::error::Error;
-use crate::shared::Shared;
+use crate::shared::{Shared, TurnOf};
 use crate::thread::Engine;
+
+/// A timer that a task has taken on. If the task goes away before the timer has ended, it ends as abandoned.
+struct TakenOn {
+    timer: Arc<dyn Control>,
+    key: Key,
+    over: bool,
+}
+
+impl Drop for TakenOn {
+    fn drop(&mut self) {
+        if !self.over {
+            self.timer.clone().abandon_at(self.key);
+        }
+    }
+}
 
 pin_project! {
     /// The future that tokio runs for a timer.
-    struct BeatTask<V>
-    where
-        V: Send,
-        V: Sync,
-        V: 'static,
-    {
-        duty: Duty<V>,
+    struct BeatTask {
+        taken_on: TakenOn,
         clock: Arc<RuntimeClock>,
-        thread: Option<ThreadId>,
         #[pin]
         alarm: Alarm,
     }
@@ -35,12 +47,15 @@ pub(crate) fn spawn<V>(shared: &Arc<Shared<V>>, engine: Option<Engine>) -> Resul
 where
     V: Send + Sync + 'static,
 {
+    static TASKS: AtomicU64 = AtomicU64::new(0);
     let no_runtime = || Error::NoRuntime { name: shared.name().clone() };
     let alarm = Alarm::new(engine).ok_or_else(no_runtime)?;
-    let duty = Duty::begin(shared)?;
-    let clock = duty.clock().runtime().cloned().ok_or_else(no_runtime)?;
+    let key = Key::of_none(TASKS.fetch_add(1, Ordering::Relaxed));
+    shared.start_at(key)?;
+    let taken_on = TakenOn { timer: shared.clone(), key, over: false };
+    let clock = shared.clock().as_ref().and_then(Clock::runtime).cloned().ok_or_else(no_runtime)?;
     let runtime = clock.runtime().clone();
-    let task = BeatTask { duty, clock, thread: None, alarm };
+    let task = BeatTask { taken_on, clock, alarm };
     #[cfg(all(tokio_unstable, feature = "task-names"))]
     {
         let name = format!("timer:{}", shared.name());
@@ -53,30 +68,45 @@ where
     Ok(())
 }
 
-impl<V: Send + Sync + 'static> Future for BeatTask<V> {
+impl Future for BeatTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let thread = std::thread::current().id();
-        if this.thread.replace(thread) != Some(thread) {
-            this.duty.shared().driven_by_this_thread();
-        }
+        let (clock, TakenOn { timer, key, over }) = (&**this.clock, this.taken_on);
+        clock.note_thread();
         loop {
-            match this.duty.poll(cx) {
+            let mut now = clock.now();
+            let turn = TurnOf { key: *key, me: timer, time: &|| clock.now(), driver: Some(cx.waker()) };
+            let progress = match timer.lean_turn(&turn, &mut now) {
+                // Whoever was woken by a run has a turn before the next.
+                Some(Progress::Sleep { until: Some(until), .. }) if until <= now => {
+                    Progress::Yield { restless: false }
+                }
+                Some(progress) => progress,
+                None => {
+                    let progress = timer.clone().full_turn(*key, Some(cx.waker()));
+                    now = clock.now();
+                    progress
+                }
+            };
+            match progress {
                 Progress::Sleep { until: None, .. } => {
                     this.alarm.as_mut().clear();
                     return Poll::Pending;
                 }
                 Progress::Sleep { until: Some(until), busy } => {
                     // The clock decides what is due, not the alarm: after it rang, look again.
-                    ready!(this.alarm.as_mut().poll_until(this.clock, until, busy, cx));
+                    ready!(this.alarm.as_mut().poll_until(clock, now, until, busy, cx));
                 }
                 Progress::Yield { .. } => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Progress::Ended => return Poll::Ready(()),
+                Progress::Ended => {
+                    *over = true;
+                    return Poll::Ready(());
+                }
             }
         }
     }

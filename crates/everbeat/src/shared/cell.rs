@@ -9,6 +9,7 @@
 //! [`Lean`] when it is looked at, or promoted.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick, Timer as Machine};
@@ -17,6 +18,9 @@ use super::plan::Plan;
 use super::state::State;
 use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive};
+use crate::clock::Clock;
+#[cfg(feature = "tokio")]
+use crate::runtime::clock::RuntimeClock;
 use crate::target::{Call, CallTarget};
 
 /// What a timer's lock guards.
@@ -35,6 +39,10 @@ pub(crate) struct Lean<V> {
     pub(crate) initial_delay_nanos: u64,
     /// When the last run ended: so long after it was due.
     pub(crate) after_nanos: u32,
+    /// On a runtime: its clock since the start, and what wakes the task.
+    #[cfg(feature = "tokio")]
+    pub(crate) clock: Option<Arc<RuntimeClock>>,
+    pub(crate) driver: Option<Waker>,
 }
 
 /// Where a lean timer is in its life.
@@ -53,6 +61,7 @@ impl<V: Send + Sync + 'static> Cell<V> {
     pub(super) fn thaw(&mut self, plan: &Plan) -> &mut State<V> {
         if let Self::Lean(lean) = self {
             let mut state = Box::new(lean.state(plan));
+            state.driver = lean.driver.take();
             state.take_up(lean.call.take(), lean.phase, plan);
             *self = Self::Full(state);
         }
@@ -82,6 +91,14 @@ impl<V: Send + Sync + 'static> Cell<V> {
 }
 
 impl<V> Cell<V> {
+    /// A lean timer that waits at this place.
+    pub(super) fn lean_that_waits(&mut self, key: Key) -> Option<&mut Lean<V>> {
+        match self {
+            Self::Lean(lean) if lean.phase == Phase::Waiting(key) => Some(lean),
+            _ => None,
+        }
+    }
+
     /// The timer's place with its engine, while it runs.
     pub(super) fn key(&self) -> Option<Key> {
         match self {
@@ -100,13 +117,28 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     /// One that has been stored elsewhere.
-    pub(super) fn gone() -> Self {
+    pub(crate) fn gone() -> Self {
         let (rested, phase) = (Rested::default(), Phase::Idle);
-        Self { rested, phase, call: None, latest: None, initial_delay_nanos: 0, after_nanos: 0 }
+        Self {
+            rested,
+            phase,
+            call: None,
+            latest: None,
+            initial_delay_nanos: 0,
+            after_nanos: 0,
+            #[cfg(feature = "tokio")]
+            clock: None,
+            driver: None,
+        }
     }
 
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_) | Phase::Running(_))
+    }
+
+    /// Whether it is known that this wakes its task.
+    pub(super) fn knows(&self, driver: &Waker) -> bool {
+        self.driver.as_ref().is_some_and(|known| known.will_wake(driver))
     }
 
     pub(crate) fn is_in_run(&self) -> bool {
@@ -114,10 +146,10 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     /// The same with another name for `()`, and without the target.
-    pub(crate) fn of_unit<W: 'static>(self) -> Lean<W> {
+    pub(crate) fn of_unit<W: Send + Sync + 'static>(self) -> Lean<W> {
         let Self { rested, phase, initial_delay_nanos, after_nanos, latest, .. } = self;
         let latest = latest.and_then(|_| unit());
-        Lean { rested, phase, call: None, latest, initial_delay_nanos, after_nanos }
+        Lean { rested, phase, latest, initial_delay_nanos, after_nanos, ..Lean::gone() }
     }
 
     pub(crate) fn hits(&self) -> u64 {
@@ -130,11 +162,26 @@ impl<V: Send + Sync + 'static> Lean<V> {
         state.hits = self.hits();
         state.last_tick = (state.hits > 0).then(|| self.last_tick(plan));
         state.latest.clone_from(&self.latest);
-        state.clock = match self.phase {
-            Phase::Idle => None,
-            _ => plan.home.clock(None, Instant::ORIGIN),
-        };
+        state.clock = self.clock(plan);
         state
+    }
+
+    /// The clock since the start.
+    pub(super) fn clock(&self, plan: &Plan) -> Option<Clock> {
+        #[cfg(feature = "tokio")]
+        if let Some(clock) = &self.clock {
+            return Some(Clock::Runtime(clock.clone()));
+        }
+        (self.phase != Phase::Idle).then(|| plan.home.clock(None, Instant::ORIGIN)).flatten()
+    }
+
+    /// It is started on this clock.
+    #[cfg_attr(not(feature = "tokio"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
+    pub(super) fn set_clock(&mut self, clock: Option<&Clock>) {
+        #[cfg(feature = "tokio")]
+        self.clock.clone_from(&clock.and_then(Clock::runtime).cloned());
+        #[cfg(not(feature = "tokio"))]
+        let _ = clock;
     }
 
     fn last_tick(&self, plan: &Plan) -> Instant {
@@ -183,8 +230,10 @@ impl<V: Send + Sync + 'static> State<V> {
     /// The timer has this place with its engine.
     pub(super) fn settle_at(&mut self, key: Key, plan: &Plan) {
         self.key = Some(key);
-        self.bell = plan.home.engine().map(|engine| engine.bell(key));
-        self.driver.clone_from(&self.bell);
+        if let Some(engine) = plan.home.engine() {
+            self.bell = Some(engine.bell(key));
+            self.driver.clone_from(&self.bell);
+        }
     }
 
     /// The same as a lean timer, if nothing would be lost.
@@ -215,6 +264,10 @@ impl<V: Send + Sync + 'static> State<V> {
         };
         let mut lean = Lean::idle(call, self.machine.schedule().initial_delay());
         (lean.rested, lean.phase, lean.after_nanos) = (rested, Phase::Waiting(key), after_nanos);
+        lean.set_clock(self.clock.as_ref());
+        if !plan.home.is_engine() {
+            lean.driver = self.driver.take();
+        }
         lean.latest = self.latest.take();
         Some(lean)
     }

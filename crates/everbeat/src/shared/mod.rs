@@ -33,7 +33,7 @@ pub(crate) use self::cell::{Lean, Phase, finish_plainly};
 pub(crate) use self::plan::{Plan, Plans};
 use self::state::Leftovers;
 pub(crate) use self::state::State;
-pub(crate) use self::turn::{Made, unit};
+pub(crate) use self::turn::{Made, TurnOf, unit};
 use crate::any::Identity;
 use crate::beat::BoxDrive;
 use crate::block;
@@ -278,8 +278,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// thread that is being torn down) it is the origin, which the machine takes for the latest time it
     /// has seen.
     fn present(&self) -> Instant {
-        let clock = self.read(|state| state.clock.clone());
-        clock.and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
+        self.clock().and_then(|clock| clock.now_anywhere()).unwrap_or(Instant::ORIGIN)
+    }
+
+    /// The clock since the last start; `None` before the first.
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        match &*self.lock() {
+            Cell::Lean(lean) => lean.clock(&self.plan),
+            Cell::Full(state) => state.clock.clone(),
+        }
     }
 
     /// Stops it now.
@@ -326,12 +333,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
         });
     }
 
-    /// Starts the timer and hands out its driver with the clock.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn launch(&self) -> Result<(BoxDrive<V>, Clock), Error> {
-        self.launch_with(self.clock_for_start()?)
-    }
-
     fn launch_with(&self, start: (Clock, Instant)) -> Result<(BoxDrive<V>, Clock), Error> {
         self.change(|state, left| {
             if state.retired {
@@ -363,7 +364,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
     /// done without the lock.
     fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
-        let (before, seen) = self.read(|state| (state.clock.clone(), state.machine.now()));
+        let before = self.clock();
+        let seen = if before.is_some() { self.read(|state| state.machine.now()) } else { Instant::ORIGIN };
         let clock = self.plan.home.clock(before.as_ref(), seen);
         let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name().clone() })?;
         let now = clock.now();
@@ -547,16 +549,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    /// This is the thread that the timer needs, where its runtime has only one.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn driven_by_this_thread(&self) {
-        self.change(|state, _| {
-            if state.clock.as_ref().is_some_and(Clock::is_single_threaded) {
-                state.thread = Some(std::thread::current().id());
-            }
-        });
-    }
-
     /// Whether a run or a callback of the timer is what is calling this.
     pub(crate) fn is_inside(&self) -> bool {
         is_inside(std::ptr::from_ref(self).cast())
@@ -567,8 +559,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.is_inside() || self.plan.home.needs_this_thread() {
             return true;
         }
-        let this = std::thread::current().id();
-        block::is_in_runtime() && self.read(|state| state.thread == Some(this))
+        block::is_in_runtime() && self.clock().is_some_and(|clock| clock.needs_this_thread())
     }
 
     /// How many turns had to wait for a worker.

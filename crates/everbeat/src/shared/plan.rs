@@ -37,7 +37,7 @@ impl Plan {
         until: Option<StdInstant>,
         schedule: &Schedule,
     ) -> bool {
-        home.is_engine() && !figures && until.is_none() && schedule.can_rest()
+        home.has_lean_timers() && !figures && until.is_none() && schedule.can_rest()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::ThreadId;
 
 use everbeat_core::{Instant, Key, MissedBatch, Outcome, Output, StopReason, Summary, Timer as Machine};
 
@@ -34,8 +33,6 @@ pub(crate) struct State<V> {
     /// There is no target, and so no driver: the consumer of the ticks drives it.
     pub(super) driverless: bool,
     pub(super) driver: Option<Waker>,
-    /// The thread that drives it, where its runtime has only one.
-    pub(super) thread: Option<ThreadId>,
     pub(crate) latest: Option<Arc<V>>,
     pub(crate) last_tick: Option<Instant>,
     pub(crate) hits: u64,
@@ -78,7 +75,6 @@ impl<V: 'static> State<V> {
             retired: false,
             driverless,
             driver: None,
-            thread: None,
             latest: None,
             last_tick: None,
             hits: 0,
@@ -105,7 +101,6 @@ impl<V: 'static> State<V> {
         }
         left.failure = self.failure.take();
         self.clock = Some(clock.clone());
-        self.thread = clock.is_single_threaded().then(|| std::thread::current().id());
         Ok(clock)
     }
 

@@ -1,4 +1,4 @@
-//! A timer on an engine: how it takes its place there, and what it does when it has its turn.
+//! The turns of a timer, on an engine or in a task: how it takes its place there, and what it does when it has one.
 //!
 //! A lean timer makes its run here, with two short visits to its lock: one that begins the run, one that
 //! ends it. If anything came in between, or the run went any other way than well, the whole state takes
@@ -22,10 +22,10 @@ use crate::guard::{drop_quietly, guarded};
 use crate::target::{Call, Step};
 
 impl<V: Send + Sync + 'static> Shared<V> {
-    /// Starts the timer at this place with its engine. Returns when it has its first turn.
+    /// Starts the timer at this place with its engine, or in a task with this key. Returns when it has its first turn.
     pub(crate) fn start_at(&self, key: Key) -> Result<Progress, Error> {
         let start = self.clock_for_start()?;
-        if let Some(due) = self.start_lean(key, start.1) {
+        if let Some(due) = self.start_lean(key, &start) {
             return Ok(Progress::Sleep { until: Some(due), busy: false });
         }
         let (beat, _) = self.launch_with(start)?;
@@ -42,11 +42,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }))
     }
 
-    fn start_lean(&self, key: Key, now: Instant) -> Option<Instant> {
+    fn start_lean(&self, key: Key, (clock, now): &(Clock, Instant)) -> Option<Instant> {
         let mut cell = self.lock();
         let Cell::Lean(lean @ Lean { phase: Phase::Idle, .. }) = &mut *cell else { return None };
         lean.rested = Rested::start(&self.plan.schedule, now.add_nanos(lean.initial_delay_nanos))?;
         lean.phase = Phase::Waiting(key);
+        lean.set_clock(Some(clock));
         Some(lean.rested.due())
     }
 
@@ -65,7 +66,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Stops a lean timer that waits. Returns why it has ended, and whether that was now; `None` if it was
     /// never started, or if that takes the whole state.
     pub(super) fn stop_lean(&self, reason: StopReason) -> Option<(StopReason, bool)> {
-        let (key, resting) = {
+        let (key, resting, driver) = {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
             let key = match lean.phase {
@@ -74,7 +75,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Phase::Idle | Phase::Running(_) => return None,
             };
             lean.phase = Phase::Over(reason);
-            (key, lean.call.take_if(|call| call.has_rest()))
+            (key, lean.call.take_if(|call| call.has_rest()), lean.driver.take())
         };
         if let Some(call) = resting {
             self.let_rest(call);
@@ -82,6 +83,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         tracing::debug!(timer = %self.name(), ?reason, "timer ended");
         if let Some(engine) = self.home().engine() {
             engine.leave(key);
+        }
+        if let Some(driver) = driver {
+            self.wake(driver); // to find out that it is not needed any longer
         }
         Some((reason, true))
     }
@@ -100,31 +104,37 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A turn of a lean timer, for the start that has this place; `None` if it takes the whole state. `now` is
     /// moved on to the end of the turn.
-    pub(crate) fn lean_turn(&self, key: Key, me: &Arc<dyn Control>, now: &mut Instant) -> Option<Progress> {
+    pub(crate) fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress> {
         if spans_are_wanted() {
             return None; // the beat enters one for each run
         }
         let (mut call, tick) = {
+            // Cloning and dropping a waker may run code of the user's, so it is done without the lock.
+            let mut driver;
             let mut cell = self.lock();
-            let Cell::Lean(lean) = &mut *cell else { return None };
-            if lean.phase != Phase::Waiting(key) {
-                return None;
+            let mut lean = cell.lean_that_waits(turn.key)?;
+            if let Some(fresh) = turn.driver.filter(|driver| !lean.knows(driver)) {
+                drop(cell);
+                driver = Some(fresh.clone());
+                cell = self.lock();
+                lean = cell.lean_that_waits(turn.key)?;
+                std::mem::swap(&mut lean.driver, &mut driver);
             }
             let due = lean.rested.due();
             if *now < due {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
             }
             let tick = lean.rested.begin(&self.plan.schedule, *now)?;
-            lean.phase = Phase::Running(key);
+            lean.phase = Phase::Running(turn.key);
             (lean.call.take()?, tick)
         };
         let step = {
-            let mut me = Some(Current::Whole(me.clone()));
+            let mut me = Some(Current::Whole(turn.me.clone()));
             let _scope = Scope::enter(&mut me);
             guarded(|| call.call(tick))
         };
         let began = *now;
-        *now = self.time_after(began);
+        *now = (turn.time)().max(began);
         let blocked =
             now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
@@ -132,7 +142,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let progress = self.deliver_lean(&tick, call, value, *now);
                 if std::mem::needs_drop::<V>() {
                     // A value has been dropped, and who comes next is not to be blamed for that.
-                    *now = self.time_after(*now);
+                    *now = (turn.time)().max(*now);
                 }
                 progress
             }
@@ -143,9 +153,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// The time of the engine, which does not run backwards.
-    fn time_after(&self, before: Instant) -> Instant {
-        self.home().engine().map_or(before, |engine| engine.time().now().max(before))
+    fn wake(&self, driver: Waker) {
+        if let Err(failure) = guarded(|| driver.wake()) {
+            tracing::error!(timer = %self.name(), "a waker {failure}");
+        }
     }
 
     fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> Option<Progress> {
@@ -191,12 +202,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A turn with everything that can come up, for the start that has this place. Another start is none of
     /// its business.
-    pub(crate) fn full_turn(self: &Arc<Self>, key: Key) -> Progress {
-        let (Some(beat), Some(clock), Some(bell)) = self.take_beat(key) else {
+    pub(crate) fn full_turn(self: &Arc<Self>, key: Key, driver: Option<&Waker>) -> Progress {
+        let (Some(beat), Some(clock), bell) = self.take_beat(key) else {
             return Progress::Ended; // the timer has ended meanwhile
         };
+        let Some(driver) = driver.or(bell.as_ref()) else { return Progress::Ended };
         let mut duty = Duty::resume(self, clock, beat);
-        let progress = duty.poll(&mut Context::from_waker(&bell));
+        let progress = duty.poll(&mut Context::from_waker(driver));
         if let Some(beat) = duty.pause() {
             self.put_back(beat);
         }
@@ -223,8 +235,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         drop(frozen);
     }
 
-    /// The engine goes away before the timer has ended.
-    pub(crate) fn abandon_at_engine(self: &Arc<Self>, key: Key) {
+    /// The engine or the task goes away before the timer has ended.
+    pub(crate) fn abandon_at(self: &Arc<Self>, key: Key) {
         if let (Some(beat), Some(clock), _) = self.take_beat(key) {
             drop(Duty::resume(self, clock, beat));
         }
@@ -262,6 +274,17 @@ impl<V: Send + Sync + 'static> Lean<V> {
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())
     }
+}
+
+/// A turn, as who gives it sees it.
+pub(crate) struct TurnOf<'a> {
+    /// Which start of the timer is meant: its place with its engine, or the key of its task.
+    pub(crate) key: Key,
+    /// The timer, to be made the current one.
+    pub(crate) me: &'a Arc<dyn Control>,
+    pub(crate) time: &'a dyn Fn() -> Instant,
+    /// What wakes the task that gives the turn, if it is not an engine.
+    pub(crate) driver: Option<&'a Waker>,
 }
 
 /// What was made of a run.

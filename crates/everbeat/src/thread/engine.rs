@@ -31,7 +31,7 @@ use crate::beat::Progress;
 use crate::error::Error;
 use crate::guard::{drop_quietly, guarded};
 use crate::name::Name;
-use crate::shared::Plans;
+use crate::shared::{Plans, TurnOf};
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
@@ -216,7 +216,7 @@ impl Core {
                 self.tell_end(self.read(Roster::is_deserted));
             }
             Over::Closed(key, task) => {
-                task.abandon_at_engine(key);
+                task.abandon_at(key);
                 self.leave(key);
             }
             Over::Lean(plan, call) => {
@@ -247,7 +247,7 @@ impl Core {
         };
         if task.ends_quietly(key) {
             // Who cancels a timer that only waited ends it without waking anybody.
-            let progress = task.clone().full_turn(key);
+            let progress = task.clone().full_turn(key, None);
             return self.give_back(key, task, &progress);
         }
         self.give_back(key, task, &Progress::Yield { restless: false });
@@ -261,8 +261,9 @@ impl Core {
         if queued {
             task.count_queued();
         }
-        task.lean_turn(key, task, now).unwrap_or_else(|| {
-            let progress = task.clone().full_turn(key);
+        let turn = TurnOf { key, me: task, time: &|| self.time.now(), driver: None };
+        task.lean_turn(&turn, now).unwrap_or_else(|| {
+            let progress = task.clone().full_turn(key, None);
             *now = self.time.now();
             progress
         })

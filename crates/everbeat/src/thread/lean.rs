@@ -147,7 +147,8 @@ impl Record {
         };
         let delivered = rested.runs() > u64::from(matches!(phase, Phase::Running(_)));
         let latest = if delivered { unit() } else { None };
-        Lean { rested, phase, call: None, latest, initial_delay_nanos: self.initial_delay_nanos, after_nanos }
+        let initial_delay_nanos = self.initial_delay_nanos;
+        Lean { rested, phase, latest, initial_delay_nanos, after_nanos, ..Lean::gone() }
     }
 }
 
