@@ -1,8 +1,8 @@
 //! The clock of a timer on a runtime, and how it sleeps.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -71,7 +71,8 @@ impl RuntimeClock {
     /// latest time of the clock before it.
     pub(crate) fn current(source: Source, before: Option<&Arc<Self>>, seen: Instant) -> Option<Arc<Self>> {
         let runtime = Handle::try_current().ok()?;
-        let known = if before.is_none() && source.is_runtime() { NEWEST.with_borrow(Weak::upgrade) } else { None };
+        let known =
+            if before.is_none() && source.is_runtime() { NEWEST.with_borrow(Weak::upgrade) } else { None };
         let clock = known.filter(|known| known.runtime.id() == runtime.id()).unwrap_or_else(|| {
             let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
             let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
@@ -175,8 +176,6 @@ pin_project! {
     /// The one sleep of a driver, set anew for every wait.
     #[derive(Debug)]
     pub(crate) struct Alarm {
-        // Never, if it is not set.
-        set_for: Instant,
         #[pin]
         sleep: Sleep,
         // Rings in place of `sleep`, more precisely.
@@ -190,7 +189,7 @@ impl Alarm {
     pub(crate) fn new(engine: Option<Engine>) -> Option<Self> {
         let sleep = new_sleep()?;
         let engine = engine.map(|engine| Box::new(EngineAlarm::new(engine)));
-        Some(Self { set_for: Instant::NEVER, sleep, engine, appointment: Appointment::default() })
+        Some(Self { sleep, engine, appointment: Appointment::default() })
     }
 
     /// Ready once it is worth looking at the clock again, where it was `now` lately: at `due`, or earlier for a wait that is too
@@ -240,13 +239,11 @@ impl Alarm {
             }
             *this.engine = None;
         }
-        if *this.set_for != due {
-            this.sleep.as_mut().reset(clock.deadline(now, due));
-            *this.set_for = due;
+        let deadline = clock.deadline(now, due);
+        // One that rang has to be set again, even for the same time.
+        if this.sleep.deadline() != deadline || this.sleep.is_elapsed() {
+            this.sleep.as_mut().reset(deadline);
         }
-        std::task::ready!(this.sleep.poll(cx));
-        // An alarm that rang has to be set again, even for the same time.
-        *this.set_for = Instant::NEVER;
-        Poll::Ready(())
+        this.sleep.poll(cx)
     }
 }

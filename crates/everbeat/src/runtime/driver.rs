@@ -10,32 +10,37 @@ use everbeat_core::Key;
 use pin_project_lite::pin_project;
 
 use super::clock::{Alarm, RuntimeClock};
-use crate::any::Control;
 use crate::beat::Progress;
 use crate::clock::Clock;
+use crate::current::Current;
 use crate::error::Error;
 use crate::shared::{Shared, TurnOf};
 use crate::thread::Engine;
 
 /// A timer that a task has taken on. If the task goes away before the timer has ended, it ends as abandoned.
-struct TakenOn {
-    timer: Arc<dyn Control>,
-    key: Key,
-    over: bool,
+struct TakenOn<V: Send + Sync + 'static> {
+    timer: Arc<Shared<V>>,
+    /// Which start it was taken on for; `None` once that has ended.
+    key: Option<Key>,
 }
 
-impl Drop for TakenOn {
+impl<V: Send + Sync + 'static> Drop for TakenOn<V> {
     fn drop(&mut self) {
-        if !self.over {
-            self.timer.clone().abandon_at(self.key);
+        if let Some(key) = self.key {
+            self.timer.abandon_at(key);
         }
     }
 }
 
 pin_project! {
     /// The future that tokio runs for a timer.
-    struct BeatTask {
-        taken_on: TakenOn,
+    struct BeatTask<V>
+    where
+        V: Send,
+        V: Sync,
+        V: 'static,
+    {
+        taken_on: TakenOn<V>,
         clock: Arc<RuntimeClock>,
         #[pin]
         alarm: Alarm,
@@ -52,7 +57,7 @@ where
     let alarm = Alarm::new(engine).ok_or_else(no_runtime)?;
     let key = Key::of_none(TASKS.fetch_add(1, Ordering::Relaxed));
     shared.start_at(key)?;
-    let taken_on = TakenOn { timer: shared.clone(), key, over: false };
+    let taken_on = TakenOn { timer: shared.clone(), key: Some(key) };
     let clock = shared.clock().as_ref().and_then(Clock::runtime).cloned().ok_or_else(no_runtime)?;
     let runtime = clock.runtime().clone();
     let task = BeatTask { taken_on, clock, alarm };
@@ -68,16 +73,22 @@ where
     Ok(())
 }
 
-impl Future for BeatTask {
+impl<V: Send + Sync + 'static> Future for BeatTask<V> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let (clock, TakenOn { timer, key, over }) = (&**this.clock, this.taken_on);
+        let (clock, TakenOn { timer, key: start }) = (&**this.clock, this.taken_on);
+        let Some(key) = *start else { return Poll::Ready(()) };
         clock.note_thread();
         loop {
             let mut now = clock.now();
-            let turn = TurnOf { key: *key, me: timer, time: &|| clock.now(), driver: Some(cx.waker()) };
+            let turn = TurnOf {
+                key,
+                me: &|| Current::Whole(timer.clone()),
+                time: &|| clock.now(),
+                driver: Some(cx.waker()),
+            };
             let progress = match timer.lean_turn(&turn, &mut now) {
                 // Whoever was woken by a run has a turn before the next.
                 Some(Progress::Sleep { until: Some(until), .. }) if until <= now => {
@@ -85,7 +96,7 @@ impl Future for BeatTask {
                 }
                 Some(progress) => progress,
                 None => {
-                    let progress = timer.clone().full_turn(*key, Some(cx.waker()));
+                    let progress = timer.full_turn(key, Some(cx.waker()));
                     now = clock.now();
                     progress
                 }
@@ -104,7 +115,7 @@ impl Future for BeatTask {
                     return Poll::Pending;
                 }
                 Progress::Ended => {
-                    *over = true;
+                    *start = None;
                     return Poll::Ready(());
                 }
             }

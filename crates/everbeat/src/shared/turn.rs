@@ -13,7 +13,6 @@ use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
 use super::cell::{Cell, Lean, Phase, beat_of, finish_plainly};
 use super::{RunEnd, Shared};
-use crate::any::Control;
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
 use crate::current::{Current, Scope};
@@ -129,7 +128,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             (lean.call.take()?, tick)
         };
         let step = {
-            let mut me = Some(Current::Whole(turn.me.clone()));
+            let mut me = Some((turn.me)());
             let _scope = Scope::enter(&mut me);
             guarded(|| call.call(tick))
         };
@@ -281,7 +280,7 @@ pub(crate) struct TurnOf<'a> {
     /// Which start of the timer is meant: its place with its engine, or the key of its task.
     pub(crate) key: Key,
     /// The timer, to be made the current one.
-    pub(crate) me: &'a Arc<dyn Control>,
+    pub(crate) me: &'a dyn Fn() -> Current,
     pub(crate) time: &'a dyn Fn() -> Instant,
     /// What wakes the task that gives the turn, if it is not an engine.
     pub(crate) driver: Option<&'a Waker>,

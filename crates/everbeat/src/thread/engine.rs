@@ -28,6 +28,7 @@ use super::roster::{Calls, Job, Over, Roster, Task, Woken};
 use super::sleep::{Note, Precision};
 use super::time::Time;
 use crate::beat::Progress;
+use crate::current::Current;
 use crate::error::Error;
 use crate::guard::{drop_quietly, guarded};
 use crate::name::Name;
@@ -261,7 +262,8 @@ impl Core {
         if queued {
             task.count_queued();
         }
-        let turn = TurnOf { key, me: task, time: &|| self.time.now(), driver: None };
+        let turn =
+            TurnOf { key, me: &|| Current::Whole(task.clone()), time: &|| self.time.now(), driver: None };
         task.lean_turn(&turn, now).unwrap_or_else(|| {
             let progress = task.clone().full_turn(key, None);
             *now = self.time.now();

@@ -14,7 +14,9 @@ use everbeat_core::{Instant, Key, Summary};
 use super::engine::{Bell, Core, Frame};
 use super::host::Host;
 use super::oneshot::OneShot;
-use super::roster::{Rest, Roster};
+use super::roster::Rest;
+#[cfg(feature = "tokio")]
+use super::roster::Roster;
 use super::sleep::Precision;
 use super::time::Time;
 use crate::any::Control;

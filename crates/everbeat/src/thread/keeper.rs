@@ -6,6 +6,7 @@ use std::sync::Arc;
 #[cfg(feature = "tokio")]
 use std::time::Duration;
 
+#[cfg(any(feature = "tokio", feature = "test-engine"))]
 use everbeat_core::Instant;
 
 use super::engine::{Core, LINGER};

@@ -237,7 +237,8 @@ impl Core {
 
     fn give_turn(self: &Arc<Self>, key: Key, task: Task) {
         let closed = self.lock().was_closed_on(key);
-        let progress = if closed { Progress::Yield { restless: false } } else { task.clone().full_turn(key, None) };
+        let progress =
+            if closed { Progress::Yield { restless: false } } else { task.clone().full_turn(key, None) };
         self.give_back(key, task, &progress);
     }
 }
