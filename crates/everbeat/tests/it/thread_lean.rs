@@ -1,14 +1,18 @@
 //! S, R, L, O: timers that take the short way through their turns do what all others do.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
 use everbeat::thread;
-use everbeat::{Missed, OnError, Tick, Timer};
+use everbeat::{Builder, Missed, OnError, Tick, Timer};
+use tokio::runtime::Runtime;
 
-use crate::support::{LIMIT, factor, ms};
+use crate::support::{LIMIT, factor, ms, settle};
 use crate::thread_support::{HOUR, hold_up, in_time};
 
 /// Numbers in no particular order, the same for the same seed.
@@ -23,9 +27,113 @@ impl Random {
     }
 }
 
+/// Where a timer lives, with a time that moves by hand.
+trait Stage {
+    fn new() -> Self;
+    fn every(&self, period: Duration) -> Builder;
+    /// For runs that take a while.
+    fn passer(&self) -> Box<dyn Fn(Duration) + Send>;
+    fn advance(&self, span: Duration);
+    fn settle(&self);
+    /// Lets those take note of a command who need a turn for that.
+    fn catch_up(&self) {}
+    fn now(&self) -> Instant;
+    fn next_due(&self) -> Option<Duration>;
+    /// Does something where timers can be started.
+    fn inside<R>(&self, f: impl FnOnce() -> R) -> R;
+}
+
+impl Stage for TestEngine {
+    fn new() -> Self {
+        Self::new()
+    }
+
+    fn every(&self, period: Duration) -> Builder {
+        thread::every(period).on(self)
+    }
+
+    fn passer(&self) -> Box<dyn Fn(Duration) + Send> {
+        let clock = self.clone();
+        Box::new(move |span| clock.pass(span))
+    }
+
+    fn advance(&self, span: Duration) {
+        self.advance(span);
+    }
+
+    fn settle(&self) {
+        self.settle();
+    }
+
+    fn now(&self) -> Instant {
+        self.engine().time_of(everbeat::core::Instant::ORIGIN).unwrap() + self.elapsed()
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        self.next_due()
+    }
+
+    fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+/// A runtime in paused time, where timers have tasks of their own.
+struct PausedTime(Runtime);
+
+impl PausedTime {
+    fn pass(span: Duration) {
+        // It has passed once this was polled.
+        let mut advance = pin!(tokio::time::advance(span));
+        let _ = advance.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl Stage for PausedTime {
+    fn new() -> Self {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        Self(builder.enable_time().start_paused(true).build().unwrap())
+    }
+
+    fn every(&self, period: Duration) -> Builder {
+        Timer::every(period)
+    }
+
+    fn passer(&self) -> Box<dyn Fn(Duration) + Send> {
+        Box::new(Self::pass)
+    }
+
+    fn advance(&self, span: Duration) {
+        self.0.block_on(async {
+            tokio::time::sleep(span).await;
+            settle().await;
+        });
+    }
+
+    fn settle(&self) {
+        self.0.block_on(settle());
+    }
+
+    fn catch_up(&self) {
+        self.settle();
+    }
+
+    fn now(&self) -> Instant {
+        self.inside(|| tokio::time::Instant::now().into_std())
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        None // the runtime does not tell
+    }
+
+    fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.0.block_on(async { f() })
+    }
+}
+
 /// One timer on a clock of its own; `whole` ones are never lean.
-struct Side<V: Send + Sync + 'static> {
-    clock: TestEngine,
+struct Side<S, V: Send + Sync + 'static> {
+    clock: S,
     origin: Instant,
     timer: Timer<V>,
     ticks: Arc<Mutex<Vec<String>>>,
@@ -33,16 +141,12 @@ struct Side<V: Send + Sync + 'static> {
     feeds: Vec<everbeat::Feed<V>>,
 }
 
-impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
+impl<S: Stage, V: std::fmt::Debug + Send + Sync + 'static> Side<S, V> {
     fn new(whole: bool, seed: u64, deliver: fn(u64) -> V) -> Self {
-        let clock = TestEngine::new();
-        let probe = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
-        clock.settle();
-        let origin = probe.last_tick_at().unwrap();
-        drop(probe);
-        clock.settle();
+        let clock = S::new();
+        let origin = clock.now();
         let mut random = Random(seed | 1);
-        let mut builder = thread::every(ms(10)).on(&clock).histograms(whole).name("timer");
+        let mut builder = clock.every(ms(10)).histograms(whole).name("timer");
         if random.below(2) == 0 {
             builder = builder.fixed_rate();
         }
@@ -64,14 +168,14 @@ impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
             builder = builder.on_error(OnError::Continue);
         }
         let ticks: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (log, inside) = (ticks.clone(), clock.clone());
-        let timer = builder.start(move |tick: Tick| {
+        let (log, pass) = (ticks.clone(), clock.passer());
+        let target = move |tick: Tick| {
             log.lock().unwrap().push(format!("{tick:?}"));
             let me = || everbeat::current().unwrap();
             match random.below(24) {
                 0 => return Err("failed".to_owned()),
                 1 => std::panic::resume_unwind(Box::new("panicked")), // tells no hook
-                2 => inside.pass(ms(random.below(40))),
+                2 => pass(ms(random.below(40))),
                 3 => me().pause(),
                 4 => me().set_period(ms(1 + random.below(30))),
                 5 => me().rearm(ms(1 + random.below(30))),
@@ -79,12 +183,12 @@ impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
                 7 => me().request_stop(),
                 8 => drop(me().cancel()),
                 9 => drop(me().join()),
-                10 => inside.pass(Duration::from_nanos(random.below(9_999_999))),
+                10 => pass(Duration::from_nanos(random.below(9_999_999))),
                 _ => {}
             }
             Ok(deliver(tick.run))
-        });
-        let timer = timer.unwrap();
+        };
+        let timer = clock.inside(|| builder.start(target)).unwrap();
         Self { clock, origin, timer, ticks, pending: Vec::new(), feeds: Vec::new() }
     }
 
@@ -93,7 +197,7 @@ impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
         let span = ms(random.below(40)) + Duration::from_nanos(random.below(3));
         let choice = random.below(26);
         match choice {
-            0 => clock.pass(span),
+            0 => clock.inside(|| clock.passer()(span)),
             1 => timer.pause(),
             2 => timer.resume(),
             3 => timer.set_period(span + ms(1)),
@@ -107,11 +211,12 @@ impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
             11 if random.below(4) == 0 => timer.request_stop(),
             12 => self.feeds.push(timer.subscribe().open().unwrap()),
             13 => self.feeds.clear(),
-            14 | 15 => _ = timer.start(),
+            14 | 15 => _ = clock.inside(|| timer.start()),
             16 => timer.rearm(ms(10)),
             17 => clock.settle(),
             _ => clock.advance(span),
         }
+        clock.catch_up();
         format!("{choice} {span:?}")
     }
 
@@ -133,17 +238,17 @@ impl<V: std::fmt::Debug + Send + Sync + 'static> Side<V> {
             since(stats.last_tick),
             since(stats.next_due),
             self.timer.latest(),
-            self.clock.elapsed(),
+            self.clock.now() - self.origin,
             self.clock.next_due(),
             self.ticks.lock().unwrap().last(),
         )
     }
 }
 
-fn do_the_same<V: std::fmt::Debug + Send + Sync + 'static>(deliver: fn(u64) -> V) {
+fn do_the_same<S: Stage, V: std::fmt::Debug + Send + Sync + 'static>(deliver: fn(u64) -> V) {
     for seed in 1..=60 * u64::from(factor()) {
         let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let (mut lean, mut whole) = (Side::new(false, seed, deliver), Side::new(true, seed, deliver));
+        let [mut lean, mut whole] = [false, true].map(|whole| Side::<S, V>::new(whole, seed, deliver));
         let mut history = Vec::new();
         for step in 0..60_u64 {
             let mut random = Random((seed ^ (step + 1).wrapping_mul(0xD134_2543_DE82_EF95)) | 1);
@@ -158,13 +263,19 @@ fn do_the_same<V: std::fmt::Debug + Send + Sync + 'static>(deliver: fn(u64) -> V
 
 #[test]
 fn s_r_l_lean_and_whole_timers_do_the_same() {
-    do_the_same(|run| run);
+    do_the_same::<TestEngine, _>(|run| run);
+}
+
+#[test]
+fn s_r_l_lean_and_whole_timers_in_tasks_do_the_same() {
+    do_the_same::<PausedTime, _>(|run| run);
+    do_the_same::<PausedTime, _>(|_| ());
 }
 
 /// Those that deliver nothing lie in the queue of their engine.
 #[test]
 fn s_r_l_timers_in_the_queue_and_whole_ones_do_the_same() {
-    do_the_same(|_| ());
+    do_the_same::<TestEngine, _>(|_| ());
 }
 
 #[test]
