@@ -50,7 +50,7 @@ impl Core {
             more = self.change(|roster| batch.exchange(roster, due_by));
         }
         for _ in 0..listed {
-            if !self.change(|roster| batch.take(|taking| roster.take_own_job(taking))) {
+            if !self.change(|roster| batch.take(roster, Roster::take_own_job)) {
                 return;
             }
             self.take_turns(batch);
