@@ -158,9 +158,9 @@ fn build(
     let (nap, seed) = (random.micros(5_000), random.next());
     match random.below(12) {
         0 | 1 => builder.build(move |tick: Tick| {
-            let watch = watch.clone();
+            let run = watch.enter(tick); // here, since a run that is given up may never be polled
             async move {
-                let _run = watch.enter(tick);
+                let _run = run;
                 tokio::task::yield_now().await;
                 Sample::of(tick)
             }
@@ -168,9 +168,9 @@ fn build(
         2 => {
             let on_tokio = matches!(soil, Soil::Tokio);
             builder.build(move |tick: Tick| {
-                let watch = watch.clone();
+                let run = watch.enter(tick);
                 async move {
-                    let _run = watch.enter(tick);
+                    let _run = run;
                     if on_tokio {
                         tokio::time::sleep(nap).await;
                     } else if let Ok(shot) = thread::after(nap, || ()) {

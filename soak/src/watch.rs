@@ -1,7 +1,7 @@
 //! What must hold for the runs of each timer, checked in the runs themselves.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everbeat::{Cause, Tick};
@@ -99,8 +99,9 @@ struct Book {
     last: Option<Tick>,
     /// So many runs may come from anywhere: the grid is being moved.
     loose: u32,
-    /// Slots that were dropped since a run took one.
+    /// Slots that were dropped since a run took one, and retries.
     dropped: u64,
+    retries: u64,
 }
 
 /// What a run says of the grid.
@@ -116,13 +117,16 @@ impl Book {
     fn enter(&mut self, tick: Tick) -> (Place, u64) {
         self.dropped += tick.missed;
         if tick.cause == Cause::Retry {
+            self.retries += 1;
             return (Place::OnGrid, 0); // it has the slot of another run, which has been here
         }
         let expected = self.last.map_or(0, |last| last.slot + 1) + self.dropped;
-        let off = tick.slot.abs_diff(expected);
+        // A run that was given up in the line for a thread has taken its slot, and was told what was dropped.
+        let unseen = self.last.is_some_and(|last| tick.run > last.run + 1 + self.retries);
+        let off = if unseen { 0 } else { tick.slot.abs_diff(expected) };
         let place = self.place(tick);
         self.loose = self.loose.saturating_sub(1);
-        (self.last, self.dropped) = (Some(tick), 0);
+        (self.last, self.dropped, self.retries) = (Some(tick), 0, 0);
         (place, off)
     }
 
@@ -142,7 +146,7 @@ impl Book {
 
 impl Watch {
     pub(crate) fn new(grid: Option<Duration>) -> Self {
-        let book = Book { period: grid, last: None, loose: 0, dropped: 0 };
+        let book = Book { period: grid, last: None, loose: 0, dropped: 0, retries: 0 };
         Self {
             book: Mutex::new(book),
             busy: AtomicBool::new(false),
@@ -154,7 +158,7 @@ impl Watch {
     /// The timer is about to be started, and does not run.
     pub(crate) fn begin(&self) {
         let mut book = lock(&self.book);
-        (book.last, book.loose, book.dropped) = (None, 0, 0);
+        (book.last, book.loose, book.dropped, book.retries) = (None, 0, 0, 0);
         self.stopped.store(false, Ordering::SeqCst);
     }
 
@@ -176,14 +180,17 @@ impl Watch {
     }
 
     /// A run begins, and lasts until what is returned is dropped.
-    pub(crate) fn enter(&self, tick: Tick) -> Run<'_> {
+    pub(crate) fn enter(self: &Arc<Self>, tick: Tick) -> Run {
         if self.busy.swap(true, Ordering::SeqCst) {
             complain(format!("two runs at once: {tick:?}"));
         }
         if self.stopped.load(Ordering::SeqCst) {
             complain(format!("a run after a stop: {tick:?}"));
         }
-        let (place, off) = lock(&self.book).enter(tick);
+        let mut book = lock(&self.book);
+        let before = book.last;
+        let (place, off) = book.enter(tick);
+        drop(book);
         count(&TALLY.runs);
         match place {
             Place::OnGrid => count(&TALLY.on_grid),
@@ -197,16 +204,16 @@ impl Watch {
         TALLY.skipped.fetch_add(tick.missed, Ordering::Relaxed);
         if off > 0 {
             TALLY.lost.fetch_add(off, Ordering::Relaxed);
-            complain(format!("{off} slots are neither run nor skipped: {tick:?}"));
+            complain(format!("{off} slots are neither run nor skipped: {tick:?} after {before:?}"));
         }
-        Run(self)
+        Run(self.clone())
     }
 }
 
 /// A run in flight.
-pub(crate) struct Run<'a>(&'a Watch);
+pub(crate) struct Run(Arc<Watch>);
 
-impl Drop for Run<'_> {
+impl Drop for Run {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::SeqCst);
     }
@@ -218,7 +225,7 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_nanos(10);
 
-    fn tick(slot: u64, nanos: u64, missed: u64) -> Tick {
+    fn tick(run: u64, slot: u64, nanos: u64, missed: u64) -> Tick {
         // A real one, since nobody else can make them.
         let clock = everbeat::core::Schedule::fixed_rate(PERIOD);
         let mut timer = everbeat::core::Timer::new(clock);
@@ -227,7 +234,7 @@ mod tests {
         match timer.poll_output(everbeat::core::Instant::from_nanos(nanos)) {
             Some(everbeat::core::Output::Run(tick)) => {
                 let mut tick = tick;
-                (tick.slot, tick.missed) = (slot, missed);
+                (tick.run, tick.slot, tick.missed) = (run, slot, missed);
                 tick
             }
             other => panic!("{other:?}"),
@@ -235,34 +242,36 @@ mod tests {
     }
 
     fn book() -> Book {
-        Book { period: Some(PERIOD), last: None, loose: 0, dropped: 0 }
+        Book { period: Some(PERIOD), last: None, loose: 0, dropped: 0, retries: 0 }
     }
 
     #[test]
     fn what_is_on_the_grid_is_sound() {
         let mut book = book();
-        assert_eq!(book.enter(tick(0, 1_000, 0)), (Place::Moved, 0));
-        assert_eq!(book.enter(tick(1, 1_010, 0)), (Place::OnGrid, 0));
-        assert_eq!(book.enter(tick(5, 1_050, 3)), (Place::OnGrid, 0));
+        assert_eq!(book.enter(tick(1, 0, 1_000, 0)), (Place::Moved, 0));
+        assert_eq!(book.enter(tick(2, 1, 1_010, 0)), (Place::OnGrid, 0));
+        assert_eq!(book.enter(tick(3, 5, 1_050, 3)), (Place::OnGrid, 0));
+        // Run 4 was given up before it could begin.
+        assert_eq!(book.enter(tick(5, 7, 1_070, 0)), (Place::OnGrid, 0));
     }
 
     #[test]
     fn a_nanosecond_is_drift_and_a_slot_that_nobody_counted_is_lost() {
         let mut book = book();
-        book.enter(tick(0, 1_000, 0));
-        assert_eq!(book.enter(tick(1, 1_011, 0)).0, Place::Drifted);
-        assert_eq!(book.enter(tick(3, 1_031, 0)), (Place::OnGrid, 1));
-        assert_eq!(book.enter(tick(4, 1_041, 1)), (Place::OnGrid, 1));
+        book.enter(tick(1, 0, 1_000, 0));
+        assert_eq!(book.enter(tick(2, 1, 1_011, 0)).0, Place::Drifted);
+        assert_eq!(book.enter(tick(3, 3, 1_031, 0)), (Place::OnGrid, 1));
+        assert_eq!(book.enter(tick(4, 4, 1_041, 1)), (Place::OnGrid, 1));
     }
 
     #[test]
     fn a_grid_that_is_moved_is_known_again_after_three_runs() {
         let mut book = book();
-        book.enter(tick(0, 1_000, 0));
+        book.enter(tick(1, 0, 1_000, 0));
         book.loose = 3;
         for (slot, nanos) in [(1, 1_013), (2, 1_021), (3, 1_037)] {
-            assert_eq!(book.enter(tick(slot, nanos, 0)), (Place::Moved, 0));
+            assert_eq!(book.enter(tick(slot + 1, slot, nanos, 0)), (Place::Moved, 0));
         }
-        assert_eq!(book.enter(tick(4, 1_047, 0)), (Place::OnGrid, 0));
+        assert_eq!(book.enter(tick(5, 4, 1_047, 0)), (Place::OnGrid, 0));
     }
 }

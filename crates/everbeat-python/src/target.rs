@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::call::call_out;
 use crate::desk::Desk;
 use crate::errors::not_running;
 use crate::link::{Alive, Link};
@@ -158,7 +159,7 @@ impl Held {
             let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
             return run.call1((in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
         }
-        let returned = run.call1((&self.target,))?;
+        let returned = call_out(run, &PyTuple::new(py, [&self.target])?, None)?;
         if is_plain(&returned) {
             return Ok(Returned::Value(returned));
         }
@@ -182,9 +183,11 @@ struct Offloaded {
 #[pymethods]
 impl Offloaded {
     fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (target, nothing) = (self.target.bind(py), PyTuple::empty(py));
+        let call = || call_out(target, &nothing, None).map(Bound::unbind);
         match &self.inside {
-            Some(inside) => inside.scope(|| self.target.call0(py)),
-            None => self.target.call0(py),
+            Some(inside) => inside.scope(call),
+            None => call(),
         }
     }
 }
