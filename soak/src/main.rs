@@ -7,10 +7,12 @@ mod process;
 mod random;
 mod watch;
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::process::ExitCode;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use std::{env, panic, thread};
 
 use everbeat::thread::{Engine, Precision, wait_for};
@@ -34,9 +36,8 @@ struct Options {
 
 impl Options {
     fn parse() -> Result<Self, String> {
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-        let mut options = Self { seconds: 600, timers: 4_000, seed: now };
+        let seed = RandomState::new().build_hasher().finish() >> 32;
+        let mut options = Self { seconds: 600, timers: 4_000, seed };
         let mut arguments = env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().and_then(|value| value.parse::<u64>().ok());

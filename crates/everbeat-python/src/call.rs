@@ -27,7 +27,7 @@ pub(crate) fn call_out<'py>(
     // SAFETY: the two types differ in that the second does not promise to return, and in nothing else.
     // The compiler must not find out which function it is: it knows that one by its promise.
     let call: Unwinding = black_box(unsafe { transmute::<Call, Unwinding>(ffi::PyObject_Call) });
-    let kwargs = kwargs.map_or(ptr::null_mut(), |kwargs| kwargs.as_ptr());
+    let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
     // Nothing here needs to be dropped before this is.
     let mut stay = Stay { returned: false };
     // SAFETY: the interpreter is attached, as `'py` says, and these are an object, a tuple, and a dictionary or
@@ -44,8 +44,10 @@ struct Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        while !self.returned {
-            thread::park();
+        if !self.returned {
+            loop {
+                thread::park();
+            }
         }
     }
 }
