@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom fmt clippy doc lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python loom soak fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-report \
 	bench-check clean cargo-present python-present
 
@@ -45,10 +45,16 @@ loom: cargo-present ## Check the hand-off between threads in every order
 	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
 
+# Each language has so long, one after the other.
+soak: export SOAK_SECONDS ?= 600
+soak: cargo-present $(MODULE) ## Run thousands of timers under random control: SOAK_SECONDS each in Rust and Python
+	$(CARGO) run --release --locked -p everbeat-soak -- --seconds $$SOAK_SECONDS
+	PYTHONPATH=python $(BIN)/python soak/soak.py --seconds $$SOAK_SECONDS
+
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
 	cd bench && $(CARGO) fmt
-	cd python && $(BIN)/ruff check --select I --fix . ../bench && $(BIN)/ruff format . ../bench
+	cd python && $(BIN)/ruff check --select I --fix . ../bench ../soak && $(BIN)/ruff format . ../bench ../soak
 
 clippy: cargo-present ## Lint all Rust; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
@@ -58,7 +64,7 @@ doc: cargo-present ## Build the API docs; a broken link is an error
 	$(CARGO) doc --workspace --no-deps --all-features --locked
 
 lint-python: $(CHECK_STAMP) ## Check the format of all Python, and lint it
-	cd python && $(BIN)/ruff format --check && $(BIN)/ruff check
+	cd python && $(BIN)/ruff format --check . ../soak && $(BIN)/ruff check . ../soak
 
 types-python: $(CHECK_STAMP) $(MODULE) ## Check the stubs against the package, and what type checkers make of them
 	cd python && $(BIN)/python -m mypy.stubtest everbeat --mypy-config-file pyproject.toml --allowlist stubtest-allowlist.txt

@@ -1,5 +1,7 @@
 """Recurring work for asyncio and threads."""
 
+# What the compiled part asks for later. By then there may be no file descriptor to read it with.
+from everbeat import _callbacks as _callbacks, _loop as _loop, _offload as _offload
 from everbeat._current import current_tick, current_timer
 from everbeat._decorator import every
 from everbeat._durations import ns

@@ -12,6 +12,8 @@ async def in_thread(call: Callable[[], T]) -> T:
     """As `asyncio.to_thread`, but who is cancelled waits for the call: it goes on, and nobody can stop it."""
     loop = asyncio.get_running_loop()
     job = loop.run_in_executor(None, contextvars.copy_context().run, call)
+    # The traceback of a failure keeps what is in here, and the call keeps the timer, which keeps the failure.
+    del call
     cancelled: asyncio.CancelledError | None = None
     while not job.done():
         try:

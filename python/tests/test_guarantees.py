@@ -27,3 +27,11 @@ def test_every_clause_names_tests_that_exist() -> None:
         named = re.findall(r"`(test_\w+)`", " ".join(cells))
         assert named, f"{name} names no test"
         assert set(named) <= known, f"{name}: there is no test {set(named) - known}"
+
+
+def test_every_fault_names_tests_that_exist() -> None:
+    text = (HERE / "../../GUARANTEES.md").read_text()
+    _, _, faults = text.partition("\n## When something around it fails\n")
+    named = set(re.findall(r"`(test_\w+)`", faults))
+    assert len(named) > 10
+    assert named <= all_tests(), named - all_tests()

@@ -48,6 +48,21 @@ impl Alarm {
         return Ok(Self::call_at());
     }
 
+    /// Connects it with the loop.
+    ///
+    /// # Errors
+    /// The loop takes no notice of descriptors.
+    pub(crate) fn connect(&self, py: Python<'_>, desk: &Desk) -> PyResult<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Descriptor(descriptor) => descriptor.watch(py, desk),
+            _ => {
+                let _ = (py, desk);
+                Ok(())
+            }
+        }
+    }
+
     /// The time since the origin, if it is not the loop that tells it.
     pub(crate) fn told_time(&self) -> Option<Duration> {
         match self {

@@ -5,10 +5,13 @@
 //! has just been seen to be the same, as that of asyncio's own loop is, and else from the loop again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::desk::ends_program;
 
 /// Two readings, one after the other, that are no further apart are of one clock.
 const SAME: Duration = Duration::from_micros(5);
@@ -25,6 +28,8 @@ pub(crate) struct LoopClock {
     is_present: AtomicBool,
     /// Whether the loop's clock was the machine's when the turn began.
     is_real: AtomicBool,
+    /// What the handler of a signal has raised in the middle of `loop.time()`.
+    interrupt: Mutex<Option<PyErr>>,
 }
 
 impl LoopClock {
@@ -43,6 +48,7 @@ impl LoopClock {
             told_nanos: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             is_real: AtomicBool::new(false),
+            interrupt: Mutex::default(),
         }
     }
 
@@ -107,9 +113,31 @@ impl LoopClock {
     fn ask(&self, event_loop: &Bound<'_, PyAny>) -> Instant {
         let seconds: PyResult<f64> =
             event_loop.call_method0(intern!(event_loop.py(), "time")).and_then(|time| time.extract());
-        let elapsed = seconds.map_or(0.0, |seconds| seconds - self.origin_seconds);
+        let elapsed = seconds.map_or_else(
+            |error| {
+                self.keep_interrupt(event_loop.py(), error);
+                0.0
+            },
+            |seconds| seconds - self.origin_seconds,
+        );
         // What is before the origin, or no number, or past all bounds, changes nothing.
         self.note(Duration::try_from_secs_f64(elapsed.max(0.0)).unwrap_or_default())
+    }
+
+    fn keep_interrupt(&self, py: Python<'_>, error: PyErr) {
+        if ends_program(py, &error) {
+            let before = self.interrupt().replace(error);
+            drop(before);
+        }
+    }
+
+    /// What shall end the program.
+    pub(crate) fn take_interrupt(&self) -> Option<PyErr> {
+        self.interrupt().take()
+    }
+
+    fn interrupt(&self) -> MutexGuard<'_, Option<PyErr>> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The seconds that a moment is on the clock of the loop.

@@ -31,13 +31,20 @@ impl Descriptor {
         Ok(Self { state: Mutex::new(State { timer: Some(Arc::new(timer)), watched: false }) })
     }
 
-    pub(crate) fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Instant>) -> PyResult<()> {
+    /// Has the loop read it.
+    ///
+    /// # Errors
+    /// The loop does not.
+    pub(crate) fn watch(&self, py: Python<'_>, desk: &Desk) -> PyResult<()> {
         let Some(timer) = self.timer() else { return Ok(()) };
-        let watched = std::mem::replace(&mut self.lock().watched, true);
-        if !watched {
-            let watch = (timer.as_raw_fd(), desk.turn_by_alarm());
-            desk.event_loop(py).call_method1(intern!(py, "add_reader"), watch)?;
-        }
+        let watch = (timer.as_raw_fd(), desk.turn_by_alarm());
+        desk.event_loop(py).call_method1(intern!(py, "add_reader"), watch)?;
+        self.lock().watched = true;
+        Ok(())
+    }
+
+    pub(crate) fn set(&self, py: Python<'_>, desk: &Desk, due: Option<Instant>) -> PyResult<()> {
+        let Some(timer) = self.timer() else { return Ok(()) };
         // From now on, since the clock of the loop need not be the kernel's.
         let wait = due.map(|due| due.saturating_duration_since(desk.now(py)).max(Duration::from_nanos(1)));
         arm(&timer, wait)

@@ -124,6 +124,7 @@ impl Desk {
         assert!(desk.engine.set(engine).is_ok(), "a new desk has no engine yet");
         let turn = |by_alarm| Py::new(event_loop.py(), Turn { desk: Arc::downgrade(&desk), by_alarm });
         assert!(desk.turns.set([turn(false)?, turn(true)?]).is_ok(), "a new desk has no turns yet");
+        desk.alarm.connect(event_loop.py(), &desk)?;
         Ok(desk)
     }
 
@@ -345,6 +346,7 @@ impl Desk {
             state.turning = false;
             (mem::take(&mut state.again), state.interrupt.take())
         };
+        let interrupt = interrupt.or_else(|| self.clock.take_interrupt());
         if again || raised.is_err() {
             self.kick(py);
         }

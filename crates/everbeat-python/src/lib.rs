@@ -16,6 +16,7 @@
 mod alarm;
 mod answer;
 mod blocking;
+mod call;
 mod clock;
 mod clocks;
 mod conditions;

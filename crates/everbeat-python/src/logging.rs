@@ -15,6 +15,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::call::call_out;
+
 /// The failure of a run is logged by the faces themselves, with its traceback.
 const LEFT_TO_THE_FACES: &str = "run failed";
 
@@ -69,7 +71,8 @@ fn forward(py: Python<'_>, event: &Event<'_>) -> PyResult<()> {
     }
     let mut text = Text::default();
     event.record(&mut text);
-    get_logger(py, &name)?.call_method1(intern!(py, "log"), (level, source.introduce(&text)))?;
+    let log = get_logger(py, &name)?.getattr(intern!(py, "log"))?;
+    call_out(&log, &(level, source.introduce(&text)).into_pyobject(py)?, None)?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::alarm::Alarm;
 use crate::clocks;
-use crate::desk::{Desk, running_loop};
+use crate::desk::{Desk, ends_program, running_loop};
 
 /// The desks of one loop.
 struct Desks {
@@ -62,10 +62,8 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
     Ok(desk)
 }
 
-/// The desk of the running loop whose waits are as precise as the system allows.
-///
-/// # Errors
-/// As [`Alarm::fine`].
+/// The desk of the running loop whose waits are as precise as the system allows: the usual one if there is no file
+/// descriptor left, or the loop reads none.
 pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
     let usual = here(py)?;
     let address = usual.event_loop(py).as_ptr() as usize;
@@ -73,7 +71,15 @@ pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
     if let Some(desk) = known {
         return Ok(desk);
     }
-    let desk = Desk::new(usual.event_loop(py), Alarm::fine()?)?;
+    let precise = Alarm::fine().and_then(|alarm| Desk::new(usual.event_loop(py), alarm));
+    let desk = match precise {
+        Err(error) if ends_program(py, &error) => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "no precise alarm is to be had: the waits of the loop serve");
+            return Ok(usual);
+        }
+        Ok(desk) => desk,
+    };
     if let Some(desks) = lock().get_mut(&address) {
         desks.fine = Some(desk.clone());
     }

@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::call::call_out;
 use crate::desk::Desk;
 use crate::errors::not_running;
 use crate::pause::is_cancelled_error;
@@ -102,7 +103,8 @@ impl PyCall {
             let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
             return run_in(py, context, (&in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
         }
-        let returned = run_in(py, context, (&core.target,))?;
+        let run = context.bind(py).getattr(intern!(py, "run"))?;
+        let returned = call_out(&run, &PyTuple::new(py, [&core.target])?, None)?;
         if is_plain(&returned) {
             return Ok(Returned::Value(returned));
         }
@@ -267,9 +269,11 @@ struct Offloaded {
 #[pymethods]
 impl Offloaded {
     fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (target, nothing) = (self.target.bind(py), PyTuple::empty(py));
+        let call = || call_out(target, &nothing, None).map(Bound::unbind);
         match &self.inside {
-            Some(inside) => inside.scope(|| self.target.call0(py)),
-            None => self.target.call0(py),
+            Some(inside) => inside.scope(call),
+            None => call(),
         }
     }
 }

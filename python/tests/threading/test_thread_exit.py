@@ -118,6 +118,50 @@ def test_l10_a_run_that_goes_on_is_asked_to_end(run_script):
     assert (done.returncode, done.stdout, done.stderr) == (0, "cleaned up\n", "")
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "after(0, block)",
+        "PeriodicTask(0, block).start()",
+        "Timer(1, block, inline=True, start=True)",
+        "Timer(1, generate, start=True)",
+        "Timer(1, fail, lambda *_: block(), start=True)",
+        "Timer(1, int, cancel_cb=lambda *_: block(), max_runs=1, start=True)",
+    ],
+)
+def test_l10_a_call_that_comes_back_when_the_interpreter_is_going_away(run_script, start):
+    """It is blocked in C, and goes on in the middle of the finalization: when Python flushes its files."""
+    done = run_script(f"""
+        waiting, started = os.pipe(), threading.Event()
+
+        def block():
+            started.set()
+            os.read(waiting[0], 1)
+
+        def generate():
+            yield block()
+
+        def fail():
+            raise ValueError
+
+        class Output:
+            closed = False
+
+            def write(self, text):
+                pass
+
+            def flush(self, write=os.write, sleep=time.sleep, end=waiting[1]):
+                write(end, b"x")
+                sleep(0.3)
+                write(1, b"flushed")
+
+        {start}
+        assert started.wait(20)
+        sys.stdout = Output()
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "flushed", "")
+
+
 def test_l10_nothing_starts_during_the_exit(run_script):
     done = run_script("""
         import atexit

@@ -1,11 +1,12 @@
 """L2, L6, L8 and R5: what ends at an awkward moment."""
 
 import asyncio
+import functools
 import gc
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -59,16 +60,17 @@ def test_l8_a_task_that_was_cancelled_with_its_loop_is_collected(busy: bool) -> 
 class Owner:
     """Owns the timer that calls it. The traceback of the failure refers to it."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: Callable[..., Any]) -> None:
         self.timer = kind(10, self.fail, exc_cb=lambda *_: None)
 
     def fail(self) -> None:
         raise ValueError("no")
 
 
-def test_l8_a_failure_keeps_no_cycle_alive() -> None:
+@pytest.mark.parametrize("offload", [False, True])
+def test_l8_a_failure_keeps_no_cycle_alive(offload: bool) -> None:
     async def main() -> weakref.ref[Owner]:
-        owner = Owner(Timer)
+        owner = Owner(functools.partial(Timer, offload=offload))
         owner.timer.start()
         with pytest.raises(ValueError, match="no"):
             await owner.timer.join()

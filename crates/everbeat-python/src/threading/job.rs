@@ -12,11 +12,13 @@ use everbeat::BoxError;
 use pyo3::exceptions::{PyStopIteration, PySystemExit, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
 use super::engine::Engine;
 use super::process::{Presence, in_python, is_exiting};
 use super::reports;
+use crate::call::call_out;
 use crate::errors;
 use crate::value::{Attached, Raised};
 
@@ -68,7 +70,7 @@ impl Call {
 impl Parts {
     fn call(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         let kwargs = self.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-        let result = self.target.bind(py).call(self.args.bind(py), kwargs)?;
+        let result = call_out(self.target.bind(py), self.args.bind(py), kwargs)?;
         refuse_async(&result)?;
         Ok(result)
     }
@@ -124,7 +126,7 @@ impl Job {
     pub(super) fn call_or_iterate(&self) -> Ran {
         self.run(|py| {
             if let Some(items) = self.items(py) {
-                return items.into_bound(py).next().transpose();
+                return next_of(items.bind(py));
             }
             let Some(parts) = self.parts(py) else { return Ok(None) };
             let result = match parts.call(py) {
@@ -134,7 +136,7 @@ impl Job {
             };
             let Ok(items) = result.cast::<PyIterator>() else { return Ok(Some(result)) };
             self.set_items(Some(items.clone().unbind()));
-            items.clone().next().transpose()
+            next_of(items)
         })
     }
 
@@ -209,6 +211,16 @@ impl Job {
 
     fn lock(&self) -> MutexGuard<'_, Option<Call>> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn next_of<'py>(items: &Bound<'py, PyIterator>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = items.py();
+    static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let next = NEXT.import(py, "builtins", "next")?;
+    match call_out(next, &PyTuple::new(py, [items])?, None) {
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => Ok(None),
+        item => item.map(Some),
     }
 }
 

@@ -2,16 +2,29 @@
 //!
 //! None of these fails: what goes wrong in a report is shown as an unraisable exception.
 
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyString};
+use pyo3::types::{PyString, PyTuple};
 
-fn helpers(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import("everbeat._callbacks")
+use super::process::is_exiting;
+use crate::call::call_out;
+
+/// Calls a function of `everbeat._callbacks`, which calls what is the user's.
+fn call<'py>(
+    py: Python<'py>,
+    function: &str,
+    args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+) -> PyResult<()> {
+    let function = py.import("everbeat._callbacks")?.getattr(function)?;
+    call_out(&function, &args.into_pyobject(py)?, None).map(drop)
 }
 
 fn shown<T>(py: Python<'_>, result: PyResult<T>) {
-    if let Err(error) = result {
-        error.write_unraisable(py, None);
+    match result {
+        // The exit asks what takes too long to end.
+        Err(error) if is_exiting() && error.is_instance_of::<PySystemExit>(py) => {}
+        Err(error) => error.write_unraisable(py, None),
+        Ok(_) => {}
     }
 }
 
@@ -26,8 +39,7 @@ pub(super) fn tell_failure(
 ) {
     let error = error.clone_ref(py).into_value(py); // with its traceback
     let (callback, timer) = callback.unzip();
-    let told = || helpers(py)?.call_method1("tell_failure", (callback, timer, target, name, error));
-    shown(py, told());
+    shown(py, call(py, "tell_failure", (callback, timer, target, name, error)));
 }
 
 /// Calls back at the end.
@@ -37,6 +49,5 @@ pub(super) fn tell_end(
     callback: &Py<PyAny>,
     (timer, target): (Py<PyAny>, Py<PyAny>),
 ) {
-    let told = || helpers(py)?.call_method1("tell_end", (callback, timer, target, name));
-    shown(py, told());
+    shown(py, call(py, "tell_end", (callback, timer, target, name)));
 }

@@ -17,6 +17,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::error::Error;
 use crate::guard::{drop_quietly, guarded};
 use crate::name::Name;
 use crate::shared::{Plans, TurnOf};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::sync::{AtomicU32, Condvar, Mutex, MutexGuard, thread};
 
 /// How long the threads of an engine stay when there is nothing left to do: who starts a timer soon after
 /// does not pay for new ones.
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub(super) work: Condvar,
     /// A task has come back to an engine that is closed.
     returned: Condvar,
+    /// [`Roster::closings`], for threads that have taken turns before and have not come to them yet.
+    pub(super) closings: AtomicU32,
     pub(super) note: Note,
     pub(super) plans: Plans,
     pub(super) time: Arc<Time>,
@@ -73,6 +76,7 @@ impl Core {
             roster: Mutex::new(Roster::new(workers)),
             work: Condvar::new(),
             returned: Condvar::new(),
+            closings: AtomicU32::new(0),
             note: Note::default(),
             plans: Plans::default(),
             time: Arc::new(time),
@@ -283,7 +287,12 @@ impl Core {
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
-        self.change(Roster::close).into_iter().for_each(|over| self.let_go(over));
+        let close = |roster: &mut Roster| {
+            let over = roster.close();
+            self.closings.store(roster.closings, Ordering::SeqCst);
+            over
+        };
+        self.change(close).into_iter().for_each(|over| self.let_go(over));
         self.tell_end(true);
         let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
         let timeout = if here { Duration::ZERO } else { timeout };

@@ -75,7 +75,7 @@ impl Core {
 
     fn take_listed_turns(self: &Arc<Self>, listed: usize, batch: &mut Batch) {
         for _ in 0..listed {
-            if !self.change(|roster| batch.take(|taking| roster.take_own_job(taking))) {
+            if !self.change(|roster| batch.take(roster, Roster::take_own_job)) {
                 return;
             }
             self.take_turns(batch);

@@ -45,6 +45,8 @@ pub(super) struct Roster {
     pub(super) stirred: u64,
     pub(super) figures: Figures,
     pub(super) closed: bool,
+    /// How often it was closed.
+    pub(super) closings: u32,
 }
 
 /// How many threads there are to run what is pooled.
@@ -215,6 +217,7 @@ impl Roster {
             stirred: 0,
             figures: Figures { turns: 0, queued: 0, wakeups: 0, lateness: Summary::with_histogram() },
             closed: false,
+            closings: 0,
         }
     }
 
@@ -583,6 +586,7 @@ impl Roster {
     /// Takes everybody out who does not have a turn just now: nobody has another one.
     pub(super) fn close(&mut self) -> Vec<Over> {
         self.closed = true;
+        self.closings = self.closings.wrapping_add(1);
         self.own.clear();
         self.pooled.clear();
         let keys: Vec<_> = self.queue.keys().collect();

@@ -4,6 +4,7 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use everbeat_core::{Instant, Key};
@@ -24,6 +25,8 @@ use crate::target::{Call, Step};
 pub(super) struct Batch {
     most: usize,
     jobs: Vec<Job>,
+    /// How often the engine had been closed when they were taken.
+    closings: u32,
     hand: Option<Hand>,
     /// The turns among them that were given, in order.
     turns: Vec<Progress>,
@@ -34,7 +37,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn of(most: usize, core: &Core) -> Self {
         let hand = core.lock().hands.lend();
-        Self { most, hand, jobs: Vec::new(), turns: Vec::new(), over: Vec::new() }
+        Self { most, hand, jobs: Vec::new(), closings: 0, turns: Vec::new(), over: Vec::new() }
     }
 
     /// It is needed no more.
@@ -48,14 +51,24 @@ impl Batch {
     pub(super) fn exchange(&mut self, roster: &mut Roster, due_by: Instant) -> bool {
         self.give_back(roster);
         let most = self.most;
-        self.take(|taking| while taking.jobs.len() < most && roster.take_due_job(due_by, taking) {});
+        self.take(
+            roster,
+            |roster, taking| {
+                while taking.jobs.len() < most && roster.take_due_job(due_by, taking) {}
+            },
+        );
         self.has_work()
     }
 
     /// Takes what `take` adds.
-    pub(super) fn take<R>(&mut self, take: impl FnOnce(&mut Taking<'_>) -> R) -> R {
+    pub(super) fn take<R>(
+        &mut self,
+        roster: &mut Roster,
+        take: impl FnOnce(&mut Roster, &mut Taking<'_>) -> R,
+    ) -> R {
+        self.closings = roster.closings;
         let hand = self.hand.as_ref().map(|hand| (hand.number, hand.lock()));
-        take(&mut Taking { jobs: &mut self.jobs, hand, last_plan: ptr::null() })
+        take(roster, &mut Taking { jobs: &mut self.jobs, hand, last_plan: ptr::null() })
     }
 
     /// Gives back what is done. What is over waits to be let go.
@@ -129,7 +142,7 @@ impl Core {
     pub(super) fn take_turns(self: &Arc<Self>, batch: &mut Batch) {
         self.let_go_all(batch);
         batch.fetch();
-        let Batch { jobs, hand, turns, .. } = batch;
+        let Batch { jobs, hand, turns, closings, .. } = batch;
         let (mut now, mut carrier, mut slot) = (self.time.now(), Carrier::default(), 0);
         for job in jobs {
             if let (Job::Lean { key, plan }, Some(hand)) = (&mut *job, &*hand) {
@@ -140,6 +153,10 @@ impl Core {
             }
             self.put_back(hand.as_ref(), &mut carrier, &mut now);
             match job {
+                // Its turn would begin after the engine was closed. Giving it back ends it.
+                Job::Turn { .. } if self.closings.load(Ordering::SeqCst) != *closings => {
+                    turns.push(Progress::Yield { restless: false });
+                }
                 Job::Turn { key, task, queued } => turns.push(self.turn_of(*key, task, *queued, &mut now)),
                 job => {
                     self.ring(std::mem::replace(job, Job::Done));

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::engine::{Core, LINGER};
+use super::roster::Roster;
 use super::runs::Batch;
 use crate::sync::{thread, thread_local};
 
@@ -69,7 +70,7 @@ impl Core {
             if roster.workers.alive > roster.workers.most {
                 patient = false; // a place that was lent has been given back
             }
-            if batch.take(|taking| roster.take_pooled_job(taking)) {
+            if batch.take(&mut roster, Roster::take_pooled_job) {
                 let calls = roster.calls();
                 drop(roster);
                 self.make(&calls);

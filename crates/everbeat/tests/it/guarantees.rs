@@ -39,3 +39,22 @@ fn every_clause_names_tests_that_exist() {
     }
     assert!(ids.len() > 40, "{ids:?}");
 }
+
+#[test]
+fn every_fault_names_tests_that_exist() {
+    let text = fs::read_to_string(root().join("GUARANTEES.md")).unwrap();
+    let code = sources(&root().join("crates/everbeat-core/src"))
+        + &sources(&root().join("crates/everbeat/tests/it"));
+    let (_, text) = text.split_once("\n## When something around it fails\n").unwrap();
+    let rows: Vec<_> =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault ")).collect();
+    for row in &rows {
+        let tests: Vec<_> = row.split('|').nth(4).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        // Those that begin with `test_` are checked by a test in Python.
+        for test in tests.iter().filter(|test| !test.starts_with("test_")) {
+            assert!(code.contains(&format!("fn {test}(")), "there is no test {test}");
+        }
+    }
+    assert!(rows.len() > 10, "{rows:?}");
+}

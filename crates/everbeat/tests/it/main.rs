@@ -6,6 +6,7 @@ mod delivery;
 mod engines;
 mod exit;
 mod failures;
+mod faults;
 mod groups;
 mod guarantees;
 mod lifecycle;

@@ -57,3 +57,24 @@ pub(crate) fn hold_up(engine: &Engine) -> (Timer<()>, mpsc::Sender<()>) {
     runs.recv_timeout(LIMIT).unwrap();
     (holdup.unwrap(), go)
 }
+
+/// A limit for [`alone`] that memory reaches soon.
+#[cfg(target_os = "linux")]
+pub(crate) const LITTLE_MEMORY: &str = "ulimit -c 0; ulimit -v 1500000;";
+
+/// From here on, in a process with [`LITTLE_MEMORY`], there is no room for the stack of another thread, until
+/// what is returned is dropped.
+#[cfg(target_os = "linux")]
+pub(crate) fn no_more_threads() -> Vec<Vec<u8>> {
+    let mut hogs: Vec<Vec<u8>> = Vec::new();
+    let mut size = 1 << 30;
+    while size >= 1 << 18 {
+        let mut hog = Vec::new();
+        match hog.try_reserve_exact(size) {
+            Ok(()) => hogs.push(hog),
+            Err(_) => size /= 2,
+        }
+    }
+    assert!(thread::Builder::new().spawn(|| ()).is_err(), "there is room for a thread");
+    hogs
+}

@@ -10,6 +10,8 @@ use everbeat::{Error, Value};
 
 use crate::support::{Gate, LIMIT, eventually, ms};
 use crate::thread_support::{HOUR, alone, in_time};
+#[cfg(target_os = "linux")]
+use crate::thread_support::{LITTLE_MEMORY, no_more_threads};
 
 #[test]
 fn r7_one_timer_needs_one_worker() -> Result<(), Error> {
@@ -87,7 +89,7 @@ fn r7_a_run_is_not_blamed_for_what_was_before_it() -> Result<(), Error> {
 #[test]
 fn r7_a_worker_that_cannot_be_had_is_not_needed() {
     let name = "r7_a_worker_that_cannot_be_had_is_not_needed";
-    alone(module_path!(), name, "ulimit -c 0; ulimit -v 1500000;", || {
+    alone(module_path!(), name, LITTLE_MEMORY, || {
         let engine = Engine::builder().workers(8).build();
         let (entered, gate) = (Gate::default(), Gate::default());
         let (inside, wall) = (entered.clone(), gate.clone());
@@ -97,21 +99,11 @@ fn r7_a_worker_that_cannot_be_had_is_not_needed() {
         });
         entered.pass();
         assert_eq!(engine.stats().workers, 1);
-        // No room is left for the stack of another thread.
-        let mut hogs: Vec<Vec<u8>> = Vec::new();
-        let mut size = 1 << 30;
-        while size >= 1 << 18 {
-            let mut hog = Vec::new();
-            match hog.try_reserve_exact(size) {
-                Ok(()) => hogs.push(hog),
-                Err(_) => size /= 2,
-            }
-        }
-        assert!(std_thread::Builder::new().spawn(|| ()).is_err(), "there is room for a thread");
+        let room = no_more_threads();
         let late = engine.every(HOUR).start(|| ()).unwrap();
         std_thread::sleep(ms(200)); // it is asked for in vain, some times
         assert_eq!((late.hits(), engine.stats().workers), (0, 1));
-        hogs.clear();
+        drop(room);
         gate.open();
         late.wait_hits(1).block(LIMIT).unwrap();
         drop(busy);
