@@ -8,7 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::block;
 use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Timers that are started, stopped and waited for together. Cheap to clone; all clones are one group.
 ///

@@ -74,7 +74,7 @@ fn assert_fair(bins: &[u64], what: &str) {
 }
 
 fn bin_of(position: u64, bins: usize) -> usize {
-    usize::try_from(position * bins as u64 >> 32).unwrap()
+    usize::try_from((position * bins as u64) >> 32).unwrap()
 }
 
 #[test]

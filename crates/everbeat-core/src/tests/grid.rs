@@ -28,7 +28,7 @@ fn by_policy(grid: Grid, first: u64, now: u64, passed: u64, policy: Missed) -> N
             NextSlot { grid, slot: first + passed, passed, dropped: passed }
         }
         Missed::Burst { max } => {
-            let dropped = if passed > max { passed - max } else { 0 };
+            let dropped = passed.saturating_sub(max);
             NextSlot { grid, slot: first + dropped, passed, dropped }
         }
     }

@@ -47,7 +47,7 @@ fn s9_sums_and_differences_of_all_edges_are_exact_or_saturate() {
         let sum = narrow(u128::from(a) + u128::from(b));
         assert_eq!(at(a).add_nanos(b), at(sum), "{a} + {b}");
         assert_eq!(at(a) + Duration::from_nanos(b), at(sum), "{a} + {b}");
-        let difference = if a > b { a - b } else { 0 };
+        let difference = u64::try_from(i128::from(a) - i128::from(b)).unwrap_or(0);
         assert_eq!((at(a).sub_nanos(b), at(a).nanos_since(at(b))), (at(difference), difference), "{a} - {b}");
         assert_eq!(at(a).saturating_since(at(b)), Duration::from_nanos(difference), "{a} - {b}");
         assert_eq!(at(a) < at(b), a < b);
@@ -90,7 +90,7 @@ fn fractions_print_in_thousandths_at_any_size() {
 fn naive_wait(first: u64, factor_bits: u64, max: u64, failures: u32) -> u64 {
     let mut wait = u128::from(first);
     for _ in 1..failures {
-        wait = (wait * u128::from(factor_bits) >> 32).min(u128::from(max));
+        wait = ((wait * u128::from(factor_bits)) >> 32).min(u128::from(max));
     }
     narrow(wait)
 }
@@ -146,7 +146,7 @@ proptest! {
 
     #[test]
     fn s9_fractions_of_anything_are_exact_or_saturate(bits in nanos(), nanos in nanos()) {
-        let product = u128::from(bits) * u128::from(nanos) >> 32;
+        let product = (u128::from(bits) * u128::from(nanos)) >> 32;
         prop_assert_eq!(Ratio::from_bits(bits).of(nanos), narrow(product));
     }
 
