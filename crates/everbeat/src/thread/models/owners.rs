@@ -112,7 +112,7 @@ fn a_start_against_the_drop_of_its_scope() {
 /// Whether it came in time to be ended with the others, or was refused: it does not run.
 #[test]
 fn tying_a_timer_to_a_scope_against_two_ends_of_it() {
-    check(BOUND, || {
+    check(LOW_BOUND, || {
         let runs = Shared::new(Runs::default());
         let engine = Engine::hosted(Loop::here());
         let scope = Scope::new();

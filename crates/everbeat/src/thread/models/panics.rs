@@ -32,7 +32,7 @@ fn against_turn<V: Send + Sync + 'static>(
     on_error: OnError,
     act: fn(&Timer<V>),
 ) {
-    check(BOUND, move || {
+    check(LOW_BOUND, move || {
         let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
         let (engine, here) = hosted();
         let timer = start(&engine, &runs, on_error);
