@@ -328,6 +328,18 @@ fn an_entry_can_be_looked_at_by_its_key_only() {
 }
 
 #[test]
+fn an_entry_that_is_aside_has_no_place_in_the_order() {
+    let mut queue = Queue::new();
+    let (first, second) = (queue.insert(at(5), 'a'), queue.insert(at(6), 'b'));
+    assert_eq!(queue.take_due(at(4)), None);
+    assert_eq!(queue.take_due(at(5)), Some((first, at(5), &mut 'a')));
+    assert!(queue.set_aside(second) && queue.set_aside(second));
+    assert_eq!((queue.next_due(), queue.pop_due(Instant::NEVER), queue.len()), (None, None, 2));
+    assert!(queue.set_due(second, at(7)) && queue.set_due(first, at(8)));
+    assert_eq!(drain(&mut queue, at(8)), ['b', 'a']);
+}
+
+#[test]
 fn a_queue_of_64_entries_has_no_wheel() {
     let mut queue = Queue::new();
     (0..64_u64).for_each(|n| _ = queue.insert(at(SECONDS * (n + 1)), n));
