@@ -280,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_chunk_grows_with_a_small_queue_and_all_others_are_of_full_size() {
+        let mut slab = Slab::new();
+        slab.insert(0, 0);
+        assert!(kept(&slab) < CHUNK);
+        (1..=CHUNK).for_each(|n| _ = slab.insert(0, n));
+        assert_eq!(slab.chunks[1].places.capacity(), CHUNK);
+    }
+
+    #[test]
     fn the_chunk_in_which_a_place_became_free_last_is_filled_first() {
         let (mut slab, [first, second, _]) = three_chunks();
         slab.remove(first[9].index);

@@ -417,6 +417,31 @@ fn an_open_slot_that_was_left_can_be_used_again() {
     assert_eq!(drain(&mut queue, at(again + 2)), [0, 1, 2]);
 }
 
+/// Some have been moved down already; those that have not are earlier.
+#[test]
+fn the_next_deadline_is_found_while_a_slot_is_being_emptied() {
+    let mut queue = wheel();
+    let turn = 2048 << TICK_BITS;
+    (0..100).rev().for_each(|n| _ = queue.insert(at(2 * turn + (n << TICK_BITS)), n));
+    assert_eq!(queue.peek_due(at(turn + (5 << TICK_BITS))), None);
+    for _ in 0..60 {
+        assert_eq!(queue.next_due(), Some(at(2 * turn)));
+        assert_eq!(queue.peek_due(at(turn + (6 << TICK_BITS))), None);
+    }
+    assert_eq!(queue.wheel.upper_levels_in_use(), 0);
+    assert!(drain(&mut queue, at(3 * turn)).into_iter().eq(0..100));
+}
+
+/// Entries that are moved down do not take the cursor along to the present slot.
+#[test]
+fn a_jump_leaves_the_present_slot_closed_for_what_is_still_to_come() {
+    let mut queue = wheel();
+    queue.insert(at(7000 * SECONDS), 0);
+    let now = 6990 * SECONDS;
+    assert_eq!(queue.peek_due(at(now)), None);
+    assert_eq!((queue.wheel.upper_levels_in_use(), queue.wheel.cursor), (1, (now >> TICK_BITS) - 1));
+}
+
 /// Else what comes later would all go into the heap, and nothing into the wheel.
 #[test]
 fn no_slot_is_opened_before_its_time() {
