@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom fmt clippy doc lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python loom mutants fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-report \
 	bench-check clean cargo-present python-present
 
@@ -44,6 +44,13 @@ loom: export RUSTFLAGS := --cfg everbeat_loom
 loom: cargo-present ## Check the hand-off between threads in every order
 	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
+
+# A mutant is dead with the first test that fails: there is no point in looking for the shortest case.
+mutants: export PROPTEST_MAX_SHRINK_ITERS := 0
+mutants: export RUST_BACKTRACE := 0
+mutants: cargo-present ## Check that each change to the core fails a test (needs cargo-mutants; an hour)
+	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat-core --cargo-arg=--lib \
+		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
