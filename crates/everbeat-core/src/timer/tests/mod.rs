@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod naive;
+mod rest;
 mod schedule;
 
 use alloc::vec::Vec;
