@@ -348,6 +348,27 @@ fn d11_what_a_timer_in_the_queue_holds_is_dropped_without_the_lock_of_its_engine
     assert_eq!(dropped, Some(1));
 }
 
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("boom");
+    }
+}
+
+#[test]
+fn r5_the_drop_of_what_a_timer_in_the_queue_holds_may_panic() -> Result<(), everbeat::Error> {
+    let clock = TestEngine::new();
+    let start = |bomb: Bomb| thread::every(ms(10)).on(&clock).start(move || _ = &bomb);
+    let (dropped, closed) = (start(Bomb)?, start(Bomb)?);
+    drop(dropped);
+    assert_eq!(clock.engine().stats().timers, 1);
+    clock.engine().close(LIMIT);
+    assert!(!closed.is_running());
+    drop(closed);
+    Ok(())
+}
+
 #[test]
 fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
     let engine = thread::Engine::builder().workers(0).build();
