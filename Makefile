@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom soak fmt clippy doc lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python loom soak mutants fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-report \
 	bench-check clean cargo-present python-present
 
@@ -50,6 +50,13 @@ soak: export SOAK_SECONDS ?= 600
 soak: cargo-present $(MODULE) ## Run thousands of timers under random control: SOAK_SECONDS each in Rust and Python
 	$(CARGO) run --release --locked -p everbeat-soak -- --seconds $$SOAK_SECONDS
 	PYTHONPATH=python $(BIN)/python soak/soak.py --seconds $$SOAK_SECONDS
+
+# A mutant is dead with the first test that fails: there is no point in looking for the shortest case.
+mutants: export PROPTEST_MAX_SHRINK_ITERS := 0
+mutants: export RUST_BACKTRACE := 0
+mutants: cargo-present ## Check that each change to the core fails a test (needs cargo-mutants; an hour)
+	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat-core --cargo-arg=--lib \
+		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all

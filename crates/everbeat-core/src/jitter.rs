@@ -70,6 +70,16 @@ mod tests {
         assert!(!draws(TENTH).eq(draws(other)));
     }
 
+    /// A seed means the same for ever: these are the numbers of the published `SplitMix64`.
+    #[test]
+    fn s5_a_seed_gives_the_same_draws_in_every_version() {
+        let numbers = [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4, 0x06C4_5D18_8009_454F];
+        let states = (0_u64..).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        assert!(states.zip(numbers).all(|(state, number)| mix(state) == number));
+        let draws = [0, 1, 2].map(|slot| TENTH.spread(slot, 1_000_000_000));
+        assert_eq!(draws, [960_630_025, 998_985_905, 923_199_883]);
+    }
+
     #[test]
     fn s5_spread_stays_in_reach_and_never_below_zero() {
         let full = Jitter { fraction: Ratio::ONE, seed: 1 };

@@ -69,6 +69,8 @@ mod queue;
 mod ratio;
 mod schedule;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod tick;
 mod time;
 mod timer;

@@ -343,4 +343,47 @@ mod tests {
         assert_eq!(at.end_of(start), Instant::from_nanos(12));
         assert_eq!(every_second().end_of(start), Instant::NEVER);
     }
+
+    #[test]
+    fn a_schedule_tells_what_it_was_given() {
+        let plain = Schedule::fixed_delay(Duration::from_nanos(7));
+        assert_eq!((plain.mode(), plain.missed(), plain.on_error()), Default::default());
+        assert_eq!((plain.initial_delay(), plain.jitter(), plain.run_timeout()), Default::default());
+        let (jitter, second) = (Jitter { fraction: Ratio::ONE, seed: 3 }, Duration::from_secs(1));
+        let full = plain.with_mode(Mode::FixedRate).with_initial_delay(second).with_missed(Missed::Delay);
+        let full = full.with_on_error(OnError::Continue).with_jitter(jitter).unwrap();
+        let full = full.with_run_timeout(2 * second).unwrap().with_period(3 * second);
+        assert_eq!(
+            (full.mode(), full.missed(), full.on_error()),
+            (Mode::FixedRate, Missed::Delay, OnError::Continue)
+        );
+        assert_eq!(
+            (full.initial_delay(), full.jitter(), full.run_timeout()),
+            (second, jitter, Some(2 * second))
+        );
+        assert_eq!(full.period(), 3 * second);
+    }
+
+    #[test]
+    fn schedules_that_differ_in_anything_but_the_initial_delay_are_not_alike() {
+        let second = Duration::from_secs(1);
+        let plain = every_second();
+        assert!(plain.is_alike(&plain.clone().with_initial_delay(second)));
+        let others = [
+            plain.clone().with_mode(Mode::FixedDelay),
+            plain.clone().with_period(2 * second),
+            plain.clone().with_jitter(Jitter { fraction: Ratio::ONE, seed: 0 }).unwrap(),
+            plain.clone().with_jitter(Jitter { fraction: Ratio::ZERO, seed: 1 }).unwrap(),
+            plain.clone().with_missed(Missed::Delay),
+            plain.clone().with_keep_phase(true),
+            plain.clone().with_max_lateness(second),
+            plain.clone().with_max_runs(1).unwrap(),
+            plain.clone().with_until(Until::AfterStart(second)),
+            plain.clone().with_run_timeout(second).unwrap(),
+            plain.clone().with_on_error(OnError::Continue),
+        ];
+        for other in others {
+            assert!(!plain.is_alike(&other) && !other.is_alike(&plain), "{other:?}");
+        }
+    }
 }

@@ -236,4 +236,47 @@ mod tests {
         histogram.record(0);
         assert_eq!((histogram.counts[0], histogram.counts[5]), (u32::MAX / 2 + 1, 500));
     }
+
+    #[test]
+    fn o3_the_buckets_are_halves_of_octaves_from_a_microsecond_on() {
+        let edge = |bucket| upper_edge(bucket).as_nanos();
+        assert_eq!([0, 1, 2, 3, 4].map(edge), [1024, 1536, 2048, 3072, 4096]);
+        assert_eq!(edge(BUCKETS - 2), 1 << 39, "some nine minutes");
+        assert_eq!(upper_edge(BUCKETS - 1), Duration::MAX);
+        for bucket in 0..BUCKETS - 1 {
+            let edge = u64::try_from(edge(bucket)).unwrap();
+            assert_eq!((bucket_of(edge - 1), bucket_of(edge)), (bucket, bucket + 1));
+        }
+    }
+
+    #[test]
+    fn o3_ranks_are_rounded_up_and_start_at_one() {
+        let cases = [(0.0, 1), (0.001, 1), (0.1, 1), (0.11, 2), (0.5, 5), (0.91, 10), (1.0, 10)];
+        for (q, rank) in cases.into_iter().chain([(-3.0, 1), (7.0, 10)]) {
+            assert_eq!(rank_of(q, 10), rank, "{q}");
+        }
+        assert_eq!((rank_of(0.5, 0), rank_of(1.0, 0)), (1, 1));
+    }
+
+    #[test]
+    fn o3_a_quantile_is_the_first_edge_that_enough_values_lie_below() {
+        let mut summary = Summary::with_histogram();
+        let micros = |nanos| Duration::from_nanos(nanos);
+        [500, 1_100, 1_200, 9_000].into_iter().for_each(|nanos| summary.record(micros(nanos)));
+        assert_eq!(summary.quantile(0.25), Some(micros(1024)));
+        assert_eq!(summary.quantile(0.26), Some(micros(1536)));
+        assert_eq!(summary.quantile(0.75), Some(micros(1536)));
+        assert_eq!(summary.quantile(0.76), Some(micros(9_000)));
+        let buckets: alloc::vec::Vec<_> = summary.histogram().unwrap().buckets().collect();
+        assert_eq!(buckets, [(micros(1024), 1), (micros(1536), 2), (micros(12_288), 1)]);
+    }
+
+    #[test]
+    fn s9_sums_of_durations_saturate() {
+        let mut summary = Summary::default();
+        summary.record(Duration::MAX);
+        summary.record(Duration::MAX);
+        assert_eq!(summary.max(), Duration::from_nanos(u64::MAX));
+        assert_eq!(summary.mean(), Duration::from_nanos(u64::MAX / 2));
+    }
 }

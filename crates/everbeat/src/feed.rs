@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::guard::{drop_all_quietly, drop_quietly};
 use crate::handle::Timer;
 use crate::name::Name;
 use crate::shared::Shared;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The side of a feed that the timer sees.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 #[cfg(feature = "tokio")]
 use std::sync::OnceLock;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::name::Name;
 use crate::pending::Shutdown;
 #[cfg(feature = "tokio")]
 use crate::runtime::task::engine_in_a_task;
+use crate::sync::{Mutex, MutexGuard};
 #[cfg(feature = "tokio")]
 use crate::thread::Engine;
 

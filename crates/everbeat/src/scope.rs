@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::any::AnyTimer;
@@ -17,6 +17,7 @@ use crate::builder::Builder;
 use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Owns timers, and ends them when it is closed or dropped. A target must not own the scope of its own
 /// timer, since neither would ever be dropped then.

@@ -81,3 +81,32 @@ impl Batch {
 const fn index_of(item: u64) -> u32 {
     item as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch with this many entries, all due at `base`.
+    fn filled(batch: &mut Batch, count: usize) {
+        let (mut slab, mut list) = (Slab::new(), List::EMPTY);
+        for _ in 0..count {
+            let key = slab.insert(7, ());
+            list.append(&mut slab, key.index, 0);
+        }
+        batch.fill(&slab, list, 7);
+        assert_eq!(batch.items.len(), count);
+    }
+
+    #[test]
+    fn room_is_kept_for_batches_of_usual_size() {
+        let mut batch = Batch::new();
+        filled(&mut batch, 4096);
+        assert_eq!(batch.items.capacity(), 4096);
+        batch.give_back();
+        assert_eq!((batch.items.capacity(), batch.items.len()), (4096, 0));
+        filled(&mut batch, 4097);
+        assert!(batch.items.capacity() > 4096);
+        batch.give_back();
+        assert_eq!((batch.items.capacity(), batch.rear.capacity()), (0, 0));
+    }
+}

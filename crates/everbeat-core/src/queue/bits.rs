@@ -46,3 +46,24 @@ impl Bits {
         self.words.get(word).map(|bits| word * 64 + bits.trailing_zeros() as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From each place the first bit at it or after it, around the ring; a word's own lower bits come last.
+    #[test]
+    fn the_first_bit_from_any_place_is_that_of_a_walk() {
+        for set in [&[][..], &[0], &[3, 200], &[63, 64, 65], &[RING - 1], &[5, 70, RING - 64, RING - 1]] {
+            let mut bits = Bits::new();
+            set.iter().for_each(|&bit| bits.insert(bit));
+            for from in 0..RING {
+                let walk = (from..RING).chain(0..from).find(|bit| set.contains(bit));
+                assert_eq!(bits.first_from(from), walk, "from {from} in {set:?}");
+                assert_eq!(bits.contains(from), set.contains(&from), "{from} in {set:?}");
+            }
+            set.iter().for_each(|&bit| bits.remove(bit));
+            assert_eq!((bits.first_from(0), bits.summary), (None, 0), "{set:?}");
+        }
+    }
+}

@@ -112,3 +112,23 @@ impl Late {
         slab.entry_mut(node.index).prev = at as u32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heap_of_which_three_quarters_have_gone_gives_half_of_the_rest_back() {
+        let (mut slab, mut late) = (Slab::new(), Late::new());
+        for n in 0..64 {
+            let key = slab.insert(n, ());
+            late.push(&mut slab, key.index);
+        }
+        assert_eq!(late.nodes.capacity(), 64);
+        (0..48).for_each(|_| late.remove(&mut slab, 0));
+        assert_eq!((late.len(), late.nodes.capacity()), (16, 64));
+        late.remove(&mut slab, 0);
+        assert_eq!((late.len(), late.nodes.capacity()), (15, 30));
+        assert_eq!(late.first().map(|(due, _)| due), Some(49));
+    }
+}

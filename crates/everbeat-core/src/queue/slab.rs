@@ -262,4 +262,60 @@ mod tests {
         let kept = slab.chunks.iter().filter(|chunk| chunk.places.capacity() > 0).count();
         assert!(kept <= 2, "{kept} chunks for {} entries", slab.len());
     }
+
+    fn kept(slab: &Slab<usize>) -> usize {
+        slab.chunks.iter().map(|chunk| chunk.places.capacity()).sum()
+    }
+
+    /// Three full chunks, their keys, and the slab.
+    fn three_chunks() -> (Slab<usize>, [alloc::vec::Vec<Key>; 3]) {
+        let mut slab = Slab::new();
+        let mut chunk = || (0..CHUNK).map(|n| slab.insert(0, n)).collect();
+        let keys = [chunk(), chunk(), chunk()];
+        (slab, keys)
+    }
+
+    fn empty(slab: &mut Slab<usize>, keys: &[Key]) {
+        keys.iter().for_each(|key| _ = slab.remove(key.index));
+    }
+
+    #[test]
+    fn the_first_chunk_grows_with_a_small_queue_and_all_others_are_of_full_size() {
+        let mut slab = Slab::new();
+        slab.insert(0, 0);
+        assert!(kept(&slab) < CHUNK);
+        (1..=CHUNK).for_each(|n| _ = slab.insert(0, n));
+        assert_eq!(slab.chunks[1].places.capacity(), CHUNK);
+    }
+
+    #[test]
+    fn the_chunk_in_which_a_place_became_free_last_is_filled_first() {
+        let (mut slab, [first, second, _]) = three_chunks();
+        slab.remove(first[9].index);
+        slab.remove(second[5].index);
+        assert_eq!(slab.insert(0, 0).index, second[5].index);
+        assert_eq!(slab.insert(0, 0).index, first[9].index);
+    }
+
+    /// Around its edge a queue does not allocate all the time, and it keeps no more than is needed for that.
+    #[test]
+    fn one_empty_chunk_is_kept_whichever_became_empty_first() {
+        let (mut slab, [first, second, third]) = three_chunks();
+        empty(&mut slab, &third);
+        assert_eq!(kept(&slab), 3 * CHUNK);
+        // It is in use again, so that another one can be the empty one.
+        let back = slab.insert(0, 7);
+        assert_eq!(back.index >> CHUNK_BITS, third[0].index >> CHUNK_BITS);
+        empty(&mut slab, &second);
+        assert_eq!(kept(&slab), 3 * CHUNK);
+        // One more place in a chunk that was never empty changes nothing about that.
+        slab.remove(first[0].index);
+        let again = slab.insert(0, 8);
+        assert_eq!(again.index, first[0].index);
+        slab.remove(back.index);
+        assert_eq!(kept(&slab), 2 * CHUNK);
+        slab.remove(again.index);
+        empty(&mut slab, &first[1..]);
+        assert_eq!((kept(&slab), slab.len()), (CHUNK, 0));
+    }
 }

@@ -312,3 +312,145 @@ fn all_keys_are_those_that_were_not_removed() {
     left.sort_unstable();
     assert!(left.into_iter().eq((0..1000).filter(|n| n % 3 != 0)));
 }
+
+#[test]
+fn an_entry_can_be_looked_at_by_its_key_only() {
+    let mut queue = Queue::new();
+    let (key, other) = (queue.insert(at(5), 'a'), queue.insert_aside('b'));
+    assert_eq!((queue.due(key), queue.get(key), queue.get(other)), (Some(at(5)), Some(&'a'), Some(&'b')));
+    assert_eq!(queue.get_mut(key), Some(&mut 'a'));
+    assert_eq!((queue.len(), queue.is_empty()), (2, false));
+    queue.remove(key);
+    queue.insert(at(6), 'c');
+    assert_eq!((queue.due(key), queue.get(key)), (None, None), "another's place");
+    assert!(queue.get_mut(key).is_none() && !queue.set_aside(key) && !queue.set_due(key, at(7)));
+    assert_eq!(queue.next_due(), Some(at(6)));
+}
+
+#[test]
+fn an_entry_that_is_aside_has_no_place_in_the_order() {
+    let mut queue = Queue::new();
+    let (first, second) = (queue.insert(at(5), 'a'), queue.insert(at(6), 'b'));
+    assert_eq!(queue.take_due(at(4)), None);
+    assert_eq!(queue.take_due(at(5)), Some((first, at(5), &mut 'a')));
+    assert!(queue.set_aside(second) && queue.set_aside(second));
+    assert_eq!((queue.next_due(), queue.pop_due(Instant::NEVER), queue.len()), (None, None, 2));
+    assert!(queue.set_due(second, at(7)) && queue.set_due(first, at(8)));
+    assert_eq!(drain(&mut queue, at(8)), ['b', 'a']);
+}
+
+#[test]
+fn a_queue_of_64_entries_has_no_wheel() {
+    let mut queue = Queue::new();
+    (0..64_u64).for_each(|n| _ = queue.insert(at(SECONDS * (n + 1)), n));
+    assert!(!queue.wheel.is_built());
+    queue.insert(at(SECONDS), 64);
+    assert!(queue.wheel.is_built());
+    assert!(drain(&mut queue, at(64 * SECONDS)).into_iter().eq([0, 64].into_iter().chain(1..64)));
+}
+
+/// The lengths of slots on all levels and their neighbours, in nanoseconds, and the ends of time.
+fn borders() -> Vec<u64> {
+    let bits = [0, 1, 19, 20, 21, 30, 31, 32, 41, 42, 43, 52, 53, 54, 63];
+    let times = bits.into_iter().flat_map(|bit| [1, 2, 3, 2047, 2048, 4096].map(|n: u64| n.checked_shl(bit)));
+    let times = times.flatten().flat_map(|time| [time.wrapping_sub(1), time, time.saturating_add(1)]);
+    let mut all: Vec<_> = times.chain([u64::MAX - 1, u64::MAX]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A queue with a wheel, whatever the number of its entries.
+fn wheel() -> Queue<u64> {
+    let mut queue = Queue::new();
+    queue.wheel.build();
+    queue
+}
+
+/// Whatever the time is when an entry comes, and whenever it is asked for: nothing is early, late or lost.
+#[test]
+fn s9_deadlines_at_the_borders_of_all_slots_are_exact() {
+    let borders = borders();
+    for (n, &now) in borders.iter().enumerate() {
+        let mut queue = wheel();
+        assert_eq!(queue.pop_due(at(now)), None);
+        // The second time for slots that are open or past.
+        for _ in 0..2 {
+            borders.iter().for_each(|&due| _ = queue.insert(at(due), due));
+            assert!(drain(&mut queue, at(now)).iter().eq(&borders[..=n]), "at {now}");
+        }
+        assert_eq!(queue.next_due(), borders.get(n + 1).map(|&due| at(due)));
+        let rest = borders[n + 1..].iter().flat_map(|due| [due, due]);
+        assert!(drain(&mut queue, Instant::NEVER).iter().eq(rest), "after {now}");
+    }
+}
+
+/// From each border to each later one.
+#[test]
+fn s9_an_entry_that_moves_from_border_to_border_is_exact() {
+    let borders = borders();
+    for (n, &now) in borders.iter().enumerate() {
+        let mut queue = wheel();
+        let key = queue.insert(at(now), 0);
+        for &due in &borders[n..] {
+            assert!(queue.set_due(key, at(due)));
+            assert_eq!(queue.next_due(), Some(at(due)), "from {now}");
+            assert_eq!(queue.peek_due(at(now)).is_some(), due == now, "from {now} to {due}");
+        }
+        assert_eq!(queue.pop_due(Instant::NEVER), Some((Instant::NEVER, 0)));
+    }
+}
+
+/// What leaves an open slot leaves nothing behind for the slot that has its place a turn of the ring later.
+#[test]
+fn an_open_slot_that_was_left_can_be_used_again() {
+    let mut queue = wheel();
+    let slot = 5 << TICK_BITS;
+    let keys = [0, 1, 2].map(|n| queue.insert(at(slot + n), n));
+    assert_eq!(queue.peek_due(at(slot)).map(|(key, _)| key), Some(keys[0]));
+    keys.into_iter().for_each(|key| _ = queue.remove(key));
+    let again = slot + ((wheel::RING as u64) << TICK_BITS);
+    assert_eq!(queue.insert(at(slot + 9), 9).index, keys[2].index);
+    assert_eq!(drain(&mut queue, at(again - (3 << TICK_BITS))), [9]);
+    (0..3).for_each(|n| _ = queue.insert(at(again + n), n));
+    assert_eq!(queue.next_due(), Some(at(again)));
+    assert_eq!(drain(&mut queue, at(again + 2)), [0, 1, 2]);
+}
+
+/// Some have been moved down already; those that have not are earlier.
+#[test]
+fn the_next_deadline_is_found_while_a_slot_is_being_emptied() {
+    let mut queue = wheel();
+    let turn = 2048 << TICK_BITS;
+    (0..100).rev().for_each(|n| _ = queue.insert(at(2 * turn + (n << TICK_BITS)), n));
+    assert_eq!(queue.peek_due(at(turn + (5 << TICK_BITS))), None);
+    for _ in 0..60 {
+        assert_eq!(queue.next_due(), Some(at(2 * turn)));
+        assert_eq!(queue.peek_due(at(turn + (6 << TICK_BITS))), None);
+    }
+    assert_eq!(queue.wheel.upper_levels_in_use(), 0);
+    assert!(drain(&mut queue, at(3 * turn)).into_iter().eq(0..100));
+}
+
+/// Entries that are moved down do not take the cursor along to the present slot.
+#[test]
+fn a_jump_leaves_the_present_slot_closed_for_what_is_still_to_come() {
+    let mut queue = wheel();
+    queue.insert(at(7000 * SECONDS), 0);
+    assert_eq!(queue.wheel.upper_levels_in_use(), 1);
+    let now = 7000 * SECONDS - 100 * MILLIS;
+    assert_eq!(queue.peek_due(at(now)), None);
+    assert_eq!((queue.wheel.upper_levels_in_use(), queue.wheel.cursor), (0, (now >> TICK_BITS) - 1));
+}
+
+/// Else what comes later would all go into the heap, and nothing into the wheel.
+#[test]
+fn no_slot_is_opened_before_its_time() {
+    let mut queue = wheel();
+    (0..100).for_each(|n| _ = queue.insert(at(n * SECONDS), n));
+    for now in (0..100_000).map(|millis| millis * MILLIS) {
+        while queue.pop_due(at(now)).is_some() {}
+        assert!(queue.wheel.cursor <= now >> TICK_BITS, "at {now}");
+        assert!(queue.wheel.cursor + 1 >= now >> TICK_BITS, "at {now}");
+    }
+}

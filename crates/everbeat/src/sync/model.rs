@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::panic::{UnwindSafe, resume_unwind};
 use std::sync::{Arc, LazyLock, LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,20 @@ macro_rules! of_each_thread {
 }
 pub(crate) use of_each_thread as thread_local;
 
-/// A panic fails the model, and is not to be caught.
-#[allow(clippy::unnecessary_wraps)]
-pub(crate) fn catch_unwind<R>(f: impl FnOnce() -> R) -> std::thread::Result<R> {
-    Ok(f())
+/// The only panic that is part of a model.
+struct Meant;
+
+/// Panics as a target of the user's might.
+pub(crate) fn panic_on_purpose() {
+    resume_unwind(Box::new(Meant));
+}
+
+/// Any other panic fails the model, and is not to be caught.
+pub(crate) fn catch_unwind<R>(f: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
+    match std::panic::catch_unwind(f) {
+        Err(payload) if !payload.is::<Meant>() => resume_unwind(payload),
+        result => result,
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +65,12 @@ impl<T> Mutex<T> {
 
     pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
         self.0.get_mut()
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
     }
 }
 

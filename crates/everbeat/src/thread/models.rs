@@ -25,6 +25,9 @@ use crate::handle::Timer;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{self, Mutex, check};
 
+mod feeds;
+mod owners;
+mod panics;
 mod puppet;
 
 /// So long that no limit is of this length.

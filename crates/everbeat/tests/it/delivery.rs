@@ -1,6 +1,8 @@
 //! D: who gets which value, and when.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -153,6 +155,48 @@ async fn d5_a_failing_run_fails_its_triggers_only() -> Result<(), Error> {
     assert!(matches!(&error, Error::Failed { failure: Failure::Error(_), .. }), "{error}");
     assert_eq!(*timer.trigger().await?, 3);
     count.await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d5_a_trigger_during_a_run_that_fails_gets_the_value_of_the_next() -> Result<(), Error> {
+    let timer = every(1_000).on_error(OnError::Continue).start(|tick: Tick| async move {
+        sleep(ms(10)).await;
+        if tick.run == 1 { Err("no") } else { Ok(tick.run) }
+    })?;
+    sleep(ms(5)).await;
+    let (joined, triggered) = (timer.join(), timer.trigger());
+    assert!(matches!(joined.await, Err(Error::Failed { .. })));
+    assert_eq!(*triggered.await?, 2);
+    Ok(())
+}
+
+/// What a consumer asks for in the middle of the callback for the end.
+type Question = Box<dyn FnOnce(&mut Context<'_>) -> [bool; 4] + Send>;
+
+/// A consumer is not kept waiting by what the callback for the end has to do.
+#[tokio::test(start_paused = true)]
+async fn d4_a_feed_has_ended_and_waits_are_answered_before_the_end_callback() -> Result<(), Error> {
+    let question: Arc<Mutex<Option<Question>>> = Arc::default();
+    let (asked, told) = (question.clone(), Journal::new());
+    let log = told.clone();
+    let timer = every(10).max_runs(1).on_end(move |_| {
+        let question = asked.lock().unwrap().take().unwrap();
+        log.add(question(&mut Context::from_waker(Waker::noop())));
+    });
+    let timer = timer.start(|| sleep(ms(10)))?;
+    sleep(ms(5)).await;
+    let (feed, mut run, mut hits) = (timer.subscribe().open()?, timer.trigger(), timer.wait_hits(2));
+    *question.lock().unwrap() = Some(Box::new(move |cx| {
+        [
+            matches!(feed.poll_value(cx), Poll::Ready(Some(Ok(_)))),
+            matches!(feed.poll_value(cx), Poll::Ready(None)),
+            matches!(Pin::new(&mut run).poll(cx), Poll::Ready(Err(Error::Stopped { .. }))),
+            matches!(Pin::new(&mut hits).poll(cx), Poll::Ready(Err(Error::Stopped { .. }))),
+        ]
+    }));
+    timer.wait().await?;
+    assert_eq!(told.entries(), [[true; 4]]);
     Ok(())
 }
 

@@ -221,6 +221,18 @@ fn e2_bad_configuration_is_refused_by_field_value_and_range() {
 }
 
 #[test]
+fn e2_jitter_is_any_float_from_zero_to_one() {
+    let refused = |fraction: f64| Timer::every(SECOND).jitter(fraction).build(|| ()).is_err();
+    let above_one = 1.0 + f64::EPSILON;
+    for fraction in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, above_one, -1e-300] {
+        assert!(refused(fraction), "{fraction} was taken");
+    }
+    for fraction in [0.0, -0.0, f64::MIN_POSITIVE, 1e-10, 0.3, 1.0 - f64::EPSILON, 1.0] {
+        assert!(!refused(fraction), "{fraction} was refused");
+    }
+}
+
+#[test]
 fn e1_outside_of_a_runtime_there_is_a_named_error() {
     let timer = every(10).name("lost").build(|| ()).unwrap();
     let error = timer.start().unwrap_err();

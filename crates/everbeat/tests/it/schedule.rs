@@ -199,6 +199,36 @@ async fn s9_periods_of_centuries_do_not_overflow() -> Result<(), Error> {
     Ok(())
 }
 
+/// Neither what a runtime can plan for in one piece (2³⁶ ms, two years) nor 2⁶³ ns on the clock is a border.
+#[tokio::test(start_paused = true)]
+async fn s9_uptimes_of_years_and_centuries_are_exact() -> Result<(), Error> {
+    let two_years = ms(1 << 36);
+    for period in [two_years - ms(1), two_years, two_years + ms(1)] {
+        let timer = Timer::every(period).fixed_rate().start(|tick: Tick| tick)?;
+        timer.wait_hits(3).await?;
+        let tick = timer.latest().unwrap();
+        assert_eq!((tick.scheduled.elapsed_since_origin(), tick.lateness), (2 * period, Duration::ZERO));
+    }
+    let just_before = ms((1 << 63) / 1_000_000 - 2);
+    let timer = Timer::every(ms(1)).fixed_rate().initial_delay(just_before).start(|tick: Tick| tick)?;
+    timer.wait_hits(6).await?;
+    let tick = timer.latest().unwrap();
+    assert_eq!((tick.scheduled.elapsed_since_origin(), tick.lateness), (just_before + ms(5), Duration::ZERO));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_after_the_last_slot_before_the_end_of_time_comes_none() -> Result<(), Error> {
+    let last_millis = u64::MAX / 1_000_000;
+    let timer = every(3).fixed_rate().initial_delay(ms(last_millis - 9)).start(|tick: Tick| tick)?;
+    timer.wait_hits(4).await?;
+    settle().await;
+    assert_eq!(timer.latest().unwrap().scheduled.elapsed_since_origin(), ms(last_millis));
+    assert_eq!((timer.stats().next_due, timer.stats().skipped.missed), (None, 0));
+    assert_eq!((timer.hits(), timer.is_running()), (4, true));
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn d10_ticks_are_a_schedule_for_a_loop_of_ones_own() -> Result<(), Error> {
     let mut ticks = every(100).fixed_rate().ticks()?;

@@ -123,6 +123,19 @@ fn r7_an_inline_run_that_blocks_its_thread_is_reported_by_name() -> Result<(), E
 }
 
 #[test]
+fn r7_a_lean_timer_that_delivers_values_and_blocks_is_counted_too() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let time = clock.clone();
+    let timer = clock.engine().every(SECOND).inline().start(move || {
+        time.pass(ms(100));
+        7
+    })?;
+    clock.advance(SECOND * 3);
+    assert_eq!((timer.latest().as_deref(), timer.stats().blocked), (Some(&7), timer.stats().runs));
+    Ok(())
+}
+
+#[test]
 fn r7_a_slow_run_on_a_worker_holds_nobody_up() -> Result<(), Error> {
     let engine = engine(2);
     let (entered, gate) = (Gate::default(), Gate::default());

@@ -408,6 +408,79 @@ fn every_handle_of_a_timer_in_the_queue_counts() {
 }
 
 #[test]
+fn l8_a_timer_in_the_queue_that_was_detached_has_handles_like_any_other() -> Result<(), everbeat::Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(ms(10)).on(&clock).start(|| ())?;
+    let other = timer.clone();
+    timer.detach();
+    let (second, third) = (other.clone(), other.clone());
+    drop((other, second));
+    clock.advance(ms(25));
+    assert_eq!((third.hits(), third.is_running()), (3, true));
+    drop(third);
+    clock.settle();
+    assert_eq!(clock.engine().stats().timers, 1, "it needs no handle");
+    Ok(())
+}
+
+#[test]
+fn d1_figures_of_a_timer_in_the_queue_that_has_ended_outlast_all_handles_but_one()
+-> Result<(), everbeat::Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(ms(10)).on(&clock).start(|| ())?;
+    clock.advance(ms(25));
+    let others = [timer.clone(), timer.clone()];
+    timer.request_stop();
+    clock.settle();
+    drop(others);
+    assert_eq!((timer.hits(), timer.is_running(), clock.engine().stats().timers), (3, false, 0));
+    Ok(())
+}
+
+/// A value that asks its engine something while it is dropped.
+struct Asks(TestEngine, Arc<AtomicU64>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        self.1.fetch_add(1 + self.0.engine().stats().timers as u64, SeqCst);
+    }
+}
+
+#[test]
+fn d11_what_a_timer_in_the_queue_holds_is_dropped_without_the_lock_of_its_engine() {
+    let dropped = in_time(|| {
+        let (clock, dropped) = (TestEngine::new(), Arc::new(AtomicU64::new(0)));
+        let asks = Asks(clock.clone(), dropped.clone());
+        let timer = thread::every(ms(10)).on(&clock).start(move || _ = &asks).unwrap();
+        drop(timer);
+        clock.settle();
+        dropped.load(SeqCst)
+    });
+    assert_eq!(dropped, Some(1));
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("boom");
+    }
+}
+
+#[test]
+fn r5_the_drop_of_what_a_timer_in_the_queue_holds_may_panic() -> Result<(), everbeat::Error> {
+    let clock = TestEngine::new();
+    let start = |bomb: Bomb| thread::every(ms(10)).on(&clock).start(move || _ = &bomb);
+    let (dropped, closed) = (start(Bomb)?, start(Bomb)?);
+    drop(dropped);
+    assert_eq!(clock.engine().stats().timers, 1);
+    clock.engine().close(LIMIT);
+    assert!(!closed.is_running());
+    drop(closed);
+    Ok(())
+}
+
+#[test]
 fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
     let engine = thread::Engine::builder().workers(0).build();
     let (_holdup, go) = hold_up(&engine);

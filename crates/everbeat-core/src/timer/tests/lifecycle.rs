@@ -130,6 +130,19 @@ fn l7_restart_has_a_fresh_schedule_and_counts_go_on() {
 }
 
 #[test]
+fn l7_what_was_skipped_before_a_restart_stays_counted_and_is_not_told_again() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 35);
+    bench.timer.cancel(at(36));
+    bench.timer.handle_closed();
+    let skipped = bench.timer.skipped();
+    assert_eq!((skipped.overrun, skipped.missed), (3, 3));
+    bench.timer.start(at(100)).unwrap();
+    assert_eq!(bench.work(100, 115).missed, 0);
+    assert_eq!(bench.timer.skipped(), Skipped { overrun: 4, missed: 4, ..Skipped::default() });
+}
+
+#[test]
 fn the_gate_lies_between_due_and_run() {
     let mut bench = Bench::started(rate(10));
     bench.timer.handle_timeout(at(0));

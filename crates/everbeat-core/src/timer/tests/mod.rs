@@ -1,13 +1,15 @@
 //! The machine against a virtual clock, a command at a time.
 
 mod lifecycle;
+mod naive;
+mod rest;
 mod schedule;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::*;
-use crate::{Jitter, Missed, Ratio, Until};
+use crate::{Jitter, Missed, Mode, Ratio, Until};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

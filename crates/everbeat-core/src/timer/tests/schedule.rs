@@ -227,7 +227,8 @@ fn s4_max_lateness_skips_a_tick_that_comes_too_late() {
     bench.work(0, 0);
     assert_eq!(bench.poll_at(27), None);
     assert_eq!((bench.timeout(), bench.timer.skipped().late), (Some(ms(30)), 2));
-    assert_eq!(bench.run_at(33).lateness, ms(3));
+    let tick = bench.run_at(33);
+    assert_eq!((tick.lateness, tick.scheduled, tick.started()), (ms(3), at(30), at(33)));
 }
 
 #[test]
@@ -432,4 +433,66 @@ fn s7_s10_a_period_set_in_a_pause_during_a_run_counts_what_passed_as_paused() {
         assert_eq!((skipped.overrun, skipped.paused, skipped.missed), (1, 2, 1));
         assert_eq!(bench.timeout(), Some(ms(130)));
     }
+}
+
+#[test]
+fn r3_a_failure_that_changes_nothing_is_no_retry_whatever_went_wrong_before() {
+    let mut bench = Bench::started(rate(10).with_on_error(OnError::Continue));
+    bench.work(0, 25);
+    bench.run_at(30);
+    bench.finish_at(31, Outcome::Failure);
+    assert_eq!(bench.timeout(), Some(ms(40)));
+    let tick = bench.run_at(40);
+    assert_eq!((tick.cause, tick.slot), (Cause::Schedule, 4));
+}
+
+#[test]
+fn s8_without_a_grid_a_trigger_takes_the_next_slot_whether_it_keeps_the_phase_or_not() {
+    for keep in [false, true] {
+        let mut bench = Bench::started(delay(10).with_keep_phase(keep));
+        bench.work(0, 0);
+        bench.timer.trigger(at(4)).unwrap();
+        let tick = bench.work(4, 5);
+        assert_eq!((tick.slot, tick.cause, bench.timeout()), (1, Cause::Trigger, Some(ms(15))));
+        assert_eq!(bench.work(15, 15).slot, 2);
+    }
+}
+
+#[test]
+fn s10_what_nobody_came_to_run_before_a_pause_is_due_to_the_pause() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 0);
+    bench.timer.pause(at(35));
+    assert_eq!(bench.timer.skipped(), Skipped::default());
+    bench.timer.resume(at(36));
+    assert_eq!((bench.timer.skipped().paused, bench.timer.skipped().total()), (3, 3));
+    assert_eq!(bench.timeout(), Some(ms(40)));
+}
+
+#[test]
+fn s10_a_trigger_after_the_end_of_a_fixed_delay_wait_loses_its_slot_to_the_pause_only() {
+    // Paused, when the trigger comes, how many slots were lost to the pause.
+    for (paused, asked, lost) in [(true, 9, 0), (true, 10, 0), (true, 11, 1), (true, 99, 1), (false, 99, 0)] {
+        let mut bench = Bench::started(delay(10));
+        bench.work(0, 0);
+        if paused {
+            bench.timer.pause(at(1));
+        }
+        bench.timer.trigger(at(asked)).unwrap();
+        let tick = bench.work(asked, asked);
+        assert_eq!((tick.slot, tick.missed), (1 + lost, lost), "paused {paused}, at {asked} ms");
+        assert_eq!(bench.timer.skipped(), Skipped { paused: lost, ..Skipped::default() });
+    }
+}
+
+/// What the slots of a burst wait for has not run yet: the period counts from the last slot before them.
+#[test]
+fn s7_a_period_rearmed_before_a_burst_counts_from_the_last_slot() {
+    let mut bench = Bench::started(rate(100).with_missed(Missed::Burst { max: 99 }));
+    bench.run_at(0);
+    bench.timer.set_period(at(355), ms(10), false);
+    bench.finish_at(372, Outcome::Success);
+    assert_eq!(bench.timeout(), Some(ms(360)));
+    bench.timer.set_period(at(372), ms(100), true);
+    assert_eq!(bench.timeout(), Some(ms(400)));
 }

@@ -1,0 +1,5 @@
+//! The arithmetic against plain loops, wider numbers and the laws of chance.
+
+mod chance;
+mod grid;
+mod numbers;

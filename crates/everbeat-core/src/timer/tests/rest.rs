@@ -1,0 +1,110 @@
+//! Timers in a few bytes: where the short cuts begin and end.
+
+use super::*;
+
+fn at_rest(schedule: &Schedule) -> Rested {
+    let due = at(3).add_nanos(schedule.initial_delay_nanos);
+    Rested::start(schedule, due).unwrap()
+}
+
+/// Schedules that take the whole machine.
+fn others() -> [Schedule; 5] {
+    let jitter = Jitter { fraction: Ratio::from_bits(1), seed: 0 };
+    [
+        rate(0),
+        rate(10).with_jitter(jitter).unwrap(),
+        rate(10).with_run_timeout(ms(1)).unwrap(),
+        rate(10).with_until(Until::At(at(9))),
+        rate(10).with_until(Until::AfterStart(ms(9))),
+    ]
+}
+
+#[test]
+fn a_start_at_rest_is_that_of_the_machine() {
+    for schedule in
+        [rate(10), delay(10), rate(10).with_initial_delay(ms(7)), Schedule::fixed_rate(Duration::MAX)]
+    {
+        let mut timer = Timer::new(schedule.clone());
+        assert_eq!(timer.rest(), None);
+        timer.start(at(3)).unwrap();
+        let rested = at_rest(&schedule);
+        assert_eq!(timer.rest(), Some(rested));
+        assert_eq!((Some(rested.due()), rested.runs()), (timer.next_due(), 0));
+        assert_eq!(rested, Rested::new(rested.due(), 0));
+    }
+    assert_eq!(Rested::start(&rate(10), Instant::NEVER), None);
+    for schedule in others() {
+        assert!(!schedule.can_rest() && Rested::start(&schedule, at(3)).is_none(), "{schedule:?}");
+        let mut timer = Timer::new(schedule);
+        timer.start(at(3)).unwrap();
+        assert_eq!(timer.rest(), None);
+    }
+}
+
+#[test]
+fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
+    let schedule = rate(10).with_max_lateness(ms(4));
+    let rested = at_rest(&schedule);
+    for (now, begins) in [(0, false), (2, false), (3, true), (7, true), (8, false), (99, false)] {
+        let mut begun = rested;
+        let tick = begun.begin(&schedule, at(now));
+        assert_eq!(tick.is_some(), begins, "at {now} ms");
+        assert_eq!(begun, Rested::new(at(3), begins.into()));
+        if let Some(tick) = tick {
+            let Tick { run, slot, missed, cause, .. } = tick;
+            assert_eq!((run, slot, missed, cause), (1, 0, 0, Cause::Schedule));
+            assert_eq!((tick.scheduled, tick.lateness), (at(3), ms(now - 3)));
+        }
+    }
+    let plain = rate(10);
+    assert!(Rested::new(at(3), 0).begin(&plain, Instant::NEVER).is_none());
+    assert!(Rested::new(at(3), u64::MAX).begin(&plain, at(3)).is_none());
+    assert!(Rested::new(at(3), u64::MAX - 1).begin(&plain, at(3)).is_some());
+}
+
+#[test]
+fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
+    // On a grid the next slot may be at this very moment, but not before it.
+    for (schedule, now, next) in [
+        (rate(10), 13, Some(13)),
+        (rate(10), 5, Some(13)),
+        (rate(10), 14, None),
+        (delay(10), 14, Some(24)),
+        (rate(10).with_max_runs(1).unwrap(), 4, None),
+        (rate(10).with_max_runs(2).unwrap(), 4, Some(13)),
+        (Schedule::fixed_rate(Duration::MAX), 4, None),
+        (Schedule::fixed_delay(Duration::MAX), 4, None),
+    ] {
+        let mut rested = at_rest(&schedule);
+        rested.begin(&schedule, at(3)).unwrap();
+        assert_eq!(rested.finish(&schedule, at(now)), next.is_some(), "{schedule:?} at {now} ms");
+        assert_eq!((rested.due(), rested.runs()), (at(next.unwrap_or(3)), 1));
+        if let Some(next) = next {
+            assert_eq!(rested.last_end(&schedule), at(next - 10));
+        }
+    }
+}
+
+/// What a timer at rest could not remember keeps it from going to rest.
+#[test]
+fn a_timer_with_more_to_remember_does_not_rest() {
+    let cases: [fn(&mut Bench); 6] = [
+        |bench| bench.timer.pause(at(1)),
+        |bench| bench.timer.end_by(at(99)),
+        |bench| assert_eq!(bench.timer.trigger(at(1)), Ok(2)),
+        |bench| _ = bench.work(10, 35),
+        |bench| bench.timer.set_period(at(1), ms(7), false),
+        |bench| {
+            bench.timer.cancel(at(1));
+            bench.timer.handle_closed();
+            bench.timer.start(at(2)).unwrap();
+        },
+    ];
+    for (number, case) in cases.into_iter().enumerate() {
+        let mut bench = Bench::started(rate(10));
+        bench.work(0, 0);
+        assert_eq!(bench.timer.rest(), Some(Rested::new(at(10), 1)));
+        case(&mut bench);
+        assert_eq!(bench.timer.rest(), None, "case {number}");
+    }
+}
