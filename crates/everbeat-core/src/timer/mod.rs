@@ -309,7 +309,7 @@ impl Timer {
     /// A second pause does nothing, nor does the pause of a timer that does not run.
     pub fn pause(&mut self, now: Instant) {
         let now = self.advance(now);
-        if self.paused || !self.is_running() {
+        if self.paused || !(self.accepts_triggers() || self.is_busy()) {
             return;
         }
         if self.accepts_triggers() {
