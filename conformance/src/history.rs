@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::Subject;
+use crate::check::check;
+use crate::core_subject::CoreSubject;
 use crate::expect::Expect;
 use crate::model::{Unpredictable, predict};
 use crate::scenario::{
@@ -38,6 +41,22 @@ pub fn history(bytes: &[u8], shape: Shape) -> Result<Scenario, Unpredictable> {
     // How drivers divide what they report is their own affair.
     scenario.expect = Expect { batches: None, ..trace.expectation(&scenario) };
     Ok(scenario)
+}
+
+/// Plays the history that these bytes stand for on the core, woken needlessly or not, and compares what is
+/// seen with what the model says. One without a prediction is left out.
+///
+/// # Errors
+/// Where they differ.
+pub fn compare_history(bytes: &[u8]) -> Result<(), String> {
+    let Ok(scenario) = history(bytes, Shape { instant: false, stretch: 1 }) else { return Ok(()) };
+    for restless in [false, true] {
+        let differences = check(&scenario, &CoreSubject { restless }.play(&scenario));
+        if !differences.is_empty() {
+            return Err(format!("{}\n{}", differences.join("\n"), to_file("One history.", vec![scenario])));
+        }
+    }
+    Ok(())
 }
 
 /// Scenarios as the text of a file.
@@ -131,6 +150,8 @@ struct Writer<'a> {
     started: bool,
     /// Whether nothing may be asked of the timer any more.
     let_go: bool,
+    /// Whether somebody may wait for the end with a handle of its own, as long as its patience lasts.
+    held: bool,
     /// Whether it may run as often as possible.
     busy: bool,
     script: Vec<Command>,
@@ -148,6 +169,7 @@ impl<'a> Writer<'a> {
             names: Vec::new(),
             started: false,
             let_go: false,
+            held: false,
             busy: false,
             script: Vec::new(),
         }
@@ -288,7 +310,7 @@ impl<'a> Writer<'a> {
             30 if argument % 4 != 0 => Do::Resume,
             30 => {
                 self.let_go = true;
-                if argument % 8 == 0 { Do::Detach } else { Do::DropHandle }
+                if argument % 8 == 0 || self.held { Do::Detach } else { Do::DropHandle }
             }
             31 | 32 if !self.names.is_empty() => {
                 Do::Forget(self.names[usize::from(argument) % self.names.len()].clone())
@@ -337,12 +359,23 @@ impl<'a> Writer<'a> {
             35 => Do::DropOldest(DropSpec { feed, count: usize::from(argument % 4) }),
             36 => Do::CloseFeed(feed),
             37 => {
-                // Whoever waits for an item of the feed holds it.
-                let waiting = self.feeds.remove(&feed).unwrap_or_default();
-                waiting.into_iter().for_each(|name| self.add(Do::Forget(name), 0, None));
+                self.forget_consumers(&feed);
+                self.feeds.remove(&feed);
                 Do::DropFeed(feed)
             }
-            _ => Do::Next(feed),
+            _ => {
+                self.forget_consumers(&feed);
+                Do::Next(feed)
+            }
+        }
+    }
+
+    /// A feed has one consumer at a time, and whoever waits for an item holds the feed.
+    fn forget_consumers(&mut self, feed: &str) {
+        let waiting = self.feeds.get_mut(feed).map(std::mem::take).unwrap_or_default();
+        for name in waiting {
+            self.add(Do::Forget(name), 0, None);
+            self.now = self.now.plus(ms(2));
         }
     }
 
@@ -369,12 +402,13 @@ impl<'a> Writer<'a> {
             self.feeds.entry(feed.clone()).or_default().push(name.clone());
         }
         let closed = |command: &Command| command.at == self.now && matches!(command.action, Do::CloseFeed(_));
-        if matches!(action, Do::Stall(_)) && self.script.iter().any(closed) {
-            // Whoever a closed feed wakes would have its turn at the end of the stall.
+        if self.script.iter().any(closed) {
+            // Whoever a closed feed wakes has its turn first.
             self.now = self.now.plus(ms(2));
         }
         self.names.extend(name.clone());
         let timeout = patience.filter(|_| name.is_some() && action.can_wait());
+        self.held |= timeout.is_some() && action == Do::Wait;
         let at = self.now;
         if let Do::Stall(span) = action {
             self.now = at.plus(span);

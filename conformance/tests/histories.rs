@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::path::Path;
 
 use everbeat_conformance::{
-    COMMAND, CoreSubject, HEAD, Shape, Subject, ThreadSubject, TokioSubject, check, history, to_file,
+    COMMAND, CoreSubject, HEAD, Shape, Subject, ThreadSubject, TokioSubject, check, compare_history,
+    compare_queue, history, to_file,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -88,4 +89,27 @@ fn threads_do_what_the_model_says() {
 #[test]
 fn threads_with_sync_targets_do_what_the_model_says() {
     play(&ThreadSubject { sync: true }, true);
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    replay("history", compare_history);
+    replay("queue", compare_queue);
+}
+
+fn replay(target: &str, compare: fn(&[u8]) -> Result<(), String>) {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let files: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 20, "only {} files in {}", files.len(), place.display());
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        compare(&bytes).unwrap_or_else(|difference| panic!("{}: {difference}", file.display()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_queue_does_what_a_map_would(bytes in vec(any::<u8>(), 0..400)) {
+        compare_queue(&bytes).map_err(TestCaseError::fail)?;
+    }
 }

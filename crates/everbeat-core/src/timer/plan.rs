@@ -222,9 +222,12 @@ impl Timer {
         let rearm = rearm && movable && !first_wait;
         if first_wait || (pending && !rearm) {
             // The slot that is waited for keeps its time; the new period counts from there. If it is late
-            // already it runs at once, and what follows is to come after it. Without a period it was now.
+            // already it runs at once, and what follows is to come after it.
             let nominal = self.grid().time_of(self.next_slot);
-            let anchor = if self.schedule.period_nanos == 0 { nominal.max(now) } else { nominal };
+            let held_up = triggered || self.paused || !pending;
+            // Without a period a slot that something else holds up is always now.
+            let is_now = held_up && self.schedule.period_nanos == 0;
+            let anchor = if is_now { nominal.max(now) } else { nominal };
             self.start_grid(anchor, self.next_slot, period_nanos, now);
             return;
         }
