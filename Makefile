@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom soak mutants fmt clippy doc lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python loom soak mutants histories fuzz fmt clippy doc lint-python \
+	types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-report \
-	bench-check clean cargo-present python-present
+	bench-check clean cargo-present fuzz-present python-present
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -58,9 +59,21 @@ mutants: cargo-present ## Check that each change to the core fails a test (needs
 	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat-core --cargo-arg=--lib \
 		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
+histories: export PROPTEST_CASES ?= 100000
+histories: cargo-present ## Play random histories on every driver, and compare with the model: minutes
+	$(CARGO) test --release -p everbeat-conformance --test histories --locked -- --nocapture --test-threads=1
+
+# New inputs go where they are not committed by accident; `cargo fuzz cmin` brings those that count into the corpus.
+FUZZ_SECONDS ?= 600
+fuzz: fuzz-present ## Look for bytes on which core and model, or queue and map, differ: minutes
+	mkdir -p fuzz/artifacts/found-history fuzz/artifacts/found-queue
+	cd fuzz && $(CARGO) +nightly fuzz run history artifacts/found-history corpus/history -- -max_total_time=$(FUZZ_SECONDS)
+	cd fuzz && $(CARGO) +nightly fuzz run queue artifacts/found-queue corpus/queue -- -max_total_time=$(FUZZ_SECONDS)
+
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
 	cd bench && $(CARGO) fmt
+	cd fuzz && $(CARGO) fmt
 	cd python && $(BIN)/ruff check --select I --fix . ../bench ../soak && $(BIN)/ruff format . ../bench ../soak
 
 clippy: cargo-present ## Lint all Rust; a warning is an error
@@ -106,7 +119,7 @@ bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures
 
 clean: cargo-present ## Delete what was built
 	$(CARGO) clean
-	rm -rf $(VENV) dist $(MODULE) bench/target $(BENCH_VENV)
+	rm -rf $(VENV) dist $(MODULE) bench/target fuzz/target $(BENCH_VENV)
 
 $(VENV_STAMP): | python-present
 	$(PYTHON) -m venv --clear $(VENV)
@@ -132,6 +145,13 @@ $(MODULE): $(MODULE_SOURCES) $(TEST_STAMP) | cargo-present
 cargo-present:
 	@command -v $(CARGO) >/dev/null 2>&1 || { \
 		echo "cargo was not found. Install Rust from https://rustup.rs, open a new shell and try again." >&2; \
+		exit 1; \
+	}
+
+fuzz-present: cargo-present
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo "Fuzzing needs a nightly compiler and cargo-fuzz:" \
+			"rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; \
 		exit 1; \
 	}
 

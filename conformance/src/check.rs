@@ -143,6 +143,12 @@ impl Report {
                 self.note(format!("{hits} values and {told} failures told, but counted {counters:?}"));
             }
         }
+        if let (Some(batches), Some(counters)) = (&trace.batches, trace.counters) {
+            let reported: u64 = batches.iter().map(|batch| batch.missed).sum();
+            if reported != counters.missed {
+                self.note(format!("{reported} missed slots were reported, {} counted", counters.missed));
+            }
+        }
         self.differences.extend(trace.faults.iter().cloned());
     }
 }
@@ -153,7 +159,8 @@ fn answers(wanted: &AnswerSpec, seen: &Given) -> bool {
         (Some(Got::Look(wanted)), Got::Look(seen)) => wanted.agrees_with(seen),
         (Some(wanted), seen) => wanted == seen,
     };
-    same && wanted.at == seen.at && (wanted.hits.is_none() || wanted.hits == seen.hits)
+    let hits = wanted.hits.is_none() || seen.hits.is_none() || wanted.hits == seen.hits;
+    same && wanted.at == seen.at && hits
 }
 
 /// Whether a run is the one that was expected, `before` being the end of the run before it.

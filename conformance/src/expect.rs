@@ -6,59 +6,73 @@ use std::collections::BTreeMap;
 use everbeat_core as core;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::scenario::is_default;
 use crate::span::Span;
 
 /// Everything that a driver must be seen to do. What is not mentioned must not happen.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
     /// The field of the configuration that is refused. Nothing else happens then.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// The runs, in order: the n-th one here is run number n.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ticks: Vec<TickSpec>,
     /// How many ticks at least lie before, and how many after their nominal time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub both_sides: Option<usize>,
     /// What each named command was answered; `null` if it was not, for as long as the scenario is watched.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, Option<AnswerSpec>>,
     /// What is in each feed that still exists.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feeds: BTreeMap<String, FeedState>,
     /// The ends of the timer: one for each start that came to an end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndSpec>,
     /// What was counted.
+    #[serde(skip_serializing_if = "is_default")]
     pub counters: Counters,
     /// The reports of missed slots, where a driver can see them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batches: Option<Vec<Batch>>,
 }
 
 /// A run that must take place, or a row of them.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TickSpec {
     /// Its slot.
     pub slot: u64,
     /// When it starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Span>,
     /// When it starts, counted from the end of the run before. In place of `at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Span>,
     /// How far its scheduled time may lie from that, for a timer with jitter.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub give: Span,
     /// When it was due; when it starts, if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Span>,
     /// How many slots were dropped since the run before.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub missed: u64,
     /// Why it runs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cause: Cause,
     /// When it is given up, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub given_up: Option<Span>,
     /// That it stands for a row of runs, one slot apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
 }
 
 /// A row of runs.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repeat {
     /// How many, the first one included.

@@ -8,7 +8,9 @@ mod check;
 mod core_subject;
 mod expect;
 mod face_subject;
+mod history;
 mod load;
+mod model;
 mod scenario;
 mod span;
 mod trace;
@@ -20,7 +22,9 @@ pub use expect::{
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
 pub use face_subject::{SharedTaskSubject, ThreadSubject, TokioSubject};
+pub use history::{COMMAND, HEAD, Shape, compare_history, history, to_file};
 pub use load::{Story, load, parse};
+pub use model::{Unpredictable, compare_queue, predict};
 pub use scenario::{
     BackoffSpec, Command, Do, Driver, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,
     OnErrorSpec, Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,

@@ -196,12 +196,12 @@ fn times(scenario: &Scenario) -> impl Iterator<Item = Span> + '_ {
 
 impl Do {
     /// Whether whoever does it is answered.
-    fn has_answer(&self) -> bool {
+    pub(crate) fn has_answer(&self) -> bool {
         self.can_wait() || matches!(self, Self::Start | Self::Subscribe(_) | Self::Read(_) | Self::Look)
     }
 
     /// Whether the answer may have to be waited for.
-    fn can_wait(&self) -> bool {
+    pub(crate) fn can_wait(&self) -> bool {
         let for_the_end = matches!(self, Self::Wait | Self::Cancel | Self::Shutdown(_));
         let for_a_count = matches!(self, Self::WaitHits(_) | Self::WaitMore(_));
         for_the_end || for_a_count || matches!(self, Self::Trigger | Self::Join | Self::Next(_))

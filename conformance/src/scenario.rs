@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::expect::Expect;
 use crate::span::Span;
 
 /// A file of scenarios about one topic.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topic {
     /// What the scenarios of the file have in common.
@@ -18,7 +18,7 @@ pub struct Topic {
 }
 
 /// One story in virtual time, and how it has to go.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Its name, unique among all files.
@@ -28,22 +28,24 @@ pub struct Scenario {
     /// What would be wrong if it failed, in a line.
     pub why: String,
     /// The drivers that play it; all of them if it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub drivers: Option<Vec<Driver>>,
     /// Why the other drivers do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// The timer.
     pub timer: TimerSpec,
     /// Whether the timer starts at time zero by itself.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub autostart: bool,
     /// What particular runs are like, by number, from 1, over all starts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub runs: BTreeMap<u64, RunPlan>,
     /// What all other runs are like.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub other_runs: RunPlan,
     /// What happens, in order of time.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub commands: Vec<Command>,
     /// How long it is watched: what happens at this time or later is not seen.
     pub watch: Span,
@@ -52,7 +54,7 @@ pub struct Scenario {
 }
 
 /// Who can play a scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// The core alone, with a clock of nanoseconds.
@@ -64,47 +66,54 @@ pub enum Driver {
 }
 
 /// How the timer is configured.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimerSpec {
     /// What the next due time is measured from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
     /// The nominal time between slots.
     pub period: Span,
     /// The wait before the first tick.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub initial_delay: Span,
     /// The random offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<JitterSpec>,
     /// What becomes of missed slots.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub missed: MissedSpec,
     /// Whether triggered runs leave the grid alone.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub keep_phase: bool,
     /// The lateness from which on a tick is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lateness: Option<Span>,
     /// How many runs end it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_runs: Option<u64>,
     /// The time of the scenario at which it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Span>,
     /// How long after each start it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub run_for: Option<Span>,
     /// The time of the scenario at which its stop condition comes true.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_when: Option<Span>,
     /// The time limit of a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub run_timeout: Option<Span>,
     /// What a failing run does to it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub on_error: OnErrorSpec,
     /// What it runs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub target: TargetSpec,
 }
 
 /// What the next due time is measured from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The end of the last run.
@@ -115,7 +124,7 @@ pub enum Mode {
 }
 
 /// A deliberate random offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JitterSpec {
     /// The largest offset, as a fraction of the period.
@@ -125,13 +134,19 @@ pub struct JitterSpec {
 }
 
 /// A fraction: `"1/10"`, or a whole number as `"2"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Fraction {
     /// Above the line.
     pub numerator: u32,
     /// Below the line; never zero.
     pub denominator: u32,
+}
+
+impl From<Fraction> for String {
+    fn from(Fraction { numerator, denominator }: Fraction) -> Self {
+        format!("{numerator}/{denominator}")
+    }
 }
 
 impl TryFrom<String> for Fraction {
@@ -147,7 +162,7 @@ impl TryFrom<String> for Fraction {
 }
 
 /// What becomes of slots that pass before they can run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissedSpec {
     /// None of them runs.
@@ -160,7 +175,7 @@ pub enum MissedSpec {
 }
 
 /// What a failing run does to the timer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnErrorSpec {
     /// It ends.
@@ -173,19 +188,20 @@ pub enum OnErrorSpec {
 }
 
 /// Growing waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackoffSpec {
     /// The first wait.
     pub first: Span,
     /// How much longer each wait is than the one before; twice as long if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<Fraction>,
     /// The longest wait.
     pub max: Span,
 }
 
 /// What a timer runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetSpec {
     /// A callable.
@@ -198,22 +214,22 @@ pub enum TargetSpec {
 }
 
 /// What a run is like.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunPlan {
     /// How long it takes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub takes: Span,
     /// What it returns.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub returns: Returns,
     /// What it does to its own timer when it begins.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub does: Vec<Do>,
 }
 
 /// What a run returns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Returns {
     /// Its own number as its value.
@@ -228,7 +244,7 @@ pub enum Returns {
 }
 
 /// Something that happens at a time.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// When.
@@ -237,14 +253,15 @@ pub struct Command {
     #[serde(rename = "do")]
     pub action: Do,
     /// The name of its answer. An answer without a name is not listened to.
-    #[serde(rename = "as")]
+    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How long its answer is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
 
 /// What can happen.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Do {
     /// Start the timer.
@@ -296,20 +313,21 @@ pub enum Do {
 }
 
 /// A feed to open.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeedSpec {
     /// What the scenario calls it.
     pub feed: String,
     /// How many values it holds; any number if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bounded: Option<usize>,
     /// Which value gives way when it is full.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub drop: DropPolicy,
 }
 
 /// Which value gives way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropPolicy {
     /// The one that has waited longest.
@@ -320,7 +338,7 @@ pub enum DropPolicy {
 }
 
 /// Values to drop unread.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropSpec {
     /// Of which feed.
@@ -351,4 +369,8 @@ impl Scenario {
 
 fn yes() -> bool {
     true
+}
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

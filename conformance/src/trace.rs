@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use everbeat_core::Tick;
 
-use crate::expect::{Batch, Cause, Counters, Ended, FailureKind, FeedState, Got};
+use crate::expect::{
+    AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, Got, TickSpec,
+};
+use crate::scenario::Scenario;
 use crate::span::Span;
 
 /// More runs than any scenario has. A timer that makes them has run wild.
-const MOST_RUNS: usize = 10_000;
+const MOST_RUNS: usize = 250_000;
 
 /// One play of a scenario by one driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,7 +130,48 @@ impl Trace {
         self.answers.insert(name.to_owned(), given);
     }
 
+    /// What a scenario that goes like this expects.
+    #[must_use]
+    pub fn expectation(&self, scenario: &Scenario) -> Expect {
+        let names = scenario.commands.iter().filter_map(|command| command.name.clone());
+        Expect {
+            refused: self.refused.clone(),
+            ticks: self.runs.iter().map(TickSpec::from).collect(),
+            both_sides: None,
+            answers: names
+                .map(|name| (name.clone(), self.answers.get(&name).map(AnswerSpec::from)))
+                .collect(),
+            feeds: self.feeds.clone(),
+            ended: self.ended.iter().map(|end| EndSpec { at: Some(end.at), reason: end.reason }).collect(),
+            counters: self.counters.unwrap_or_default(),
+            batches: self.batches.clone(),
+        }
+    }
+
     fn open_run(&mut self) -> Option<&mut Run> {
         self.runs.last_mut().filter(|run| run.end.is_none())
+    }
+}
+
+impl From<&Run> for TickSpec {
+    fn from(run: &Run) -> Self {
+        let given_up = run.end.filter(|(_, end)| *end == RunEnd::GivenUp).map(|(at, _)| at);
+        Self {
+            slot: run.slot,
+            at: Some(run.at),
+            after: None,
+            give: Span::ZERO,
+            scheduled: (run.scheduled != run.at).then_some(run.scheduled),
+            missed: run.missed,
+            cause: run.cause,
+            given_up,
+            repeat: None,
+        }
+    }
+}
+
+impl From<&Given> for AnswerSpec {
+    fn from(given: &Given) -> Self {
+        Self { at: given.at, got: Some(given.got.clone()), hits: given.hits }
     }
 }

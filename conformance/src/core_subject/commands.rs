@@ -133,7 +133,7 @@ impl Play<'_> {
     }
 
     fn look(&self) -> Look {
-        let due = self.timer.next_due().filter(|_| !self.timer.is_paused());
+        let due = self.timer.next_due().filter(|due| !self.timer.is_paused() && !due.is_never());
         Look {
             running: Some(self.timer.is_running()),
             busy: Some(self.timer.is_busy()),

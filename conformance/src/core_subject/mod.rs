@@ -14,7 +14,7 @@ use crate::trace::{RunEnd, Trace};
 use desk::Desk;
 
 /// More turns than any scenario takes. A machine that takes them asks to be woken for nothing.
-const MOST_TURNS: u32 = 100_000;
+const MOST_TURNS: u32 = 4_000_000;
 
 /// The core alone.
 #[derive(Clone, Copy, Debug)]

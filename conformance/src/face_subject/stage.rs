@@ -1,13 +1,12 @@
 //! Gives a timer the commands of a scenario, and listens to the answers.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat::{Answer, Error, Feed, FeedCloser, Pending, Shutdown, Timer};
+use everbeat::{Answer, Error, Failure, Feed, FeedCloser, Pending, Shutdown, Timer};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep_until, timeout};
@@ -28,7 +27,9 @@ pub(super) struct Stage {
 }
 
 struct OpenFeed {
-    feed: Arc<Mutex<Feed<u64>>>,
+    feed: Arc<Feed<u64>>,
+    /// Held by whoever of its consumers is next.
+    line: Arc<Mutex<()>>,
     closer: FeedCloser<u64>,
 }
 
@@ -47,7 +48,7 @@ impl Stage {
             self.give(command).await;
         }
         self.sleep_until(scenario.watch).await;
-        self.leave().await
+        self.leave()
     }
 
     /// The commands of one time are given in one go; nobody else has a turn in between.
@@ -69,7 +70,7 @@ impl Stage {
             Do::DropHandle => self.timer = None,
             Do::Subscribe(_) | Do::Next(_) | Do::Read(_) => self.give_to_feed(command),
             Do::DropOldest(spec) => {
-                self.with_feed(&spec.feed, |feed| feed.drop_oldest(spec.count));
+                self.feeds[&spec.feed].feed.drop_oldest(spec.count);
             }
             Do::CloseFeed(feed) => self.feeds[feed].closer.close(),
             Do::DropFeed(feed) => drop(self.feeds.remove(feed)),
@@ -120,11 +121,11 @@ impl Stage {
                 self.answer_now(command, got);
             }
             Do::Next(name) => {
-                let feed = self.feeds[name].feed.clone();
-                self.listen(command, next_item(feed, command.timeout));
+                let OpenFeed { feed, line, .. } = &self.feeds[name];
+                self.listen(command, next_item(feed.clone(), line.clone(), command.timeout));
             }
             Do::Read(name) => {
-                let items = self.with_feed(name, take_all).unwrap_or_default();
+                let items = take_all(&self.feeds[name].feed);
                 self.answer_now(command, Got::Items(items));
             }
             _ => {}
@@ -142,13 +143,8 @@ impl Stage {
         }
         let feed = builder.open()?;
         let closer = feed.closer();
-        self.feeds.insert(spec.feed.clone(), OpenFeed { feed: Arc::new(Mutex::new(feed)), closer });
+        self.feeds.insert(spec.feed.clone(), OpenFeed { feed: Arc::new(feed), line: Arc::default(), closer });
         Ok(())
-    }
-
-    /// `None` while somebody else waits for the feed's next item, which means that it is empty.
-    fn with_feed<R>(&self, name: &str, f: impl FnOnce(&mut Feed<u64>) -> R) -> Option<R> {
-        self.feeds[name].feed.try_lock().ok().map(|mut feed| f(&mut feed))
     }
 
     fn answer_now(&self, command: &Command, got: Got) {
@@ -157,9 +153,14 @@ impl Stage {
         }
     }
 
-    /// Waits for the answer in a task of its own. Without a name it is not waited for.
+    /// Waits for the answer in a task of its own, if it is not there at once. Without a name it is not
+    /// waited for.
     fn listen(&mut self, command: &Command, answer: impl Future<Output = Got> + Send + 'static) {
         let Some(name) = command.name.clone() else { return };
+        let mut answer = Box::pin(answer);
+        if let Poll::Ready(got) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return self.answer_now(command, got);
+        }
         let (log, timer) = (self.log.clone(), self.timer.as_ref().map(Timer::downgrade));
         let waiting = tokio::spawn({
             let name = name.clone();
@@ -186,18 +187,11 @@ impl Stage {
         }
     }
 
-    /// What there is to be seen at the end.
-    async fn leave(self) -> Trace {
+    /// What there is to be seen at the end. Nobody else has a turn before all is written down.
+    fn leave(self) -> Trace {
         let mut trace = self.log.take();
         trace.counters = self.timer.as_ref().map(counters);
-        for (_, waiting) in self.waiting {
-            waiting.abort();
-            // Until it is gone it holds the feed that it waits for.
-            let _ = waiting.await;
-        }
-        for (name, open) in self.feeds {
-            trace.feeds.insert(name, leave_feed(&mut *open.feed.lock().await));
-        }
+        trace.feeds = self.feeds.iter().map(|(name, open)| (name.clone(), leave_feed(&open.feed))).collect();
         trace
     }
 }
@@ -225,11 +219,15 @@ async fn wait_at_most(timer: Timer<u64>, limit: Duration) -> Got {
     got(ended, |reason| reason.map_or(Got::StillRunning, |reason| Got::Ended(reason.into())))
 }
 
-async fn next_item(feed: Arc<Mutex<Feed<u64>>>, limit: Option<Span>) -> Got {
-    let mut feed = feed.lock().await;
+/// Whoever stands in line waits, too.
+async fn next_item(feed: Arc<Feed<u64>>, line: Arc<Mutex<()>>, limit: Option<Span>) -> Got {
+    let item = async {
+        let _first = line.lock().await;
+        poll_fn(|cx| feed.poll_value(cx)).await
+    };
     let item = match limit {
-        None => feed.next().await,
-        Some(limit) => match timeout(limit.to_duration(), feed.next()).await {
+        None => item.await,
+        Some(limit) => match timeout(limit.to_duration(), item).await {
             Ok(item) => item,
             Err(_) => return Got::Timeout,
         },
@@ -241,19 +239,27 @@ async fn next_item(feed: Arc<Mutex<Feed<u64>>>, limit: Option<Span>) -> Got {
     }
 }
 
-fn take_all(feed: &mut Feed<u64>) -> Vec<u64> {
-    let values = (0..feed.len()).map(|_| feed.try_next());
-    values.filter_map(|item| Some(*item?.ok()?)).collect()
+fn take_all(feed: &Feed<u64>) -> Vec<u64> {
+    let values = (0..feed.len()).map(|_| poll_now(feed));
+    values.filter_map(|item| Some(*item??.ok()?)).collect()
 }
 
-fn leave_feed(feed: &mut Feed<u64>) -> FeedState {
+fn leave_feed(feed: &Feed<u64>) -> FeedState {
     let (holds, dropped) = (take_all(feed), feed.dropped_count());
-    let then = match pin!(feed.next()).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(None) => FeedThen::End,
-        Poll::Ready(Some(Err(failure))) => FeedThen::Failed(kind_of(&failure)),
-        Poll::Ready(Some(Ok(_))) | Poll::Pending => FeedThen::Open,
+    let then = match poll_now(feed) {
+        Some(None) => FeedThen::End,
+        Some(Some(Err(failure))) => FeedThen::Failed(kind_of(&failure)),
+        Some(Some(Ok(_))) | None => FeedThen::Open,
     };
     FeedState { holds, dropped, then }
+}
+
+/// The next item, if it is there.
+fn poll_now(feed: &Feed<u64>) -> Option<Option<Result<Arc<u64>, Failure>>> {
+    match feed.poll_value(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(item) => Some(item),
+        Poll::Pending => None,
+    }
 }
 
 fn shutdown(how: Shutdown) -> Got {

@@ -70,7 +70,8 @@ impl Script {
 pub(super) struct Items {
     script: Script,
     left: u64,
-    nap: Option<Pin<Box<Sleep>>>,
+    /// The wait for an item, and the run that began it: another run begins another.
+    nap: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl Items {
@@ -102,9 +103,11 @@ impl Stream for Streamed {
         if items.left == 0 {
             return Poll::Ready(None);
         }
-        let takes = items.script.plan(items.script.log.run()).takes;
+        let run = items.script.log.run();
+        let takes = items.script.plan(run).takes;
         if takes > Span::ZERO {
-            let nap = items.nap.get_or_insert_with(|| Box::pin(nap(takes)));
+            let begun = items.nap.take_if(|(begun_by, _)| *begun_by == run);
+            let (_, nap) = items.nap.insert(begun.unwrap_or_else(|| (run, Box::pin(nap(takes)))));
             ready!(nap.as_mut().poll(cx));
             items.nap = None;
         }

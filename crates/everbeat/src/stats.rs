@@ -38,7 +38,8 @@ pub struct Stats {
     pub skipped: Skipped,
     /// When the last value was delivered.
     pub last_tick: Option<Instant>,
-    /// When the next run is due; `None` during a run, while paused, and for a timer that does not run.
+    /// When the next run is due; `None` during a run, while paused, if that is never, and for a timer that does
+    /// not run.
     pub next_due: Option<Instant>,
     /// How late runs started. Empty unless the timer keeps figures of its own, see
     /// [`Builder::histograms`](crate::Builder::histograms); on an engine [`EngineStats`] has them for all its
@@ -54,7 +55,7 @@ impl Stats {
     pub(crate) fn of<V: Send + Sync + 'static>(name: &Name, queued: u64, state: &State<V>) -> Self {
         let machine = &state.machine;
         let to_std = |instant| state.clock.as_ref()?.to_std(instant);
-        let due = if machine.is_paused() { None } else { machine.next_due() };
+        let due = machine.next_due().filter(|due| !machine.is_paused() && !due.is_never());
         Self {
             name: name.clone(),
             period: machine.schedule().period(),

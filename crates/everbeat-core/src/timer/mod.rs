@@ -288,7 +288,8 @@ impl Timer {
 
     /// Gives it another period. The wait in progress keeps its deadline unless `rearm` is set. On a grid
     /// the anchor moves to the last scheduled tick, so that neither a gap nor a burst follows, however
-    /// old the timer is. Without effect on the wait before the first tick.
+    /// old the timer is; what the current run has missed so far is dropped. Without effect on the wait before
+    /// the first tick.
     pub fn set_period(&mut self, now: Instant, period: Duration, rearm: bool) {
         let now = self.advance(now);
         let period_nanos = saturating_nanos(period);
@@ -305,11 +306,12 @@ impl Timer {
         self.end_at = self.end_at.min(end);
     }
 
-    /// Suspends the schedule: slots that pass are skipped. A current run goes on, and triggers run.
+    /// Suspends the schedule: slots that pass are skipped, and so is what a burst would still have run. A
+    /// current run goes on, and triggers run.
     /// A second pause does nothing, nor does the pause of a timer that does not run.
     pub fn pause(&mut self, now: Instant) {
         let now = self.advance(now);
-        if self.paused || !self.is_running() {
+        if self.paused || !(self.accepts_triggers() || self.is_busy()) {
             return;
         }
         if self.accepts_triggers() {
@@ -355,6 +357,10 @@ impl Timer {
             State::Waiting(_) | State::Due(_) => self.close(StopReason::Cancelled),
             State::Running(run) | State::Draining(run, _) => {
                 self.state = State::Cancelling(run.aborted(AbortCause::Stopping), StopReason::Cancelled);
+            }
+            // A grace of nothing is over at once, but this came before anybody noticed.
+            State::Cancelling(run, _) if matches!(run.abort, Abort::Pending(_)) => {
+                self.state = State::Cancelling(run, StopReason::Cancelled);
             }
             State::Idle | State::Cancelling(..) | State::Closing(_) | State::Stopped(_) => {}
         }

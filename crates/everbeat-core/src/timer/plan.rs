@@ -26,10 +26,13 @@ impl Timer {
             self.state = State::Due(Wait { due: now, cause: Cause::Trigger, requested: true });
             return;
         }
-        match &mut self.troubles {
-            Some(troubles) if outcome == Outcome::Failure && troubles.backoff_nanos > 0 => {
-                troubles.retry_slot = run.slot;
-                let due = now.add_nanos(troubles.backoff_nanos);
+        let backoff_nanos = self.troubles.as_ref().map_or(0, |troubles| troubles.backoff_nanos);
+        match outcome {
+            Outcome::Failure if backoff_nanos > 0 => {
+                // A burst has no place before a retry, and a retry leaves the grid alone.
+                self.drop_passed(now, Missed::Skip, self.policy().1);
+                self.troubles().retry_slot = run.slot;
+                let due = now.add_nanos(backoff_nanos);
                 self.state = State::Waiting(Wait { due, cause: Cause::Retry, requested: false });
             }
             _ => {
@@ -59,42 +62,36 @@ impl Timer {
             Cause::Trigger | Cause::Schedule => {}
         }
         let slot = self.next_slot;
-        if self.schedule.period_nanos == 0 {
-            // Without a distance between slots only the last tick says where the grid is.
-            (self.anchor, self.anchor_slot) = (wait.due, slot);
-        }
         self.wait_base = self.grid().time_of(slot);
         self.next_slot = slot.saturating_add(1);
         slot
     }
 
-    /// What becomes of slots that pass now, and why. What passes during a pause never runs.
+    /// What becomes of slots that pass now, and why. What passes during a pause or before a retry never
+    /// runs.
     fn policy(&self) -> (Missed, Reason) {
-        if self.paused { (Missed::Skip, Reason::Paused) } else { (self.schedule.missed, Reason::Overrun) }
+        match self.state {
+            _ if self.paused => (Missed::Skip, Reason::Paused),
+            State::Waiting(Wait { cause: Cause::Retry, .. }) => (Missed::Skip, Reason::Backoff),
+            _ => (self.schedule.missed, Reason::Overrun),
+        }
     }
 
     /// A pause begins: what passed during a run or the wait for a retry until here is not due to it.
     pub(super) fn note_pause(&mut self, now: Instant) {
-        match self.state {
-            State::Waiting(Wait { cause: Cause::Retry, .. }) => {
-                self.drop_passed(now, Missed::Skip, Reason::Backoff);
-            }
-            _ if self.is_busy() => self.drop_passed(now, Missed::Skip, Reason::Overrun),
-            _ => {}
+        let retries = matches!(self.state, State::Waiting(Wait { cause: Cause::Retry, .. }));
+        if retries || self.is_busy() {
+            self.drop_passed(now, Missed::Skip, self.policy().1);
         }
     }
 
     /// A trigger ends a wait: books what passed during it, where its own run could not tell why.
     pub(super) fn note_trigger(&mut self, now: Instant, wait: Wait) {
-        match wait.cause {
-            Cause::Retry => {
-                let reason = if self.paused { Reason::Paused } else { Reason::Backoff };
-                self.drop_passed(now, Missed::Skip, reason);
-            }
-            Cause::Schedule if self.paused && !self.schedule.is_grid() && wait.due < now => {
-                self.lose_slot(now, Reason::Paused);
-            }
-            Cause::Schedule | Cause::Trigger => {}
+        let retries = wait.cause == Cause::Retry;
+        if self.paused && !retries && !self.schedule.is_grid() && wait.due < now {
+            self.lose_slot(now, Reason::Paused);
+        } else if self.paused || retries {
+            self.drop_passed(now, Missed::Skip, self.policy().1);
         }
     }
 
@@ -115,11 +112,11 @@ impl Timer {
         if self.schedule.is_grid() && matches!(self.schedule.missed, Missed::Burst { .. }) {
             let patience = self.schedule.max_lateness_nanos.max(self.reach_nanos());
             self.drop_older(now, patience, Missed::Skip, Reason::Late);
-            self.state = State::Waiting(Wait { due: self.grid_due(now), ..Wait::for_slot() });
-            self.handle_timeout(now);
+            self.wait_on_grid(now);
         } else {
             self.skip(now, Reason::Late);
         }
+        self.handle_timeout(now);
     }
 
     fn skip(&mut self, now: Instant, reason: Reason) {
@@ -127,7 +124,6 @@ impl Timer {
             self.lose_slot(now, reason);
         }
         self.plan_by_schedule(now, Missed::Skip, reason);
-        self.handle_timeout(now);
     }
 
     /// Without a grid one slot at a time is waited for, and just that one is lost.
@@ -138,24 +134,33 @@ impl Timer {
     }
 
     fn plan_by_schedule(&mut self, now: Instant, policy: Missed, reason: Reason) {
-        let due = if self.schedule.is_grid() {
+        if self.schedule.is_grid() {
             self.drop_passed(now, policy, reason);
-            self.grid_due(now)
-        } else {
-            self.wait_base = now;
-            now.add_nanos(self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos))
-        };
+            self.wait_on_grid(now);
+            return;
+        }
+        self.wait_base = now;
+        let due = now.add_nanos(self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos));
+        self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
+    }
+
+    fn wait_on_grid(&mut self, now: Instant) {
+        let due = self.grid_due(now);
+        if self.schedule.period_nanos == 0 {
+            // Without a distance between slots the grid is where the next one is.
+            (self.anchor, self.anchor_slot) = (due, self.next_slot);
+        }
         self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
     }
 
     /// When the next slot of the grid is due: its nominal time, or a draw from the jitter's window
     /// around it, cut to what lies after `now` and before the slot after it.
     fn grid_due(&self, now: Instant) -> Instant {
-        if self.schedule.period_nanos == 0 {
-            return now;
-        }
         let (grid, reach) = (self.grid(), self.reach_nanos());
         let nominal = grid.time_of(self.next_slot);
+        if self.schedule.period_nanos == 0 {
+            return nominal.max(now);
+        }
         if reach == 0 {
             return nominal;
         }
@@ -191,7 +196,7 @@ impl Timer {
         let counted_slot = self.troubles().counted_slot;
         let first_new = self.next_slot.max(counted_slot);
         let missed = passed_to.saturating_sub(first_new);
-        let late = now.saturating_since(self.grid().time_of(first_new));
+        let late = self.now.saturating_since(self.grid().time_of(first_new));
         let troubles = self.troubles();
         troubles.counted_slot = troubles.counted_slot.max(passed_to);
         troubles.count(reason, missed, next.dropped, late);
@@ -204,35 +209,33 @@ impl Timer {
 
     /// Puts the new period into force: from the next wait on, or for the wait in progress too.
     pub(super) fn change_period(&mut self, now: Instant, period_nanos: u64, rearm: bool) {
-        let waiting = match self.state {
-            State::Waiting(wait) if wait.cause == Cause::Schedule => Some(wait),
-            _ => None,
-        };
-        let pending =
-            matches!(self.state, State::Due(Wait { cause: Cause::Schedule, .. })) || waiting.is_some();
-        let first_wait = self.next_slot == 0;
-        let rearm = rearm && waiting.is_some() && !first_wait;
-        if self.paused {
-            self.drop_passed(now, Missed::Skip, Reason::Paused);
+        // A slot is waited for, whether or not a trigger comes in between. Once it is due it cannot move.
+        let triggered = matches!(self.state, State::Due(Wait { cause: Cause::Trigger, .. }));
+        let waiting = matches!(self.state, State::Waiting(Wait { cause: Cause::Schedule, .. }));
+        let movable = triggered || waiting;
+        let pending = movable || matches!(self.state, State::Due(Wait { cause: Cause::Schedule, .. }));
+        if self.paused || !pending {
+            // What was missed so far was missed on the old grid.
+            self.drop_passed(now, Missed::Skip, self.policy().1);
         }
+        let first_wait = self.next_slot == 0;
+        let rearm = rearm && movable && !first_wait;
         if first_wait || (pending && !rearm) {
             // The slot that is waited for keeps its time; the new period counts from there. If it is late
             // already it runs at once, and what follows is to come after it.
             let nominal = self.grid().time_of(self.next_slot);
-            let without_grid = self.schedule.period_nanos == 0;
-            let anchor = self.next_due().filter(|_| without_grid).unwrap_or(nominal);
+            let held_up = triggered || self.paused || !pending;
+            // Without a period a slot that something else holds up is always now.
+            let is_now = held_up && self.schedule.period_nanos == 0;
+            let anchor = if is_now { nominal.max(now) } else { nominal };
             self.start_grid(anchor, self.next_slot, period_nanos, now);
             return;
-        }
-        if !pending {
-            // What the current run or retry has missed so far, it has missed on the old grid.
-            self.drop_passed(now, Missed::Skip, self.policy().1);
         }
         // A slot at `now`, or one whose window of jitter is still open, can take place.
         let reach = self.schedule.jitter.reach_nanos(period_nanos);
         let passed = now.sub_nanos(reach.saturating_add(1));
         self.start_grid(self.wait_base, self.next_slot - 1, period_nanos, passed);
-        if rearm {
+        if rearm && waiting {
             self.rearm(now);
         }
     }
@@ -247,12 +250,12 @@ impl Timer {
     }
 
     fn rearm(&mut self, now: Instant) {
-        let due = if self.schedule.is_grid() {
-            self.grid_due(now)
-        } else {
-            let wait = self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos);
-            self.wait_base.add_nanos(wait).max(now)
-        };
+        if self.schedule.is_grid() {
+            self.wait_on_grid(now);
+            return;
+        }
+        let wait = self.schedule.jitter.spread(self.next_slot, self.schedule.period_nanos);
+        let due = self.wait_base.add_nanos(wait).max(now);
         self.state = State::Waiting(Wait { due, ..Wait::for_slot() });
     }
 }

@@ -1,0 +1,222 @@
+//! What the commands of a scenario do, and what whoever gives them waits for.
+
+use super::desk::{Want, at_the_end};
+use super::slots::During;
+use super::{Life, Model, Stop};
+use crate::expect::{Got, Look, Reason};
+use crate::scenario::{Command, Do, TargetSpec};
+use crate::span::Span;
+
+impl Model<'_> {
+    pub(super) fn give_commands(&mut self) {
+        while let Some(command) = self.commands.as_slice().first().filter(|command| command.at <= self.now) {
+            self.commands.next();
+            self.give(command);
+        }
+    }
+
+    fn give(&mut self, command: &Command) {
+        let name = command.name.as_deref();
+        let got = match &command.action {
+            Do::Start => self.start(),
+            Do::Look => Got::Look(self.look()),
+            Do::Subscribe(spec) => {
+                let ended = self.ended.filter(|_| self.life.is_none());
+                self.desk.subscribe(spec, ended.map(|(_, failure)| failure))
+            }
+            Do::Read(feed) => self.desk.read(feed),
+            Do::Next(feed) => {
+                self.desk.wait(name.unwrap_or_default(), Want::Item(feed.clone()), command.timeout);
+                return self.desk.serve();
+            }
+            Do::DropOldest(spec) => return self.desk.drop_oldest(&spec.feed, spec.count),
+            Do::CloseFeed(feed) => return self.desk.close(feed),
+            Do::DropFeed(feed) => return self.desk.drop_feed(feed),
+            Do::Forget(name) => return self.desk.forget(name),
+            Do::Stall(span) => {
+                self.stalled = true;
+                return self.move_to(self.now.plus(*span));
+            }
+            Do::Detach => return self.detached = true,
+            Do::DropHandle => {
+                if !self.detached {
+                    self.stop(Reason::Dropped, Span::NEVER);
+                }
+                return;
+            }
+            action => {
+                // What there is to wait for is known before the command changes it.
+                let waiting = name.map(|_| self.request(action));
+                self.act(action);
+                if let (Some(name), Some(waiting)) = (name, waiting) {
+                    match waiting {
+                        Ok(want) => self.desk.wait(name, want, command.timeout),
+                        Err(got) => self.desk.answer(name, got),
+                    }
+                }
+                return;
+            }
+        };
+        if let Some(name) = name {
+            self.desk.answer(name, got);
+        }
+    }
+
+    pub(super) fn start(&mut self) -> Got {
+        let timer = &self.scenario.timer;
+        if self.life.is_some() {
+            return Got::AlreadyRunning;
+        }
+        if self.ended.is_some() && timer.stop_when.is_some() {
+            return Got::Restart;
+        }
+        let items = match timer.target {
+            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
+            TargetSpec::Call => 0,
+        };
+        let until = timer.until.or(timer.run_for.map(|span| self.now.plus(span)));
+        self.life = Some(Life { until, items, ..Life::default() });
+        self.slots.start(self.now);
+        Got::Ok
+    }
+
+    /// What somebody who gives this command waits for, or what it is answered at once.
+    fn request(&self, action: &Do) -> Result<Want, Got> {
+        let begun = self.runs.len() as u64;
+        let busy = self.life.as_ref().is_some_and(|life| life.flight.is_some());
+        let stopping = self.life.as_ref().is_none_or(|life| life.stop.is_some());
+        let want = match action {
+            Do::Trigger if stopping => return Err(self.not_running()),
+            Do::Trigger => Want::Run(begun + 1),
+            Do::Join if self.life.is_none() => return Err(self.not_running()),
+            Do::Join => Want::Run(begun + u64::from(!busy)),
+            Do::WaitHits(count) => Want::Hits(*count),
+            Do::WaitMore(count) => Want::Hits(self.desk.hits + count),
+            Do::Wait => Want::End,
+            Do::Cancel => Want::Cancelled,
+            _ => Want::ShutDown,
+        };
+        match (&want, self.ended) {
+            (Want::Hits(count), _) if *count <= self.desk.hits => Err(Got::Ok),
+            _ if self.life.is_some() => Ok(want),
+            (Want::Cancelled | Want::ShutDown, ended) => {
+                let (reason, failure) = ended.unwrap_or((Reason::Drained, None));
+                Err(at_the_end(&want, reason, failure).unwrap_or(Got::NotRunning))
+            }
+            (_, Some((reason, failure))) => {
+                Err(at_the_end(&want, reason, failure).unwrap_or(Got::NotRunning))
+            }
+            (_, None) => Err(Got::NotRunning),
+        }
+    }
+
+    fn not_running(&self) -> Got {
+        let failure = self.ended.filter(|_| self.life.is_none()).and_then(|(_, failure)| failure);
+        failure.map_or(Got::NotRunning, Got::Failed)
+    }
+
+    fn look(&self) -> Look {
+        let life = self.life.as_ref();
+        let paused = life.is_some_and(|life| life.paused);
+        Look {
+            running: Some(life.is_some()),
+            busy: Some(life.is_some_and(|life| life.flight.is_some())),
+            paused: Some(paused),
+            hits: Some(self.desk.hits),
+            latest: Some(self.desk.latest),
+            next_due: Some(self.next_due().filter(|due| !paused && *due < Span::NEVER)),
+        }
+    }
+
+    /// What can also be done by a run.
+    pub(super) fn act(&mut self, action: &Do) {
+        let now = self.now;
+        match action {
+            Do::SetPeriod(period) => self.set_period(*period, false),
+            Do::Rearm(period) => self.set_period(*period, true),
+            Do::Cancel => self.stop(Reason::Cancelled, now),
+            Do::Shutdown(grace) => self.stop(Reason::Drained, now.plus(*grace)),
+            _ => {
+                let during = self.during();
+                let Some(life) = &mut self.life else { return };
+                match action {
+                    Do::Resume if life.stop.is_some() => life.paused = false,
+                    Do::Pause if life.stop.is_some() => life.paused = life.flight.is_some(),
+                    _ if life.stop.is_some() => {}
+                    Do::Trigger if life.flight.is_some() || life.trigger.is_some() => {
+                        life.trigger = life.trigger.or(Some(now));
+                    }
+                    Do::Trigger => {
+                        let waited = life.retry.take().is_none() && life.paused;
+                        life.trigger = Some(now);
+                        self.pass(during);
+                        if waited && !self.slots.is_grid() && self.slots.upcoming().due < now {
+                            self.slots.lose_wait(now);
+                        }
+                    }
+                    Do::Pause if !life.paused => {
+                        self.pass(during);
+                        self.slots.drop_passed(now);
+                        self.life.iter_mut().for_each(|life| life.paused = true);
+                    }
+                    Do::Resume if life.paused => {
+                        self.pass(during);
+                        self.resume();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        life.paused = false;
+        if life.flight.is_none() && life.retry.is_none() && life.trigger.is_none() {
+            self.slots.resume(self.now);
+        }
+    }
+
+    /// What slots pass during, if the timer does not just wait for the next one.
+    pub(super) fn during(&self) -> Option<During> {
+        let life = self.life.as_ref().filter(|life| life.stop.is_none())?;
+        let busy = life.flight.map(|_| During::Run);
+        let paused = life.paused.then_some(During::Pause);
+        paused.or(busy).or(life.retry.map(|_| During::Backoff))
+    }
+
+    pub(super) fn pass(&mut self, during: Option<During>) {
+        if let Some(during) = during {
+            self.slots.pass(self.now, during);
+        }
+    }
+
+    fn set_period(&mut self, period: Span, rearm: bool) {
+        if self.life.as_ref().is_none_or(|life| life.stop.is_some()) {
+            self.slots.period = period;
+            return;
+        }
+        let during = self.during();
+        self.pass(during);
+        self.slots.drop_passed(self.now);
+        // No slot is waited for during a run and before a retry.
+        let waits = |life: &Life<'_>| life.flight.is_none() && life.retry.is_none();
+        let moves = rearm || !self.life.as_ref().is_some_and(waits);
+        self.slots.set_period(self.now, period, moves);
+    }
+
+    /// No further run starts. The first reason counts; the least patient grace counts.
+    pub(super) fn stop(&mut self, reason: Reason, grace: Span) {
+        let Some(life) = &mut self.life else { return };
+        if life.flight.is_none() && life.stop.is_some() {
+            return; // nothing is left to change
+        }
+        life.trigger = None;
+        life.paused &= life.flight.is_some();
+        let stop = life.stop.get_or_insert(Stop { reason, grace });
+        stop.grace = stop.grace.min(grace);
+        if reason == Reason::Cancelled {
+            stop.reason = reason;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Plays random histories on every driver, and compares what is seen with what the model says.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use everbeat_conformance::{
+    COMMAND, CoreSubject, HEAD, Shape, Subject, ThreadSubject, TokioSubject, check, compare_history,
+    compare_queue, history, to_file,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+
+/// How long histories are.
+const MOST_COMMANDS: usize = 16;
+
+/// Bytes of a history: those for the timer, and those for each command.
+fn bytes() -> impl Strategy<Value = (Vec<u8>, Vec<[u8; COMMAND]>)> {
+    (vec(any::<u8>(), HEAD), vec(any::<[u8; COMMAND]>(), 0..MOST_COMMANDS))
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+/// Plays as many histories on this subject as are wanted.
+fn play(subject: &dyn Subject, instant: bool) {
+    let shape = Shape { instant, stretch: number("EVERBEAT_STRETCH", 1) };
+    let seed =
+        number("PROPTEST_RNG_SEED", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
+    let cases = u32::try_from(number("PROPTEST_CASES", 300)).unwrap_or(u32::MAX);
+    let config = Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_global_rejects: u32::MAX,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    let (ticks, most) = (Cell::new(0), Cell::new(0));
+    let result = TestRunner::new(config).run(&bytes(), |(head, commands)| {
+        let bytes = [head, commands.concat()].concat();
+        let scenario = history(&bytes, shape).map_err(|why| TestCaseError::reject(why.to_string()))?;
+        let differences = check(&scenario, &subject.play(&scenario));
+        ticks.set(ticks.get() + scenario.expect.ticks.len());
+        most.set(most.get().max(scenario.expect.ticks.len()));
+        if differences.is_empty() { Ok(()) } else { Err(TestCaseError::fail(differences.join("\n  "))) }
+    });
+    let name = subject.name();
+    let ticks = ticks.get();
+    println!("{name}: {cases} histories, {ticks} ticks, at most {} in one; seed {seed}", most.get());
+    if let Err(TestError::Fail(differences, (head, commands))) = result {
+        let scenario = history(&[head, commands.concat()].concat(), shape).unwrap();
+        let text = to_file("Found by a random history.", vec![scenario]);
+        let file = format!("{}.json", name.replace([' ', ','], "-"));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        std::fs::write(&path, &text).unwrap();
+        panic!("{name}, PROPTEST_RNG_SEED={seed}: {differences}\nwritten to {}", path.display());
+    }
+    result.unwrap();
+}
+
+#[test]
+fn the_core_does_what_the_model_says() {
+    play(&CoreSubject { restless: false }, false);
+}
+
+#[test]
+fn the_core_does_what_the_model_says_when_woken_needlessly() {
+    play(&CoreSubject { restless: true }, false);
+}
+
+#[test]
+fn tokio_does_what_the_model_says() {
+    play(&TokioSubject { sync: false }, false);
+}
+
+#[test]
+fn tokio_with_sync_targets_does_what_the_model_says() {
+    play(&TokioSubject { sync: true }, true);
+}
+
+#[test]
+fn threads_do_what_the_model_says() {
+    play(&ThreadSubject { sync: false }, false);
+}
+
+#[test]
+fn threads_with_sync_targets_do_what_the_model_says() {
+    play(&ThreadSubject { sync: true }, true);
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    replay("history", compare_history);
+    replay("queue", compare_queue);
+}
+
+fn replay(target: &str, compare: fn(&[u8]) -> Result<(), String>) {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let files: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 20, "only {} files in {}", files.len(), place.display());
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        compare(&bytes).unwrap_or_else(|difference| panic!("{}: {difference}", file.display()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_queue_does_what_a_map_would(bytes in vec(any::<u8>(), 0..400)) {
+        compare_queue(&bytes).map_err(TestCaseError::fail)?;
+    }
+}
