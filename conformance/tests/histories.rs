@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::Path;
 
 use everbeat_conformance::{
-    COMMAND, CoreSubject, HEAD, Shape, Subject, ThreadSubject, TokioSubject, check, compare_history,
-    compare_queue, history, to_file,
+    COMMAND, CoreSubject, HEAD, Shape, SharedTaskSubject, Subject, ThreadSubject, TokioSubject, check,
+    compare_history, compare_queue, history, to_file,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,6 +89,16 @@ fn threads_do_what_the_model_says() {
 #[test]
 fn threads_with_sync_targets_do_what_the_model_says() {
     play(&ThreadSubject { sync: true }, true);
+}
+
+#[test]
+fn a_shared_task_does_what_the_model_says() {
+    play(&SharedTaskSubject { sync: false }, false);
+}
+
+#[test]
+fn a_shared_task_with_sync_targets_does_what_the_model_says() {
+    play(&SharedTaskSubject { sync: true }, true);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use everbeat_conformance::{
-    CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, Unpredictable, check,
-    load, predict,
+    CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, Unpredictable,
+    check, load, predict,
 };
 
 const SUBJECTS: [&dyn Subject; 8] = [
