@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-python test test-rust test-python loom soak mutants histories fuzz fmt clippy doc lint-python \
 	types-python wheel ci \
-	bench bench-quick bench-rust bench-python bench-report \
+	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present python-present
 
 CARGO ?= cargo
@@ -110,11 +110,16 @@ bench-rust: cargo-present
 bench-python: $(MODULE) $(BENCH_STAMP)
 	PYTHONPATH=python $(BENCH_VENV)/bin/python bench/python/bench.py $$BENCH_ARGS
 
+bench-counts: cargo-present python-present ## Count the instructions of single paths (needs valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is needed: apt-get install valgrind" >&2; exit 1; }
+	cd bench && $(CARGO) build --release --locked --features counts --bin counts
+	$(PYTHON) bench/counts.py $${CARGO_TARGET_DIR:-bench/target}/release/counts
+
 bench-report: python-present ## Write docs/performance.md from the newest results
 	$(PYTHON) bench/report.py
 
 bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures
-	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
+	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-features -- -D warnings
 	$(BIN)/ruff format --check bench && $(BIN)/ruff check bench
 
 clean: cargo-present ## Delete what was built

@@ -323,7 +323,7 @@ pub(crate) trait Control: Send + Sync {
     // What an engine does with it, or its task.
 
     /// A turn of a lean timer; `None` if it takes a full turn. `now` is moved on to the end of the run.
-    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress>;
+    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Option<Instant>) -> Option<Progress>;
     fn full_turn(self: Arc<Self>, key: Key, driver: Option<&Waker>) -> Progress;
     fn abandon_at(self: Arc<Self>, key: Key);
     fn count_queued(&self);
@@ -422,7 +422,7 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
         self.handles()
     }
 
-    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress> {
+    fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Option<Instant>) -> Option<Progress> {
         self.lean_turn(turn, now)
     }
 

@@ -245,7 +245,7 @@ impl Alarm {
         match (self, clock) {
             #[cfg(feature = "tokio")]
             (Self::Runtime(alarm), Clock::Runtime(clock)) => {
-                alarm.as_mut().poll_until(clock, clock.now(), due, busy, cx).map(Ok)
+                alarm.as_mut().poll_until(clock, due, busy, cx).map(Ok)
             }
             (Self::Engine(alarm), _) => {
                 let _ = busy;

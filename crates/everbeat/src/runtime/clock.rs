@@ -99,10 +99,14 @@ impl RuntimeClock {
         self.is_single_threaded() && self.thread.load(Ordering::Relaxed) == this_thread()
     }
 
-    /// When that is, as far as one sleep reaches.
-    fn deadline(&self, now: Instant, due: Instant) -> tokio::time::Instant {
-        let due = due.min(now + LONGEST_SLEEP).saturating_since(Instant::ORIGIN + self.skew);
-        self.origin + due
+    /// When that is, or a year from now if it is later.
+    fn deadline(&self, due: Instant) -> tokio::time::Instant {
+        let due = due.saturating_since(Instant::ORIGIN + self.skew);
+        // Nobody needs to look at the clock for what is due in the first year.
+        if due <= LONGEST_SLEEP {
+            return self.origin + due;
+        }
+        self.origin + due.min(self.origin.elapsed() + LONGEST_SLEEP)
     }
 
     /// The time, on a thread of the runtime.
@@ -192,19 +196,18 @@ impl Alarm {
         Some(Self { sleep, engine, appointment: Appointment::default() })
     }
 
-    /// Ready once it is worth looking at the clock again, where it was `now` lately: at `due`, or earlier for a wait that is too
+    /// Ready once it is worth looking at the clock again: at `due`, or earlier for a wait that is too
     /// long for one sleep. `busy` tells that a run is in flight.
     #[cfg_attr(not(feature = "testing"), allow(unused_variables))]
     pub(crate) fn poll_until(
         self: Pin<&mut Self>,
         clock: &RuntimeClock,
-        now: Instant,
         due: Instant,
         busy: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         match &clock.source {
-            Source::Runtime => self.poll_sleep(clock, now, due, cx),
+            Source::Runtime => self.poll_sleep(clock, due, cx),
             #[cfg(feature = "testing")]
             Source::Test(test) => {
                 let wait = due.saturating_since(clock.now());
@@ -227,7 +230,6 @@ impl Alarm {
     fn poll_sleep(
         self: Pin<&mut Self>,
         clock: &RuntimeClock,
-        now: Instant,
         due: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -239,7 +241,7 @@ impl Alarm {
             }
             *this.engine = None;
         }
-        let deadline = clock.deadline(now, due);
+        let deadline = clock.deadline(due);
         // One that rang has to be set again, even for the same time.
         if this.sleep.deadline() != deadline || this.sleep.is_elapsed() {
             this.sleep.as_mut().reset(deadline);

@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
         let Some(key) = *start else { return Poll::Ready(()) };
         clock.note_thread();
         loop {
-            let mut now = clock.now();
+            let mut now = None;
             let turn = TurnOf {
                 key,
                 me: &|| Current::Whole(timer.clone()),
@@ -91,15 +91,11 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
             };
             let progress = match timer.lean_turn(&turn, &mut now) {
                 // Whoever was woken by a run has a turn before the next.
-                Some(Progress::Sleep { until: Some(until), .. }) if until <= now => {
+                Some(Progress::Sleep { until: Some(until), .. }) if now.is_some_and(|now| until <= now) => {
                     Progress::Yield { restless: false }
                 }
                 Some(progress) => progress,
-                None => {
-                    let progress = timer.full_turn(key, Some(cx.waker()));
-                    now = clock.now();
-                    progress
-                }
+                None => timer.full_turn(key, Some(cx.waker())),
             };
             match progress {
                 Progress::Sleep { until: None, .. } => {
@@ -108,7 +104,7 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
                 }
                 Progress::Sleep { until: Some(until), busy } => {
                     // The clock decides what is due, not the alarm: after it rang, look again.
-                    ready!(this.alarm.as_mut().poll_until(clock, now, until, busy, cx));
+                    ready!(this.alarm.as_mut().poll_until(clock, until, busy, cx));
                 }
                 Progress::Yield { .. } => {
                     cx.waker().wake_by_ref();

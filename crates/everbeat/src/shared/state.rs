@@ -256,6 +256,7 @@ impl<V> Leftovers<V> {
         }
     }
 
+    #[inline]
     pub(super) fn settle(self, timer: &Name) {
         if !self.is_empty() {
             self.settle_all(timer);

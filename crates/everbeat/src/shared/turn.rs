@@ -102,12 +102,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// A turn of a lean timer, for the start that has this place; `None` if it takes the whole state. `now` is
-    /// moved on to the end of the turn.
-    pub(crate) fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Instant) -> Option<Progress> {
+    /// moved on to the end of the turn; the clock is not read for a timer that is not lean.
+    pub(crate) fn lean_turn(&self, turn: &TurnOf<'_>, now: &mut Option<Instant>) -> Option<Progress> {
         if spans_are_wanted() {
             return None; // the beat enters one for each run
         }
-        let (mut call, tick) = {
+        let (mut call, tick, began) = {
             // Cloning and dropping a waker may run code of the user's, so it is done without the lock.
             let mut driver;
             let mut cell = self.lock();
@@ -120,33 +120,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 std::mem::swap(&mut lean.driver, &mut driver);
             }
             let due = lean.rested.due();
-            if *now < due {
+            let now = *now.get_or_insert_with(turn.time);
+            if now < due {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
             }
-            let tick = lean.rested.begin(&self.plan.schedule, *now)?;
+            let tick = lean.rested.begin(&self.plan.schedule, now)?;
             lean.phase = Phase::Running(turn.key);
-            (lean.call.take()?, tick)
+            (lean.call.take()?, tick, now)
         };
         let step = {
             let mut me = Some((turn.me)());
             let _scope = Scope::enter(&mut me);
             guarded(|| call.call(tick))
         };
-        let began = *now;
-        *now = (turn.time)().max(began);
+        let ended = (turn.time)().max(began);
+        *now = Some(ended);
         let blocked =
-            now.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
+            ended.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
             Ok(Poll::Ready(Step::Value(value))) if !blocked => {
-                let progress = self.deliver_lean(&tick, call, value, *now);
+                let progress = self.deliver_lean(&tick, call, value, ended);
                 if std::mem::needs_drop::<V>() {
                     // A value has been dropped, and who comes next is not to be blamed for that.
-                    *now = (turn.time)().max(*now);
+                    *now = Some((turn.time)().max(ended));
                 }
                 progress
             }
             step => {
-                self.take_back(call, Made { tick, step, ended: *now, blocked });
+                self.take_back(call, Made { tick, step, ended, blocked });
                 None
             }
         }
@@ -281,6 +282,7 @@ pub(crate) struct TurnOf<'a> {
     pub(crate) key: Key,
     /// The timer, to be made the current one.
     pub(crate) me: &'a dyn Fn() -> Current,
+    /// The clock, which is none of the user's unless the time is given with the turn.
     pub(crate) time: &'a dyn Fn() -> Instant,
     /// What wakes the task that gives the turn, if it is not an engine.
     pub(crate) driver: Option<&'a Waker>,

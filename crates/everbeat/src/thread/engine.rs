@@ -268,7 +268,10 @@ impl Core {
         }
         let turn =
             TurnOf { key, me: &|| Current::Whole(task.clone()), time: &|| self.time.now(), driver: None };
-        task.lean_turn(&turn, now).unwrap_or_else(|| {
+        let mut at = Some(*now);
+        let progress = task.lean_turn(&turn, &mut at);
+        *now = at.unwrap_or(*now);
+        progress.unwrap_or_else(|| {
             let progress = task.clone().full_turn(key, None);
             *now = self.time.now();
             progress
