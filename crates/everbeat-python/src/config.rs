@@ -16,7 +16,6 @@ use crate::errors::bad_value;
 pub(crate) struct Config {
     pub(crate) period: Duration,
     pub(crate) initial_delay: Duration,
-    pub(crate) jitter: f64,
     pub(crate) fixed_rate: bool,
     /// Most timers have none of these.
     pub(crate) rare: Option<Box<Rare>>,
@@ -24,6 +23,7 @@ pub(crate) struct Config {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rare {
+    pub(crate) jitter: f64,
     pub(crate) seed: Option<u64>,
     pub(crate) on_error: OnError,
     pub(crate) missed: Missed,
@@ -57,13 +57,17 @@ impl Config {
         jitter: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let initial_delay = initial_delay.map(|delay| durations::parse("initial_delay", delay));
-        Ok(Self {
+        let mut config = Self {
             period: durations::parse(period.0, period.1)?,
             initial_delay: initial_delay.transpose()?.unwrap_or_default(),
-            jitter: jitter.map(parse_jitter).transpose()?.unwrap_or_default(),
-            fixed_rate: mode.map(is_fixed_rate).transpose()?.unwrap_or_default(),
+            fixed_rate: false,
             rare: None,
-        })
+        };
+        if let Some(jitter) = jitter {
+            config.rare().jitter = parse_jitter(jitter)?;
+        }
+        config.fixed_rate = mode.map(is_fixed_rate).transpose()?.unwrap_or_default();
+        Ok(config)
     }
 
     /// Parses what timers and schedules without a target have in common beyond that.
@@ -98,10 +102,14 @@ impl Config {
 
     /// Tells a builder all of it.
     pub(crate) fn apply(&self, builder: Builder) -> Builder {
-        let builder = builder.initial_delay(self.initial_delay).jitter(self.jitter);
+        let builder = builder.initial_delay(self.initial_delay);
         let builder = if self.fixed_rate { builder.fixed_rate() } else { builder };
         let Some(rare) = self.rare.as_deref() else { return builder };
-        let builder = builder.on_error(rare.on_error).missed(rare.missed).histograms(rare.histograms);
+        let builder = builder
+            .jitter(rare.jitter)
+            .on_error(rare.on_error)
+            .missed(rare.missed)
+            .histograms(rare.histograms);
         let builder = if rare.keep_phase { builder.keep_phase() } else { builder };
         let builder = rare.seed.into_iter().fold(builder, Builder::jitter_seed);
         let builder = rare.run_timeout.into_iter().fold(builder, Builder::run_timeout);

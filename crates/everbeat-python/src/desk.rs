@@ -22,11 +22,11 @@ use everbeat::thread::{Engine, Host};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::Alarm;
 use crate::clock::LoopClock;
-use crate::errors;
+use crate::{context, errors};
 
 /// What is due so soon is not worth an alarm, which asyncio may round up to a millisecond.
 const AT_ONCE: Duration = Duration::from_micros(20);
@@ -360,8 +360,8 @@ impl Desk {
         let mut ready = mem::take(&mut self.lock().ready).into_iter();
         while let Some(Wakeup { callback, argument, context }) = ready.next() {
             let called = match &context {
-                Some(context) => context.call_method1(py, intern!(py, "run"), (&callback, argument)),
-                None => callback.call1(py, (argument,)),
+                Some(context) => context::run(py, (context, &callback, argument)),
+                None => callback.bind(py).call1((argument,)),
             };
             let Err(error) = called else { continue };
             if ends_program(py, &error) {
@@ -487,9 +487,8 @@ impl Turn {
 /// with all that is in it. One for each call, since a target may run the loop itself, and a context is entered
 /// once at a time: a turn that cannot begin would never be asked for again.
 pub(crate) fn empty_context(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    static KIND: pyo3::sync::PyOnceLock<Py<PyType>> = pyo3::sync::PyOnceLock::new();
     let options = PyDict::new(py);
-    options.set_item(intern!(py, "context"), KIND.import(py, "contextvars", "Context")?.call0()?)?;
+    options.set_item(intern!(py, "context"), context::empty(py)?)?;
     Ok(options)
 }
 

@@ -21,6 +21,7 @@ mod clock;
 mod clocks;
 mod conditions;
 mod config;
+mod context;
 #[cfg(target_os = "linux")]
 mod descriptor;
 mod desk;

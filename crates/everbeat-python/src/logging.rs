@@ -4,6 +4,7 @@
 //! any other to `everbeat`. Spans are off, which keeps the library's short cuts open.
 
 use std::fmt::{Debug, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -61,12 +62,18 @@ impl Subscriber for Bridge {
 }
 
 fn forward(py: Python<'_>, event: &Event<'_>) -> PyResult<()> {
+    let level = python_level(*event.metadata().level());
+    let is_silent = |logger: &Bound<'_, PyAny>| {
+        PyResult::Ok(!logger.call_method1(intern!(py, "isEnabledFor"), (level,))?.is_truthy()?)
+    };
+    // Nearly all events end here, where nothing has been formatted yet.
+    if !has_loggers_below(py)? && is_silent(root_logger(py)?)? {
+        return Ok(());
+    }
     let mut source = Source::default();
     event.record(&mut source);
     let name = source.logger_name();
-    let level = python_level(*event.metadata().level());
-    // Nearly all events end here, so nothing has been formatted yet but the name.
-    if !nearest_logger(py, &name)?.call_method1(intern!(py, "isEnabledFor"), (level,))?.is_truthy()? {
+    if is_silent(&nearest_logger(py, &name)?)? {
         return Ok(());
     }
     let mut text = Text::default();
@@ -90,6 +97,34 @@ fn nearest_logger<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny
         let Some((parent, _)) = name.rsplit_once('.') else { return get_logger(py, name) };
         name = parent;
     }
+}
+
+/// Whether there is any logger of a timer or an engine.
+fn has_loggers_below(py: Python<'_>) -> PyResult<bool> {
+    /// How many names were known when it was last found that none of them is; all of them, if one is. `logging`
+    /// forgets no name.
+    static NONE_AMONG: AtomicUsize = AtomicUsize::new(0);
+    const ONE_IS: usize = usize::MAX;
+    let (known, looked_at) = (known_loggers(py)?, NONE_AMONG.load(Ordering::Relaxed));
+    if looked_at == ONE_IS || looked_at == known.len() {
+        return Ok(looked_at == ONE_IS);
+    }
+    let (names, ours) = (known.keys(), ("everbeat.timer", "everbeat.engine"));
+    let looked_at = names.len();
+    for name in names {
+        if name.call_method1(intern!(py, "startswith"), (ours,))?.is_truthy()? {
+            NONE_AMONG.store(ONE_IS, Ordering::Relaxed);
+            return Ok(true);
+        }
+    }
+    NONE_AMONG.store(looked_at, Ordering::Relaxed);
+    Ok(false)
+}
+
+/// The logger that all others of this package inherit from.
+fn root_logger(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static ROOT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ROOT.get_or_try_init(py, || get_logger(py, "everbeat").map(Bound::unbind)).map(|root| root.bind(py))
 }
 
 /// The dictionary of all loggers, which `logging` never exchanges.

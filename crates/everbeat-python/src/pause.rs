@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyType;
 
 use crate::desk::{Desk, Wakeup};
 
@@ -40,7 +40,14 @@ struct State {
     blocking: bool,
     /// The time that somebody gave the wait was over first.
     expired: bool,
-    waiting: Vec<Waiting>,
+    waiting: Waits,
+}
+
+/// Mostly one.
+#[derive(Default)]
+struct Waits {
+    first: Option<Waiting>,
+    others: Vec<Waiting>,
 }
 
 #[derive(Default)]
@@ -58,6 +65,23 @@ struct Waiting {
     pause: Py<Pause>,
 }
 
+impl Waits {
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        match &self.first {
+            None => self.first = Some(waiting),
+            Some(_) => self.others.push(waiting),
+        }
+    }
+
+    fn all(self) -> impl Iterator<Item = Waiting> {
+        self.first.into_iter().chain(self.others)
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -67,7 +91,7 @@ impl Wake for Bell {
         let woken = self.end(Phase::Woken);
         if let Some(waiting) = woken.filter(|waiting| !waiting.is_empty()) {
             // Without an interpreter there are no tasks either.
-            Python::try_attach(|py| self.go_on(py, waiting));
+            Python::try_attach(|py| self.go_on(py, waiting.all()));
         }
     }
 }
@@ -79,7 +103,7 @@ impl Bell {
     }
 
     /// Ends the wait; hands out who waited, or nothing if it was over already.
-    fn end(&self, phase: Phase) -> Option<Vec<Waiting>> {
+    fn end(&self, phase: Phase) -> Option<Waits> {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Waiting) {
             return None;
@@ -88,7 +112,7 @@ impl Bell {
         Some(mem::take(&mut state.waiting))
     }
 
-    fn go_on(&self, py: Python<'_>, waiting: Vec<Waiting>) {
+    fn go_on(&self, py: Python<'_>, waiting: impl Iterator<Item = Waiting>) {
         let woken = matches!(self.lock().phase, Phase::Woken);
         for Waiting { callback, context, pause } in waiting {
             // A task learns from a future of asyncio's own, and a finished one, faster than from a pause.
@@ -167,18 +191,19 @@ impl Pause {
             }
         };
         if let Some(waiting) = over {
-            bell.go_on(slf.py(), vec![waiting]);
+            bell.go_on(slf.py(), std::iter::once(waiting));
         }
     }
 
     fn remove_done_callback(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
         let waiting = mem::take(&mut self.bell.lock().waiting);
-        let (mut removed, mut kept) = (Vec::new(), Vec::new());
-        for waiting in waiting {
+        let (mut removed, mut kept) = (Vec::new(), Waits::default());
+        for waiting in waiting.all() {
             let same = waiting.callback.bind(py).eq(callback)?;
             if same { removed.push(waiting) } else { kept.push(waiting) }
         }
-        self.bell.lock().waiting.splice(..0, kept);
+        let came = mem::replace(&mut self.bell.lock().waiting, kept);
+        came.all().for_each(|waiting| self.bell.lock().waiting.push(waiting));
         Ok(removed.len())
     }
 
@@ -186,7 +211,7 @@ impl Pause {
     fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> bool {
         let waiting = self.bell.end(Phase::Cancelled(msg));
         let in_time = waiting.is_some();
-        self.bell.go_on(py, waiting.unwrap_or_default());
+        self.bell.go_on(py, waiting.unwrap_or_default().all());
         in_time
     }
 
@@ -241,11 +266,7 @@ pub(crate) fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
 
 /// The exception that ends a coroutine with this value.
 pub(crate) fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyErr {
-    let bound = value.bind(py);
-    if bound.is_instance_of::<PyTuple>() || bound.is_instance_of::<PyBaseException>() {
-        return PyStopIteration::new_err((value,)); // these would be taken for arguments, or for the exception
-    }
-    PyStopIteration::new_err(value)
+    py.get_type::<PyStopIteration>().call1((value,)).map_or_else(|error| error, PyErr::from_value)
 }
 
 /// `loop.call_later`, which ends a wait as expired.

@@ -89,7 +89,7 @@ impl Runner {
             // A task factory of the old kind takes no context: the task copies the one it is made in.
             Err(error) if error.is_instance_of::<PyTypeError>(py) => {
                 options.del_item("context")?;
-                context.bind(py).call_method("run", (create, &runner), Some(&options))?
+                context.bind(py).call_method(intern!(py, "run"), (create, &runner), Some(&options))?
             }
             task => task?,
         };

@@ -11,9 +11,11 @@ use everbeat::{Callee, Inside, Step, Tick};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyIterator, PyList, PyString, PyTuple, PyType};
 
 use crate::call::call_out;
+use crate::context;
 use crate::desk::Desk;
 use crate::errors::not_running;
 use crate::pause::is_cancelled_error;
@@ -101,7 +103,7 @@ impl PyCall {
         if core.offload {
             let call = Offloaded { target: core.target.clone_ref(py), inside: Inside::current() };
             let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
-            return run_in(py, context, (&in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
+            return context::run(py, (context, in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
         }
         let run = context.bind(py).getattr(intern!(py, "run"))?;
         let returned = call_out(&run, &PyTuple::new(py, [&core.target])?, None)?;
@@ -241,15 +243,6 @@ impl Callee<Value> for PyCall {
     }
 }
 
-/// Calls something in the context of a timer: `context.run(*call)`.
-fn run_in<'py>(
-    py: Python<'py>,
-    context: &Py<PyAny>,
-    call: impl pyo3::call::PyCallArgs<'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    context.bind(py).call_method1(intern!(py, "run"), call)
-}
-
 /// What would end the loop of whoever is told, or cancel him, as a failure: as Python does with a coroutine that
 /// raises `StopIteration`.
 fn as_failure(py: Python<'_>, error: PyErr) -> PyErr {
@@ -325,21 +318,29 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
 
 /// Whether it is an iterator or an async iterator.
 pub(crate) fn is_source(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static FUNCTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let (py, kind) = (value.py(), value.get_type());
-    Ok(kind.hasattr(intern!(py, "__next__"))? || kind.hasattr(intern!(py, "__anext__"))?)
+    // Most targets are one of these, and to find that something has no such method takes longer.
+    if kind.is(FUNCTION.import(py, "types", "FunctionType")?)
+        || kind.is(METHOD.import(py, "types", "MethodType")?)
+    {
+        return Ok(false);
+    }
+    Ok(value.cast::<PyIterator>().is_ok() || kind.hasattr(intern!(py, "__anext__"))?)
 }
 
 impl Source {
     /// That of an iterator or an async iterator.
     fn of(items: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = items.py();
-        let is_async = !items.get_type().hasattr(intern!(py, "__next__"))?;
+        let is_async = items.cast::<PyIterator>().is_err();
         let method = if is_async { intern!(py, "__anext__") } else { intern!(py, "__next__") };
         Ok(Self { next: items.getattr(method)?.unbind(), is_async })
     }
 
     fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {
-        let item = run_in(py, context, (&self.next,))?;
+        let item = context::run(py, (context, &self.next))?;
         // An iterator may give awaitables, like a call.
         let awaited = self.is_async || !is_plain(&item) && is_awaitable(&item)?;
         Ok(if awaited { Returned::Awaitable(item) } else { Returned::Value(item) })

@@ -9,13 +9,13 @@ use pyo3::types::PyTuple;
 use super::place::{Alive, Place};
 use super::{Core, Timer};
 use crate::desk::ends_program;
-use crate::errors;
+use crate::{context, errors};
 
 impl Timer {
     /// A run has failed: calls back, or logs it if there is no callback.
     pub(crate) fn tell_failure(&self, py: Python<'_>, alive: &Alive, error: &PyErr) {
         let Some(core) = self.known_core() else { return };
-        let callback = core.exc_cb.as_ref().map(|callback| callback.clone_ref(py));
+        let callback = core.exc_cb().map(|callback| callback.clone_ref(py));
         let arguments = (callback, &alive.owner, &core.target, core.label(py), error.value(py));
         core.call_back(py, alive, "tell_failure", arguments);
     }
@@ -56,9 +56,9 @@ impl Core {
         let called = py.import(intern!(py, "everbeat._callbacks")).and_then(|callbacks| {
             let function = callbacks.getattr(function)?;
             let arguments = arguments.into_pyobject(py)?;
-            let with_function = std::iter::once(function).chain(arguments.iter());
-            let all = PyTuple::new(py, with_function.collect::<Vec<_>>())?;
-            alive.context.bind(py).call_method1(intern!(py, "run"), all)
+            let context = alive.context.bind(py).clone();
+            let all = [context, function].into_iter().chain(arguments.iter());
+            context::run(py, PyTuple::new(py, all.collect::<Vec<_>>())?)
         });
         if let Err(error) = called {
             // A callback has raised what none should: that which ends the program does so.

@@ -1,5 +1,6 @@
 //! What a Python timer is: how it was described, and where it has been.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,17 +26,18 @@ pub(crate) struct Core {
     pub(crate) is_source: bool,
     pub(crate) offload: bool,
     pub(super) fine: bool,
-    pub(super) exc_cb: Option<Py<PyAny>>,
+    pub(super) was_started: AtomicBool,
     /// Most timers have none of these.
-    pub(super) ends: Option<Box<Ends>>,
+    pub(super) others: Option<Box<Others>>,
     /// The name that was given.
     pub(super) name: Option<Py<PyString>>,
     pub(super) config: Config,
     pub(super) inner: Mutex<Inner>,
 }
 
-/// What belongs to the end of a timer.
-pub(super) struct Ends {
+/// What is called or waited for besides the target.
+pub(super) struct Others {
+    pub(super) exc_cb: Option<Py<PyAny>>,
     pub(super) cancel_cb: Option<Py<PyAny>>,
     pub(super) conditions: Option<Conditions>,
 }
@@ -43,7 +45,6 @@ pub(super) struct Ends {
 #[derive(Default)]
 pub(super) struct Inner {
     place: Option<Arc<Place>>,
-    was_started: bool,
     /// Most timers have nothing there.
     aside: Option<Box<Aside>>,
 }
@@ -103,12 +104,16 @@ impl Core {
         (inner.place.clone(), earlier.unwrap_or_default())
     }
 
+    pub(super) fn exc_cb(&self) -> Option<&Py<PyAny>> {
+        self.others.as_ref()?.exc_cb.as_ref()
+    }
+
     pub(super) fn cancel_cb(&self) -> Option<&Py<PyAny>> {
-        self.ends.as_ref()?.cancel_cb.as_ref()
+        self.others.as_ref()?.cancel_cb.as_ref()
     }
 
     pub(super) fn conditions(&self) -> Option<&Conditions> {
-        self.ends.as_ref()?.conditions.as_ref()
+        self.others.as_ref()?.conditions.as_ref()
     }
 
     /// What it is called in logs and errors: its name, else that of its target.
@@ -180,7 +185,7 @@ impl Core {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.target)?;
-        visit.call(&self.exc_cb)?;
+        visit.call(self.exc_cb())?;
         visit.call(&self.name)?;
         visit.call(self.cancel_cb())?;
         self.traverse_latest(visit)?;
@@ -206,10 +211,6 @@ impl Core {
 
 /// From loop to loop.
 impl Core {
-    pub(super) fn was_started(&self) -> bool {
-        self.lock().was_started
-    }
-
     /// The timer in the running loop. One that comes from another loop goes on counting where it was.
     pub(super) fn bind(&self, py: Python<'_>) -> PyResult<Arc<Place>> {
         let desk = self.desk(py)?;
@@ -284,8 +285,8 @@ impl Core {
     }
 
     fn note_start(&self) -> Vec<Weak<Line>> {
+        self.was_started.store(true, Ordering::Relaxed);
         let mut inner = self.lock();
-        inner.was_started = true;
         inner.aside.as_mut().map(|aside| std::mem::take(&mut aside.feeds)).unwrap_or_default()
     }
 
@@ -308,3 +309,6 @@ impl Core {
         self.lock().aside().clock.replace(clock)
     }
 }
+
+// Each timer has one, with two counts and a word of the allocator on top.
+const _: () = assert!(size_of::<Core>() <= 104);

@@ -8,6 +8,7 @@ mod place;
 mod waits;
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everbeat::Shutdown;
@@ -19,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 pub(crate) use self::core::Core;
-use self::core::Ends;
+use self::core::Others;
 pub(crate) use self::place::{Alive, Place};
 use crate::answer::Answer;
 use crate::conditions::Conditions;
@@ -29,7 +30,7 @@ use crate::stats::{Stats, truth};
 use crate::target::is_source;
 use crate::tick::Tick;
 use crate::value::Value;
-use crate::{durations, errors, loops};
+use crate::{context, durations, errors, loops};
 
 /// A recurring timer in an event loop.
 #[pyclass(frozen, subclass, weakref, generic, module = "everbeat")]
@@ -102,14 +103,14 @@ impl Timer {
         let exc_cb = config::parse_callback("exc_cb", exc_cb)?;
         let cancel_cb = config::parse_callback("cancel_cb", cancel_cb)?;
         let conditions = Conditions::parse(cancel_aws)?;
-        let has_ends = cancel_cb.is_some() || conditions.is_some();
+        let has_others = exc_cb.is_some() || cancel_cb.is_some() || conditions.is_some();
         let core = Core {
             target: target.clone().unbind(),
             is_source,
             offload,
             fine: fine == Some("fine"),
-            exc_cb,
-            ends: has_ends.then(|| Box::new(Ends { cancel_cb, conditions })),
+            was_started: AtomicBool::new(false),
+            others: has_others.then(|| Box::new(Others { exc_cb, cancel_cb, conditions })),
             name: name.map(|name| name.clone().unbind()),
             config,
             inner: Mutex::default(),
@@ -134,13 +135,13 @@ impl Timer {
                 format!("timer `{}` is already running", core.label(py)),
             ));
         }
-        if core.conditions().is_some() && core.was_started() {
+        if core.conditions().is_some() && core.was_started.load(Ordering::Relaxed) {
             let message = "was built with cancel_aws, which serve for one start only: build another one";
             return Err(errors::restart(py, format!("timer `{}` {message}", core.label(py))));
         }
         let place = core.bind(py)?;
-        let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "copy_context"))?;
-        context.call_method1(intern!(py, "run"), (set_current_timer(py)?, slf))?;
+        let context = context::copy(py)?;
+        context::run(py, (&context, set_current_timer(py)?, slf))?;
         place.hold(Alive { owner: slf.clone().unbind(), context: context.unbind() });
         if let Err(error) = place.timer().start() {
             place.let_go();

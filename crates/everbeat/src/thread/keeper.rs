@@ -87,11 +87,14 @@ impl Core {
     /// A round on this thread, for an engine without one of its own.
     pub(super) fn host_round(self: &Arc<Self>) -> Rest {
         let _kept = Kept::enter(self);
+        let spare = self.lock().spare.take();
         // Who hosts an engine, a test above all, sees one timer at a time.
-        let mut batch = Batch::of(1, self);
+        let mut batch = spare.unwrap_or_else(|| Batch::of(1, self));
         self.round(&mut batch);
-        batch.end(self);
-        self.change(Roster::rest_hosted)
+        self.change(|roster| {
+            roster.keep(batch);
+            roster.rest_hosted()
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use everbeat_core::{Instant, Key, Queue, Summary};
 
 use super::hand::Slot;
 use super::lean::{Front, Hands, Record};
+use super::runs::Batch;
 use crate::any::Control;
 use crate::beat::Progress;
 use crate::shared::Plan;
@@ -26,6 +27,8 @@ pub(super) type Task = Arc<dyn Control>;
 pub(super) struct Roster {
     pub(super) queue: Queue<Entry>,
     pub(super) hands: Hands,
+    /// That of a host, between two rounds.
+    pub(super) spare: Option<Batch>,
     /// Whose turn it is on the thread that keeps the time.
     own: VecDeque<Key>,
     /// Whose turn it is on a worker.
@@ -205,6 +208,7 @@ impl Roster {
         Self {
             queue: Queue::new(),
             hands: Hands::default(),
+            spare: None,
             own: VecDeque::new(),
             pooled: VecDeque::new(),
             wakes_at: Instant::ORIGIN,
@@ -497,6 +501,13 @@ impl Roster {
         let due = self.next_due();
         self.wakes_at = due.unwrap_or(Instant::NEVER);
         Rest::Until(due)
+    }
+
+    /// Keeps the batch of a host for its next round.
+    pub(super) fn keep(&mut self, batch: Batch) {
+        if let Some(of_inner_round) = self.spare.replace(batch) {
+            of_inner_round.lay_down(self);
+        }
     }
 
     /// As [`Roster::rest`], for a host: it is alerted of whatever comes.

@@ -42,8 +42,13 @@ impl Batch {
 
     /// It is needed no more.
     pub(super) fn end(self, core: &Core) {
+        self.lay_down(&mut core.lock());
+    }
+
+    /// As [`Batch::end`], under the lock.
+    pub(super) fn lay_down(self, roster: &mut Roster) {
         if let Some(hand) = self.hand {
-            core.lock().hands.take_back(hand.number);
+            roster.hands.take_back(hand.number);
         }
     }
 

@@ -18,6 +18,7 @@ mod shapes;
 mod shared_task;
 mod support;
 mod test_clocks;
+mod thread_calls;
 mod thread_endings;
 mod thread_failures;
 mod thread_hosts;

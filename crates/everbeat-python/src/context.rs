@@ -1,0 +1,31 @@
+//! `contextvars`: where the code of a timer runs.
+
+use pyo3::call::PyCallArgs;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "contextvars", "Context")
+}
+
+/// One without any variable.
+pub(crate) fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    class(py)?.call0()
+}
+
+/// That of the caller.
+pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    COPY.import(py, "contextvars", "copy_context")?.call0()
+}
+
+/// `context.run(…)`: the context, what to call, and its arguments. The method is looked up once and not bound: a
+/// tick of many consumers does this for each.
+pub(crate) fn run<'py>(py: Python<'py>, call: impl PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
+    static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let run = RUN.get_or_try_init(py, || PyResult::Ok(class(py)?.getattr(intern!(py, "run"))?.unbind()))?;
+    run.bind(py).call1(call)
+}
