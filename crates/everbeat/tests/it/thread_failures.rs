@@ -187,7 +187,9 @@ fn r7_runs_wait_in_line_for_a_worker_and_none_is_lost() -> Result<(), Error> {
     let mut ran = order.entries();
     ran.sort_unstable();
     assert_eq!(ran, (0..50).collect::<Vec<_>>());
-    assert!(waiting.iter().all(|timer| timer.stats().queued == 1 && timer.hits() == 1));
+    for timer in &waiting {
+        assert_eq!((timer.stats().queued, timer.hits()), (1, 1), "{timer:?}");
+    }
     Ok(())
 }
 
