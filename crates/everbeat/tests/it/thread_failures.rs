@@ -188,7 +188,8 @@ fn r7_runs_wait_in_line_for_a_worker_and_none_is_lost() -> Result<(), Error> {
     ran.sort_unstable();
     assert_eq!(ran, (0..50).collect::<Vec<_>>());
     for timer in &waiting {
-        assert_eq!((timer.stats().queued, timer.hits()), (1, 1), "{timer:?}");
+        // Whoever waits may take a turn back that has not begun: then it waits in line once more.
+        assert!(timer.stats().queued >= 1 && timer.hits() == 1, "{:?}", timer.stats());
     }
     Ok(())
 }
