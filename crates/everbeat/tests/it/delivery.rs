@@ -276,6 +276,18 @@ async fn d8_a_closed_or_dropped_feed_unregisters_itself() -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d8_feeds_that_come_and_go_leave_nothing_with_their_timer() -> Result<(), Error> {
+    let timer = every(3_600_000).start(|| ())?;
+    timer.wait_hits(1).await?;
+    drop(timer.subscribe().open()?);
+    let left = allocation_counter::measure(|| {
+        (0..1_000).for_each(|_| drop(timer.subscribe().open()));
+    });
+    assert!(left.count_current.abs() < 10, "{left:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn d8_closing_wakes_the_consumer() -> Result<(), Error> {
     let timer = every(3_600_000).start(|| ())?;
     timer.wait_hits(1).await?;

@@ -262,3 +262,40 @@ async fn l4_a_start_that_fails_beside_a_stop_from_another_thread_leaves_nobody_r
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn g1_a_group_runs_if_it_was_started_and_all_its_members_run() -> Result<(), Error> {
+    let (group, empty) = (two()?, Group::new());
+    assert!(!group.is_empty() && empty.is_empty());
+    group.members().iter().try_for_each(AnyTimer::start)?;
+    assert!(!group.is_running(), "nobody has started the group");
+    empty.start()?;
+    assert!(!empty.is_running());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_a_group_does_not_hold_what_was_taken_out_of_it() -> Result<(), Error> {
+    let group = two()?;
+    group.start()?;
+    let timer = every(10).build(|| ())?;
+    group.add(&timer)?;
+    assert!(timer.is_running() && group.remove(&timer));
+    let weak = timer.downgrade();
+    drop(timer);
+    sleep(ms(20)).await;
+    assert!(weak.upgrade().is_none(), "its last handle was dropped");
+    Ok(())
+}
+
+#[tokio::test]
+async fn l9_blocking_for_a_group_on_the_thread_that_it_needs_is_refused() -> Result<(), Error> {
+    let group = two()?;
+    group.start()?;
+    let answers = group.wait_hits(1_000_000).block(ms(1));
+    assert_eq!(answers.len(), 2);
+    assert!(answers.iter().all(|(_, answer)| matches!(answer, Err(Error::ThreadsafeDispatch { .. }))));
+    let here = group.wait_hits(0).block(ms(1));
+    assert!(here.all().is_ok(), "what is there already needs no waiting");
+    Ok(())
+}

@@ -297,3 +297,20 @@ fn l10_a_failed_start_leaves_nothing_in_the_scope() {
     }
     assert!(format!("{scope:?}").contains("timers: 0"), "{scope:?}");
 }
+
+#[test]
+fn l10_closing_counts_the_runs_that_were_given_up() -> Result<(), Error> {
+    let engine = Engine::builder().workers(1).build();
+    let scope = Scope::new();
+    let entered = Gate::default();
+    let inside = entered.clone();
+    let endless = engine.every(SECOND).tied_to(&scope).start(move || {
+        inside.open();
+        std::future::pending::<()>()
+    })?;
+    entered.pass();
+    let report = scope.close(ms(1));
+    assert_eq!((report.drained, report.cancelled, report.left.len()), (0, 1, 0));
+    assert_eq!(endless.wait().block(LIMIT)?, StopReason::GraceExpired);
+    Ok(())
+}

@@ -459,6 +459,29 @@ fn d11_what_a_timer_in_the_queue_holds_is_dropped_without_the_lock_of_its_engine
     assert_eq!(dropped, Some(1));
 }
 
+#[test]
+fn l5_a_run_of_a_timer_in_the_queue_is_told_its_own_timer_from_another() -> Result<(), everbeat::Error> {
+    let clock = TestEngine::new();
+    let timers: Arc<OnceLock<(Timer<()>, Timer<u8>)>> = Arc::default();
+    let (known, answers) = (timers.clone(), Arc::new(Mutex::new(Vec::new())));
+    let log = answers.clone();
+    let timer = thread::every(ms(10)).on(&clock).start(move || {
+        let Some((me, other)) = known.get() else { return };
+        let (mine, others) = (me.wait_hits(99).block(LIMIT), other.wait_hits(99).block(LIMIT));
+        let named = matches!(mine, Err(everbeat::Error::InsideRun { .. }));
+        let refused = matches!(others, Err(everbeat::Error::ThreadsafeDispatch { .. }));
+        log.lock().unwrap().push((named, refused));
+    })?;
+    let other = thread::every(HOUR).on(&clock).start(|| 7)?;
+    drop(other.subscribe().open()?);
+    assert!(timers.set((timer.clone(), other)).is_ok());
+    clock.advance(ms(25));
+    assert_eq!(*answers.lock().unwrap(), [(true, true); 3]);
+    timer.request_stop();
+    clock.settle();
+    Ok(())
+}
+
 struct Bomb;
 
 impl Drop for Bomb {

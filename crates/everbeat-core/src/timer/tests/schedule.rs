@@ -496,3 +496,15 @@ fn s7_a_period_rearmed_before_a_burst_counts_from_the_last_slot() {
     bench.timer.set_period(at(372), ms(100), true);
     assert_eq!(bench.timeout(), Some(ms(400)));
 }
+
+#[test]
+fn s10_what_passed_in_the_wait_for_a_retry_before_a_pause_is_not_due_to_the_pause() {
+    let backoff = OnError::backoff(ms(50), ms(50)).unwrap();
+    let mut bench = Bench::started(rate(10).with_on_error(backoff));
+    bench.run_at(0);
+    bench.finish_at(0, Outcome::Failure);
+    bench.timer.pause(at(25));
+    bench.timer.resume(at(45));
+    let skipped = bench.timer.skipped();
+    assert_eq!((skipped.backoff, skipped.paused, skipped.total()), (2, 2, 4));
+}
