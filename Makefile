@@ -2,7 +2,7 @@
 .PHONY: help demo demo-python test test-rust test-python loom soak mutants histories fuzz fmt clippy doc lint-python \
 	types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
-	bench-check clean cargo-present fuzz-present python-present
+	bench-check clean cargo-present fuzz-present always python-present
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -15,6 +15,10 @@ TEST_STAMP := $(VENV)/.requirements-dev
 CHECK_STAMP := $(VENV)/.requirements-check
 BENCH_VENV := bench/.venv
 BENCH_STAMP := $(BENCH_VENV)/.requirements
+# What `tests/conformance` plays beside the scenarios. Made anew each time: how many, and from which seed.
+HISTORIES := $(VENV)/histories.json
+HISTORY_COUNT ?= 100
+HISTORY_SEED ?= 1
 # `maturin develop` puts the module beside the package's Python files.
 MODULE := python/everbeat/_everbeat.abi3.so
 MODULE_SOURCES := $(shell find crates/everbeat-core crates/everbeat crates/everbeat-python \
@@ -37,8 +41,8 @@ test: test-rust test-python ## Run every test of every language
 test-rust: cargo-present ## Run every test in Rust, doc tests included
 	$(CARGO) test --workspace --all-features --locked
 
-test-python: $(MODULE) ## Run every test in Python
-	cd python && $(BIN)/python -m pytest
+test-python: $(MODULE) $(HISTORIES) ## Run every test in Python
+	cd python && EVERBEAT_HISTORIES=$(CURDIR)/$(HISTORIES) $(BIN)/python -m pytest
 
 # A directory of its own: the cfg changes what is built, and going back and forth would build it anew.
 loom: export RUSTFLAGS := --cfg everbeat_loom
@@ -137,6 +141,9 @@ $(TEST_STAMP): python/requirements-dev.txt $(VENV_STAMP)
 $(CHECK_STAMP): python/requirements-check.txt $(TEST_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+$(HISTORIES): $(VENV_STAMP) always | cargo-present
+	$(CARGO) run --quiet --locked -p everbeat-conformance --example histories -- $(HISTORY_COUNT) $(HISTORY_SEED) > $@
 
 $(BENCH_STAMP): bench/python/requirements.txt | python-present
 	$(PYTHON) -m venv --clear $(BENCH_VENV)

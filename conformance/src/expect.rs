@@ -270,12 +270,16 @@ pub struct Ended {
 #[serde(deny_unknown_fields, default)]
 pub struct Counters {
     /// Runs that delivered a value.
+    #[serde(skip_serializing_if = "is_default")]
     pub hits: u64,
     /// Runs that failed.
+    #[serde(skip_serializing_if = "is_default")]
     pub failures: u64,
     /// Slots that never ran, by reason.
+    #[serde(skip_serializing_if = "is_default")]
     pub skipped: Skipped,
     /// Slots that passed while the timer was not paused, those that a burst ran afterwards included.
+    #[serde(skip_serializing_if = "is_default")]
     pub missed: u64,
 }
 
@@ -284,12 +288,16 @@ pub struct Counters {
 #[serde(deny_unknown_fields, default)]
 pub struct Skipped {
     /// Passed during a run or a stall.
+    #[serde(skip_serializing_if = "is_default")]
     pub overrun: u64,
     /// Passed while the timer was paused.
+    #[serde(skip_serializing_if = "is_default")]
     pub paused: u64,
     /// Would have been too late.
+    #[serde(skip_serializing_if = "is_default")]
     pub late: u64,
     /// Passed while a retry was waited for.
+    #[serde(skip_serializing_if = "is_default")]
     pub backoff: u64,
 }
 

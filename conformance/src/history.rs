@@ -401,9 +401,13 @@ impl<'a> Writer<'a> {
         if let (Some(name), Do::Next(feed)) = (&name, &action) {
             self.feeds.entry(feed.clone()).or_default().push(name.clone());
         }
-        let closed = |command: &Command| command.at == self.now && matches!(command.action, Do::CloseFeed(_));
-        if self.script.iter().any(closed) {
-            // Whoever a closed feed wakes has its turn first.
+        // Whoever a closed feed wakes has its turn first, and so has whoever has just begun to wait.
+        let disturbs = |command: &Command| match (&command.action, &action) {
+            (Do::CloseFeed(_), _) => true,
+            (_, Do::Forget(name)) => command.name.as_ref() == Some(name),
+            _ => false,
+        };
+        if self.script.iter().any(|command| command.at == self.now && disturbs(command)) {
             self.now = self.now.plus(ms(2));
         }
         self.names.extend(name.clone());

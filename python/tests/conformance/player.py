@@ -4,6 +4,7 @@ they expect. `conformance/README.md` says what the fields mean."""
 import asyncio
 import json
 import math
+import os
 import re
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field, replace
@@ -55,8 +56,10 @@ def nanos(text: str) -> int:
 
 
 def load() -> list[tuple[str, Json]]:
-    """All scenarios, with the names of their files."""
+    """All scenarios, with the names of their files. The variable names a file with random histories."""
     files = sorted(SCENARIOS.glob("*.json"))
+    if histories := os.environ.get("EVERBEAT_HISTORIES"):
+        files.append(Path(histories))
     return [(file.stem, one) for file in files for one in json.loads(file.read_text())["scenarios"]]
 
 
@@ -306,7 +309,8 @@ class Stage:
             case {"drop_feed": feed}:
                 del self.feeds[feed]
             case {"forget": name}:
-                self.waiting.pop(name).cancel()
+                if name in self.waiting:
+                    self.waiting.pop(name).cancel()
             case {"stall": span}:
                 virtual().advance(nanos(span) / 1e9)
             case "wait":
