@@ -22,10 +22,14 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     COPY.import(py, "contextvars", "copy_context")?.call0()
 }
 
-/// `context.run(…)`: the context, what to call, and its arguments. The method is looked up once and not bound: a
-/// tick of many consumers does this for each.
-pub(crate) fn run<'py>(py: Python<'py>, call: impl PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
+/// The method `run` of contexts, looked up once and not bound: a tick of many consumers calls it for each.
+pub(crate) fn runner(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let run = RUN.get_or_try_init(py, || PyResult::Ok(class(py)?.getattr(intern!(py, "run"))?.unbind()))?;
-    run.bind(py).call1(call)
+    Ok(run.bind(py))
+}
+
+/// `context.run(…)`: the context, what to call, and its arguments.
+pub(crate) fn run<'py>(py: Python<'py>, call: impl PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
+    runner(py)?.call1(call)
 }

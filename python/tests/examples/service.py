@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 class Service:

@@ -1,11 +1,12 @@
 //! O: what the log tells.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use everbeat::{Error, OnError, Tick};
 use tokio::time::sleep;
+use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{every, ms};
@@ -16,6 +17,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        leave_nothing_unheard();
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -32,6 +34,30 @@ impl Log {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()
     }
+}
+
+/// As long as there is only one subscriber, tracing asks that of the thread on which an event comes up first, and
+/// takes its answer for everybody's. So other tests would make events unheard of; with this there are more.
+pub(crate) fn leave_nothing_unheard() {
+    static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+    OTHERS.get_or_init(|| [Dispatch::new(Deaf), Dispatch::new(Deaf)]);
+}
+
+/// Hears nothing.
+struct Deaf;
+
+impl tracing::Subscriber for Deaf {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        false
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 impl io::Write for Log {

@@ -12,6 +12,7 @@ use everbeat::thread;
 use everbeat::{Builder, Missed, OnError, Tick, Timer};
 use tokio::runtime::Runtime;
 
+use crate::logs::leave_nothing_unheard;
 use crate::support::{LIMIT, factor, ms, settle};
 use crate::thread_support::{HOUR, hold_up, in_time};
 
@@ -324,6 +325,7 @@ fn d11_no_subscriber_is_asked_under_a_lock() {
     let hits = in_time(|| {
         let slot: Arc<OnceLock<Timer<()>>> = Arc::default();
         let curious = Curious { timer: slot.clone(), spans: Arc::default(), spans_only: false };
+        leave_nothing_unheard();
         tracing::subscriber::with_default(curious, || {
             let clock = TestEngine::new();
             let timer = thread::every(HOUR).on(&clock).start(|| ()).unwrap();
@@ -339,6 +341,7 @@ fn d11_no_subscriber_is_asked_under_a_lock() {
 fn o2_runs_of_plain_timers_have_spans_like_all_others() {
     let spans = Arc::new(AtomicU64::new(0));
     let curious = Curious { timer: Arc::default(), spans: spans.clone(), spans_only: true };
+    leave_nothing_unheard();
     tracing::subscriber::with_default(curious, || {
         let clock = TestEngine::new();
         let full = thread::every(HOUR).on(&clock).histograms(true).start(|| ()).unwrap();
