@@ -256,8 +256,8 @@ async fn s4_a_stall_of_a_shared_task_is_one_late_tick_a_member() -> Result<(), E
     Ok(())
 }
 
-#[test]
-fn l4_members_are_started_and_stopped_from_many_threads() -> Result<(), Error> {
+/// Several threads start and stop timers of a runtime with several threads; none runs once it was stopped.
+fn start_and_stop_from_many_threads(every: fn(&Group, Duration) -> Builder) -> Result<(), Error> {
     let runtime = RuntimeBuilder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let group = Group::new();
     let threads: Vec<_> = (0..4)
@@ -268,14 +268,16 @@ fn l4_members_are_started_and_stopped_from_many_threads() -> Result<(), Error> {
                 for round in 0..200 {
                     let stopped = Arc::new(AtomicU64::new(0));
                     let seen = stopped.clone();
-                    let timer = group
-                        .every(Duration::from_micros(50))
-                        .start(move || assert_eq!(seen.load(Relaxed), 0, "a run after the stop"))?;
+                    let target = move || assert_eq!(seen.load(Relaxed), 0, "a run after the stop");
+                    let timer = every(&group, Duration::from_micros(50)).start(target)?;
                     if round % 2 == 0 {
-                        handle.block_on(timer.wait_hits(1))?;
+                        while timer.hits() == 0 {
+                            std::thread::yield_now();
+                        }
                     }
                     handle.block_on(timer.cancel());
                     stopped.store(1, Relaxed);
+                    assert_eq!((timer.stats().failures, timer.is_running()), (0, false));
                     group.remove(&timer);
                 }
                 Ok::<_, Error>(())
@@ -285,6 +287,16 @@ fn l4_members_are_started_and_stopped_from_many_threads() -> Result<(), Error> {
     threads.into_iter().try_for_each(|thread| thread.join().unwrap())?;
     assert!(group.is_empty());
     Ok(())
+}
+
+#[test]
+fn l4_members_are_started_and_stopped_from_many_threads() -> Result<(), Error> {
+    start_and_stop_from_many_threads(|group, period| group.every(period))
+}
+
+#[test]
+fn l4_lean_timers_in_tasks_are_started_and_stopped_from_many_threads() -> Result<(), Error> {
+    start_and_stop_from_many_threads(|_, period| Timer::every(period).histograms(false))
 }
 
 #[tokio::test(start_paused = true)]
