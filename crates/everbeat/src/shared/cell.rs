@@ -238,10 +238,12 @@ impl<V: Send + Sync + 'static> State<V> {
 
     /// The same as a lean timer, if nothing would be lost.
     fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
+        if !plan.can_be_lean() {
+            return None;
+        }
         let rested = self.machine.rest()?;
         let key = self.key?;
-        let plain = plan.can_be_lean()
-            && self.machine.schedule().is_alike(&plan.schedule)
+        let plain = self.machine.schedule().is_alike(&plan.schedule)
             && !self.retired
             && self.hits == rested.runs()
             && self.failures == 0

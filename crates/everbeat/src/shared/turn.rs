@@ -217,13 +217,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The beat of the start that has this place, its clock, and what wakes it.
     fn take_beat(&self, key: Key) -> (Option<BoxDrive<V>>, Option<Clock>, Option<Waker>) {
-        if self.lock().key() != Some(key) {
+        let mut cell = self.lock();
+        if cell.key() != Some(key) {
             return (None, None, None);
         }
-        self.change(|state, _| {
-            let beat = if state.key == Some(key) { state.beat.take() } else { None };
-            (beat, state.clock.clone(), state.bell.clone())
-        })
+        let state = cell.thaw(&self.plan);
+        (state.beat.take(), state.clock.clone(), state.bell.clone())
     }
 
     fn put_back(&self, beat: BoxDrive<V>) {
