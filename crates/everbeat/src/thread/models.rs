@@ -16,7 +16,7 @@ use super::Precision;
 use super::engine::{Bell, Core};
 use super::handle::Engine;
 use super::host::Host;
-use super::roster::Task;
+use super::roster::{Rest, Task};
 use super::time::Time;
 use crate::beat::Progress;
 use crate::block;
@@ -511,7 +511,7 @@ fn wake_ups_against_turns() {
     check(BOUND, || {
         let wishes = Shared::new(Wishes::default());
         let core = engine_with(0);
-        let key = core.enter(true).unwrap().unwrap();
+        let key = core.enter(true).unwrap();
         core.give_back(key, sees(&wishes), &YIELD);
         let wakers = [(), ()].map(|()| {
             let (wishes, bell) = (wishes.clone(), wake_up_call(&core, key));
@@ -525,7 +525,7 @@ fn wake_ups_against_turns() {
             if wishes.get().seen == 2 {
                 break;
             }
-            if next.is_none() {
+            if matches!(next, Rest::Until(None) | Rest::Empty) {
                 thread::park_timeout(Duration::MAX);
             }
         }
@@ -538,7 +538,7 @@ fn wake_ups_against_turns_on_workers() {
     check(LOW_BOUND, || {
         let wishes = Shared::new(Wishes::default());
         let core = engine_with(2);
-        let key = core.enter(false).unwrap().unwrap();
+        let key = core.enter(false).unwrap();
         core.give_back(key, sees(&wishes), &YIELD);
         for _ in 0..2 {
             wishes.change(|wishes| wishes.wanted += 1);
@@ -609,7 +609,7 @@ fn workers(most: usize, tasks: usize, list: fn(&Arc<Core>, Vec<(Key, Task)>)) {
             done.get().iter().chain([&here]).for_each(Thread::unpark);
             Progress::Ended
         });
-        (core.enter(false).unwrap().unwrap(), Arc::new(puppet) as Task)
+        (core.enter(false).unwrap(), Arc::new(puppet) as Task)
     };
     list(&core, std::iter::repeat_n((), tasks).map(task).collect());
     while done.get().len() < tasks {

@@ -1,22 +1,24 @@
 //! A task without a timer.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use everbeat_core::{Instant, Key, StopReason};
 
-use crate::any::{AnyValue, BoxFuture, Control, Count};
+use crate::any::{AnyValue, BoxFuture, Control, Count, Identity};
 use crate::beat::Progress;
 use crate::error::Error;
 use crate::name::Name;
 use crate::pending::Shutdown;
+use crate::shared::TurnOf;
 use crate::stats::Stats;
 
 /// A task that does this when it has its turn.
 pub(super) struct Puppet<F>(pub(super) F);
 
 impl<F: Fn() -> Progress + Send + Sync> Control for Puppet<F> {
-    fn lean_turn(&self, _key: Key, _me: &Arc<dyn Control>, _now: &mut Instant) -> Option<Progress> {
+    fn lean_turn(&self, _turn: &TurnOf<'_>, _now: &mut Option<Instant>) -> Option<Progress> {
         Some((self.0)())
     }
 
@@ -34,13 +36,17 @@ impl<F: Fn() -> Progress + Send + Sync> Control for Puppet<F> {
         true
     }
 
-    fn abandon_at_engine(self: Arc<Self>, _key: Key) {}
+    fn abandon_at(self: Arc<Self>, _key: Key) {}
 
-    fn full_turn(self: Arc<Self>, _key: Key) -> Progress {
+    fn full_turn(self: Arc<Self>, _key: Key, _driver: Option<&Waker>) -> Progress {
         unreachable!("an engine does nothing else with it")
     }
 
     fn name(&self) -> &Name {
+        unreachable!()
+    }
+
+    fn identity(&self) -> Identity {
         unreachable!()
     }
 
