@@ -14,6 +14,8 @@
 //! 1. There is at most one task. Who has something to do for the engine and finds none spawns it.
 //! 2. A task that is about to go looks for an alert under the lock in which it writes itself off. So an alert
 //!    either finds the task, which stays, or spawns another.
+//! 3. Who goes because the runtime does takes all timers out before it writes itself off, in the same way, and
+//!    tells them after that. So it ends none of those for which there is another task.
 
 use std::fmt;
 use std::future::Future;
@@ -64,6 +66,7 @@ struct TaskHost {
 struct Attendance {
     /// Where the task is, or is to be spawned.
     runtime: Option<Handle>,
+    /// There is one, or somebody who takes all timers out since there can be none.
     has_task: bool,
     /// There is something to do of which the task has not heard.
     alerted: bool,
@@ -105,10 +108,23 @@ impl TaskHost {
         }
     }
 
-    fn abandon_timers(&self) {
-        if let Some(engine) = self.engine() {
-            engine.abandon();
+    /// Wakes the task, or spawns one. Returns whether there is neither a task nor a runtime for one;
+    /// `takes_over`: then the caller is on duty.
+    fn call_task(&self, takes_over: bool) -> bool {
+        let (has_task, waker, runtime) = {
+            let mut attendance = self.lock();
+            let has_task = attendance.has_task;
+            let runtime = if has_task { None } else { attendance.runtime.clone() };
+            attendance.alerted = has_task;
+            attendance.has_task |= runtime.is_some() || takes_over;
+            (has_task, attendance.task.clone(), runtime)
+        };
+        match (runtime, waker) {
+            (Some(runtime), _) => self.spawn(&runtime),
+            (None, Some(waker)) => waker.wake(),
+            (None, None) => return !has_task,
         }
+        false
     }
 
     /// The next task is to be on this runtime. Its clock may be behind what the engine has seen.
@@ -160,12 +176,25 @@ impl TaskHost {
         true
     }
 
-    /// The task goes away before it is done: so does its runtime.
+    /// Whoever calls this is on duty, and there is no runtime any more: ends all timers.
     fn leave(&self) {
-        let mut attendance = self.lock();
-        let left = std::mem::take(&mut *attendance);
-        drop(attendance);
+        let Some(engine) = self.engine() else { return };
+        let mut dismissed = Vec::new();
+        let left = loop {
+            let waker = {
+                let mut attendance = self.lock();
+                attendance.alerted = false;
+                attendance.task.take()
+            };
+            drop(waker);
+            dismissed.push(engine.dismiss());
+            let mut attendance = self.lock();
+            if !attendance.alerted {
+                break std::mem::take(&mut *attendance);
+            }
+        };
         drop(left);
+        dismissed.into_iter().for_each(|dismissed| engine.let_go(dismissed));
     }
 }
 
@@ -182,20 +211,10 @@ impl Host for TaskHost {
     }
 
     fn alert(&self) {
-        let (has_task, waker, runtime) = {
-            let mut attendance = self.lock();
-            let has_task = attendance.has_task;
-            let runtime = if has_task { None } else { attendance.runtime.clone() };
-            attendance.alerted = has_task;
-            attendance.has_task |= runtime.is_some();
-            (has_task, attendance.task.clone(), runtime)
-        };
-        match (runtime, waker) {
-            (Some(runtime), _) => self.spawn(&runtime),
-            (None, Some(waker)) => waker.wake(),
-            // A timer was started in the very moment in which the runtime went away.
-            (None, None) if !has_task => self.abandon_timers(),
-            (None, None) => {}
+        let nobody = self.call_task(false);
+        // Somebody has ended after the runtime went away, or was started in that very moment.
+        if nobody && self.engine().is_some_and(|engine| !engine.comes_to_rest()) && self.call_task(true) {
+            self.leave();
         }
     }
 
@@ -235,7 +254,6 @@ impl Drop for OnDuty {
     fn drop(&mut self) {
         if !self.done {
             self.host.leave();
-            self.host.abandon_timers();
         }
     }
 }

@@ -287,6 +287,24 @@ impl Core {
         }
     }
 
+    /// There is nobody to keep the time: takes everybody out. They are to be let go after this.
+    #[cfg(feature = "tokio")]
+    pub(super) fn dismiss(self: &Arc<Self>) -> Dismissed {
+        self.change(|roster| {
+            let (over, bells) = roster.dismiss();
+            self.closings.store(roster.closings, Ordering::SeqCst);
+            Dismissed { over, bells }
+        })
+    }
+
+    /// Lets go of who was dismissed: timers end as abandoned, and who has an appointment looks what to do.
+    #[cfg(feature = "tokio")]
+    pub(super) fn let_go_dismissed(self: &Arc<Self>, Dismissed { over, bells }: Dismissed) {
+        over.into_iter().for_each(|over| self.let_go(over));
+        bells.into_iter().for_each(|waker| self.ring(Job::Ring(waker)));
+        self.tell_end(true);
+    }
+
     /// Ends everything that does not have its turn just now, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
@@ -313,6 +331,13 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("name", &self.name).field("precision", &self.precision).finish()
     }
+}
+
+/// Who was there when nobody kept the time any more.
+#[cfg(feature = "tokio")]
+pub(crate) struct Dismissed {
+    over: Vec<Over>,
+    bells: Vec<Waker>,
 }
 
 /// Why an engine does not take somebody in.

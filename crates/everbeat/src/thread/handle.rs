@@ -11,6 +11,8 @@ use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::{Instant, Key, Summary};
 
+#[cfg(feature = "tokio")]
+use super::engine::Dismissed;
 use super::engine::{Bell, Core, Frame};
 use super::host::Host;
 use super::oneshot::OneShot;
@@ -137,17 +139,23 @@ impl Engine {
         self.core.time.latest()
     }
 
-    /// There is nobody to give it turns: ends all its timers. Of whatever is started after this, the host is
-    /// alerted.
+    /// There is nobody to give it turns: takes all its timers out, to be let go after this. Of whatever comes
+    /// later, the host is alerted.
     #[cfg(feature = "tokio")]
-    pub(crate) fn abandon(&self) {
-        loop {
-            self.core.close(Duration::ZERO);
-            // Whoever came in between has not alerted anybody.
-            if matches!(self.core.change(Roster::rest_hosted), Rest::Empty | Rest::Until(None)) {
-                return;
-            }
-        }
+    pub(crate) fn dismiss(&self) -> Dismissed {
+        self.core.dismiss()
+    }
+
+    /// Whether there is nothing to be done at any time, until the host is alerted again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn comes_to_rest(&self) -> bool {
+        matches!(self.core.change(Roster::rest_hosted), Rest::Empty | Rest::Until(None))
+    }
+
+    /// Tells those who were dismissed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn let_go(&self, dismissed: Dismissed) {
+        self.core.let_go_dismissed(dismissed);
     }
 
     /// A reference that does not keep the engine.

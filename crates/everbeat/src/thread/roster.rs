@@ -594,6 +594,19 @@ impl Roster {
         }
     }
 
+    /// There is nobody to keep the time: takes out timers as [`Roster::close`] does, and all appointments. It is
+    /// open for who comes after this, of whom the host is alerted.
+    #[cfg(feature = "tokio")]
+    pub(super) fn dismiss(&mut self) -> (Vec<Over>, Vec<Waker>) {
+        self.linger(Instant::ORIGIN); // nobody has to be called for what leaves now
+        let over = self.close();
+        self.closed = false;
+        let keys: Vec<_> = self.queue.keys().collect();
+        let bells = keys.into_iter().filter_map(|key| self.cancel_bell(key)).collect();
+        self.linger(Instant::NEVER);
+        (over, bells)
+    }
+
     /// Takes everybody out who does not have a turn just now: nobody has another one.
     pub(super) fn close(&mut self) -> Vec<Over> {
         self.closed = true;

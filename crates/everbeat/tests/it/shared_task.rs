@@ -8,7 +8,7 @@ use everbeat::{Builder, Error, Group, Missed, OnError, StopReason, Tick, Timer, 
 use tokio::runtime::{Builder as RuntimeBuilder, Handle, Runtime};
 use tokio::time::sleep;
 
-use crate::support::{Journal, LIMIT, SECOND, Stopwatch, every, ms, settle};
+use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, every, factor, ms, settle};
 
 const BURST: Missed = Missed::Burst { max: 3 };
 
@@ -310,5 +310,73 @@ async fn d6_feeds_of_members_of_a_shared_task() -> Result<(), Error> {
         seen.push(*value.unwrap());
     }
     assert_eq!(seen, [1, 2, 3, 4, 5]);
+    Ok(())
+}
+
+#[test]
+fn d10_ticks_of_a_group_survive_its_runtime() -> Result<(), Error> {
+    let group = Group::new();
+    let runtime = runtime();
+    let mut ticks = runtime.block_on(async {
+        let mut ticks = group.every(SECOND).initial_delay(SECOND).ticks()?;
+        assert!(tokio::time::timeout(ms(1), ticks.next()).await.is_err());
+        Ok::<_, Error>(ticks)
+    })?;
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(runtime);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(LIMIT).expect("the runtime goes away");
+    self::runtime().block_on(async { assert!(ticks.next().await.is_some()) });
+    Ok(())
+}
+
+#[test]
+fn l7_a_member_that_lost_its_runtime_can_be_started_while_others_are_told() -> Result<(), Error> {
+    let group = Group::new();
+    let (first, told) = (runtime(), Gate::default());
+    let timer = first.block_on(async {
+        let timer = each(&group, 10).start(|| 1)?;
+        let told = told.clone();
+        drop(each(&group, 10).on_end(move |_| told.pass()).start(|| 1)?);
+        settle().await;
+        Ok::<_, Error>(timer)
+    })?;
+    std::thread::scope(|scope| {
+        let end = timer.wait();
+        scope.spawn(move || drop(first));
+        let result = (|| {
+            assert_eq!(end.block(LIMIT)?, StopReason::Abandoned);
+            let next = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+            let context = next.enter();
+            timer.start()?;
+            timer.wait_more(2).block(LIMIT)?;
+            told.open();
+            timer.wait_more(2).block(LIMIT)?;
+            drop(context);
+            Ok(())
+        })();
+        told.open();
+        result
+    })
+}
+
+#[test]
+fn l7_a_member_that_lost_its_runtime_is_started_at_once_on_another() -> Result<(), Error> {
+    let next = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let _context = next.enter();
+    for _ in 0..100 * factor() {
+        let group = Group::new();
+        let first = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let timer = first.block_on(async { each(&group, 1).start(|| 1) })?;
+        let end = timer.wait();
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(first));
+            assert_eq!(end.block(LIMIT)?, StopReason::Abandoned);
+            timer.start()?;
+            timer.wait_more(2).block(LIMIT)
+        })?;
+    }
     Ok(())
 }
