@@ -103,7 +103,12 @@ impl Ticks {
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
         if !self.keeps_its_own_time() {
-            if !self.timer.whole().home().is_engine() && block::is_in_runtime() {
+            let is_needed = match self.timer.whole().home() {
+                #[cfg(feature = "tokio")]
+                Home::Runtime { .. } => block::is_in_runtime(),
+                home @ Home::Engine { .. } => home.needs_this_thread(),
+            };
+            if is_needed {
                 return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
             }
             return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
@@ -231,7 +236,9 @@ impl Alarm {
         match home {
             #[cfg(feature = "tokio")]
             Home::Runtime { alarm, .. } => Some(Self::Runtime(Box::pin(RuntimeAlarm::new(alarm.clone())?))),
-            Home::Engine { engine, .. } => Some(Self::Engine(EngineAlarm::new(engine.clone()))),
+            Home::Engine { engine, .. } => {
+                engine.is_attended().then(|| Self::Engine(EngineAlarm::new(engine.clone())))
+            }
         }
     }
 

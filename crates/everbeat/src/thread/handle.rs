@@ -158,6 +158,12 @@ impl Engine {
         self.core.let_go_dismissed(dismissed);
     }
 
+    /// Whether there is somebody to keep its time, or there will be once it has something to do. To be asked
+    /// before the time is read for a start.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.core.attended().is_ok()
+    }
+
     /// A reference that does not keep the engine.
     #[cfg(feature = "tokio")]
     pub(crate) fn downgrade(&self) -> WeakEngine {

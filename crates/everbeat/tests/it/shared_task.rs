@@ -333,6 +333,18 @@ fn d10_ticks_of_a_group_survive_its_runtime() -> Result<(), Error> {
 }
 
 #[test]
+fn l5_blocking_for_ticks_on_the_thread_of_a_shared_task_is_refused() -> Result<(), Error> {
+    let group = Group::new();
+    runtime().block_on(async {
+        drop(each(&group, 10).start(|| ())?);
+        let mut ticks = group.every(SECOND).initial_delay(SECOND).ticks()?;
+        let refused = ticks.next_blocking(ms(1));
+        assert!(matches!(refused, Err(Error::ThreadsafeDispatch { .. })), "{refused:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn l7_a_member_that_lost_its_runtime_can_be_started_while_others_are_told() -> Result<(), Error> {
     let group = Group::new();
     let (first, told) = (runtime(), Gate::default());
@@ -360,6 +372,12 @@ fn l7_a_member_that_lost_its_runtime_can_be_started_while_others_are_told() -> R
         told.open();
         result
     })
+}
+
+#[test]
+fn e1_ticks_of_a_group_need_a_runtime() {
+    let refused = Group::new().every(SECOND).ticks();
+    assert!(matches!(refused, Err(Error::NoRuntime { .. })), "{refused:?}");
 }
 
 #[test]
