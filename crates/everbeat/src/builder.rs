@@ -350,7 +350,7 @@ impl Builder {
             }
         };
         if let Some(group) = group {
-            group.add(&timer)?;
+            group.add_started(&timer);
         }
         Ok(timer)
     }

@@ -136,14 +136,7 @@ impl Group {
     /// The start of the timer failed; it was not added.
     pub fn add(&self, timer: impl Into<AnyTimer>) -> Result<(), Error> {
         let timer = timer.into();
-        let (active, stops) = {
-            let mut inner = self.lock();
-            if !inner.identities.insert(timer.identity()) {
-                return Ok(());
-            }
-            inner.members.push(timer.clone());
-            (inner.active, inner.stops)
-        };
+        let Some((active, stops)) = self.take_in(&timer) else { return Ok(()) };
         if !active || timer.is_running() {
             return Ok(());
         }
@@ -159,6 +152,23 @@ impl Group {
             drop(timer.cancel());
         }
         Ok(())
+    }
+
+    /// Adds a timer that whoever made it has started: it may have ended since, and is not started again.
+    pub(crate) fn add_started(&self, timer: impl Into<AnyTimer>) {
+        self.take_in(&timer.into());
+    }
+
+    /// Makes it a member. Returns whether the group is active, and its stops; `None` if it was one already.
+    fn take_in(&self, timer: &AnyTimer) -> Option<(bool, u64)> {
+        let member = timer.clone();
+        let mut inner = self.lock();
+        if !inner.identities.insert(timer.identity()) {
+            drop(inner); // before the handle is
+            return None;
+        }
+        inner.members.push(member);
+        Some((inner.active, inner.stops))
     }
 
     /// Takes a timer out and returns whether it was a member. It goes on as it is.

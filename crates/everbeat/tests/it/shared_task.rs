@@ -375,6 +375,24 @@ fn l7_a_member_that_lost_its_runtime_can_be_started_while_others_are_told() -> R
 }
 
 #[test]
+fn s11_a_member_that_ends_while_it_is_being_started_is_not_started_again() -> Result<(), Error> {
+    let runtime = RuntimeBuilder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let _context = runtime.enter();
+    let group = Group::new();
+    drop(each(&group, 0).build(|| ())?);
+    group.start()?;
+    for round in 0..2000 * factor() {
+        let runs = Arc::new(AtomicU64::new(0));
+        let counted = runs.clone();
+        let timer = each(&group, 0).max_runs(1).start(move || counted.fetch_add(1, Relaxed))?;
+        assert_eq!(timer.wait().block(LIMIT)?, StopReason::MaxRuns);
+        group.remove(&timer);
+        assert_eq!(runs.load(Relaxed), 1, "round {round}");
+    }
+    Ok(())
+}
+
+#[test]
 fn e1_ticks_of_a_group_need_a_runtime() {
     let refused = Group::new().every(SECOND).ticks();
     assert!(matches!(refused, Err(Error::NoRuntime { .. })), "{refused:?}");
