@@ -71,14 +71,16 @@ impl RuntimeClock {
     /// latest time of the clock before it.
     pub(crate) fn current(source: Source, before: Option<&Arc<Self>>, seen: Instant) -> Option<Arc<Self>> {
         let runtime = Handle::try_current().ok()?;
+        let shared = before.is_none() && source.is_runtime();
+        // A thread that is being torn down may have lost it already.
         let known =
-            if before.is_none() && source.is_runtime() { NEWEST.with_borrow(Weak::upgrade) } else { None };
+            if shared { NEWEST.try_with(|newest| newest.borrow().upgrade()).ok().flatten() } else { None };
         let clock = known.filter(|known| known.runtime.id() == runtime.id()).unwrap_or_else(|| {
             let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
             let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
             let clock = Arc::new(Self { origin, skew, runtime, source, thread: AtomicUsize::new(0) });
-            if before.is_none() && clock.source.is_runtime() {
-                NEWEST.replace(Arc::downgrade(&clock));
+            if shared {
+                let _ = NEWEST.try_with(|newest| newest.replace(Arc::downgrade(&clock)));
             }
             clock
         });

@@ -399,6 +399,31 @@ fn e1_ticks_of_a_group_need_a_runtime() {
 }
 
 #[test]
+fn l9_a_timer_can_be_started_on_a_thread_that_is_being_torn_down() -> Result<(), Error> {
+    struct Last(Handle, Arc<AtomicU64>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let _context = self.0.enter();
+            every(10).start(|| 1).unwrap().detach();
+            self.1.store(1, Relaxed);
+        }
+    }
+    thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
+    let runtime = runtime();
+    let (handle, started) = (runtime.handle().clone(), Arc::new(AtomicU64::new(0)));
+    let told = started.clone();
+    std::thread::spawn(move || {
+        let _context = handle.enter(); // what tokio knows of the thread goes last
+        LAST.set(Some(Last(handle.clone(), told)));
+        every(10).start(|| 1).unwrap().detach(); // what the clocks know goes first
+    })
+    .join()
+    .unwrap();
+    assert_eq!(started.load(Relaxed), 1);
+    Ok(())
+}
+
+#[test]
 fn l7_a_member_that_lost_its_runtime_is_started_at_once_on_another() -> Result<(), Error> {
     let next = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let _context = next.enter();
