@@ -12,7 +12,8 @@ use std::thread;
 
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyIterator, PyTuple};
 
 /// `function(*args, **kwargs)`.
 #[allow(unsafe_code)]
@@ -25,10 +26,11 @@ pub(crate) fn call_out<'py>(
     type Unwinding =
         unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
     // SAFETY: the two types differ in that the second does not promise to return, and in nothing else.
-    // The compiler must not find out which function it is: it knows that one by its promise.
+    // The compiler should not find out which function it is: it knows that one by its promise. `black_box` is only a
+    // hint; if it were not heeded, the process would end as it did before.
     let call: Unwinding = black_box(unsafe { transmute::<Call, Unwinding>(ffi::PyObject_Call) });
     let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
-    // Nothing here needs to be dropped before this is.
+    // Nothing here needs to be dropped before this is, and its drop does not return: the unwinding ends in it.
     let mut stay = Stay { returned: false };
     // SAFETY: the interpreter is attached, as `'py` says, and these are an object, a tuple, and a dictionary or
     // null.
@@ -36,6 +38,29 @@ pub(crate) fn call_out<'py>(
     stay.returned = true;
     // SAFETY: it is a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(function.py(), result) }
+}
+
+/// `awaited.send(None)`.
+#[allow(unsafe_code)]
+pub(crate) fn step_out<'py>(awaited: &Bound<'py, PyIterator>) -> PyResult<PySendResult<'py>> {
+    type Send = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut *mut PyObject) -> ffi::PySendResult;
+    type Unwinding =
+        unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut *mut PyObject) -> ffi::PySendResult;
+    let py = awaited.py();
+    // SAFETY: as in `call_out`.
+    let send: Unwinding = black_box(unsafe { transmute::<Send, Unwinding>(ffi::PyIter_Send) });
+    let (none, mut result) = (py.None().into_bound(py), ptr::null_mut());
+    let mut stay = Stay { returned: false };
+    // SAFETY: the interpreter is attached, as `'py` says, and these are an iterator, an object, and a place for a
+    // reference.
+    let how = unsafe { send(awaited.as_ptr(), none.as_ptr(), &raw mut result) };
+    stay.returned = true;
+    // SAFETY: it is a new reference, or null with an exception set.
+    let value = unsafe { Bound::from_owned_ptr_or_err(py, result) }?;
+    Ok(match how {
+        ffi::PySendResult::PYGEN_RETURN => PySendResult::Return(value),
+        _ => PySendResult::Next(value),
+    })
 }
 
 struct Stay {

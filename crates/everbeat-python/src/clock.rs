@@ -34,15 +34,17 @@ pub(crate) struct LoopClock {
 
 impl LoopClock {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // Before the loop is asked: so the machine's clock is never behind that of the loop, and no tick is early.
+        let origin = Instant::now();
         let origin_seconds = event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()?;
         let kind = event_loop.get_type();
         let counts_millis = kind.module().is_ok_and(|module| module == "uvloop");
-        Ok(Self { counts_millis, ..Self::from(origin_seconds) })
+        Ok(Self { counts_millis, ..Self::from(origin, origin_seconds) })
     }
 
-    fn from(origin_seconds: f64) -> Self {
+    fn from(origin: Instant, origin_seconds: f64) -> Self {
         Self {
-            origin: Instant::now(),
+            origin,
             origin_seconds,
             counts_millis: false,
             told_nanos: AtomicU64::new(0),
@@ -54,7 +56,7 @@ impl LoopClock {
 
     /// A clock that somebody moves by [`note`](Self::note). It counts from zero.
     pub(crate) fn for_tests() -> Self {
-        Self::from(0.0)
+        Self::from(Instant::now(), 0.0)
     }
 
     pub(crate) fn origin(&self) -> Instant {
@@ -80,10 +82,9 @@ impl LoopClock {
     pub(crate) fn begin_turn(&self, event_loop: &Bound<'_, PyAny>) {
         let told = self.ask(event_loop);
         let now = Instant::now();
-        self.is_real.store(
-            now.saturating_duration_since(told).max(told.saturating_duration_since(now)) < SAME,
-            Ordering::Release,
-        );
+        let apart = now.saturating_duration_since(told).max(told.saturating_duration_since(now));
+        // A clock of milliseconds agrees with the machine's at times, and then stands still.
+        self.is_real.store(apart < SAME && !self.counts_millis, Ordering::Release);
         self.is_present.store(true, Ordering::Release);
     }
 

@@ -1,10 +1,11 @@
 //! `contextvars`: where the code of a timer runs.
 
-use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
+
+use crate::call::call_out;
 
 fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -23,13 +24,16 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// The method `run` of contexts, looked up once and not bound: a tick of many consumers calls it for each.
-pub(crate) fn runner(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+fn runner(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let run = RUN.get_or_try_init(py, || PyResult::Ok(class(py)?.getattr(intern!(py, "run"))?.unbind()))?;
     Ok(run.bind(py))
 }
 
 /// `context.run(…)`: the context, what to call, and its arguments.
-pub(crate) fn run<'py>(py: Python<'py>, call: impl PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
-    runner(py)?.call1(call)
+pub(crate) fn run<'py, A>(py: Python<'py>, call: A) -> PyResult<Bound<'py, PyAny>>
+where
+    A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+{
+    call_out(runner(py)?, &call.into_pyobject(py).map_err(Into::into)?, None)
 }

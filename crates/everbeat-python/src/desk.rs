@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::Alarm;
+use crate::call::call_out;
 use crate::clock::LoopClock;
 use crate::{context, errors};
 
@@ -361,7 +362,9 @@ impl Desk {
         while let Some(Wakeup { callback, argument, context }) = ready.next() {
             let called = match &context {
                 Some(context) => context::run(py, (context, &callback, argument)),
-                None => callback.bind(py).call1((argument,)),
+                None => {
+                    (argument,).into_pyobject(py).and_then(|args| call_out(callback.bind(py), &args, None))
+                }
             };
             let Err(error) = called else { continue };
             if ends_program(py, &error) {

@@ -22,9 +22,10 @@ use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyDict, PyIterator};
+use pyo3::types::{PyDict, PyIterator, PyTuple};
 
 use crate::answer::thrown;
+use crate::call::{call_out, step_out};
 use crate::pause::{Pause, is_cancelled_error, stop_iteration};
 use crate::timer::Place;
 
@@ -192,9 +193,7 @@ impl Runner {
                 }
                 return Ok(Pause::hand_out(&self.pause, py));
             };
-            match self
-                .advance(py, &run, |awaited| awaited.cast::<PyIterator>()?.send(&py.None().into_bound(py)))?
-            {
+            match self.advance(py, &run, |awaited| step_out(awaited.cast::<PyIterator>()?))? {
                 Next::Yield(waited_for) => return Ok(waited_for),
                 Next::Over => {}
             }
@@ -333,7 +332,7 @@ impl Runner {
 fn throw<'py>(awaited: &Bound<'py, PyAny>, error: &PyErr) -> PyResult<PySendResult<'py>> {
     let py = awaited.py();
     let thrown = match awaited.getattr(intern!(py, "throw")) {
-        Ok(throw) => throw.call1((error.value(py),)),
+        Ok(throw) => call_out(&throw, &PyTuple::new(py, [error.value(py)])?, None),
         Err(_) => Err(error.clone_ref(py)), // a bare iterator cannot be told
     };
     match thrown {
@@ -377,8 +376,8 @@ impl Runner {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.finish();
         let run = self.lock().run.take();
-        run.map_or(Ok(()), |run| match run.awaited.getattr(py, intern!(py, "close")) {
-            Ok(close) => close.call0(py).map(drop),
+        run.map_or(Ok(()), |run| match run.awaited.bind(py).getattr(intern!(py, "close")) {
+            Ok(close) => call_out(&close, &PyTuple::empty(py), None).map(drop),
             Err(_) => Ok(()),
         })
     }

@@ -105,8 +105,7 @@ impl PyCall {
             let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
             return context::run(py, (context, in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
         }
-        let args = PyTuple::new(py, [context, &core.target])?;
-        let returned = call_out(context::runner(py)?, &args, None)?;
+        let returned = context::run(py, (context, &core.target))?;
         if is_plain(&returned) {
             return Ok(Returned::Value(returned));
         }

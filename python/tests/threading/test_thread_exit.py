@@ -127,11 +127,18 @@ def test_l10_a_run_that_goes_on_is_asked_to_end(run_script):
         "Timer(1, generate, start=True)",
         "Timer(1, fail, lambda *_: block(), start=True)",
         "Timer(1, int, cancel_cb=lambda *_: block(), max_runs=1, start=True)",
+        "in_loop(keep(block))",
+        "in_loop(keep(generate))",
+        "in_loop(keep(await_it))",
+        "in_loop(keep(generate_slowly))",
+        "in_loop(consume())",
     ],
 )
 def test_l10_a_call_that_comes_back_when_the_interpreter_is_going_away(run_script, start):
     """It is blocked in C, and goes on in the middle of the finalization: when Python flushes its files."""
     done = run_script(f"""
+        import asyncio
+
         waiting, started = os.pipe(), threading.Event()
 
         def block():
@@ -143,6 +150,24 @@ def test_l10_a_call_that_comes_back_when_the_interpreter_is_going_away(run_scrip
 
         def fail():
             raise ValueError
+
+        async def await_it():
+            block()
+
+        async def generate_slowly():
+            yield block()
+
+        async def keep(target):
+            async with everbeat.Timer(10, target):
+                await asyncio.sleep(100)
+
+        async def consume():
+            async with everbeat.Timer(0.01, int) as timer:
+                async for _ in timer:
+                    block()
+
+        def in_loop(main):
+            threading.Thread(target=asyncio.run, args=(main,), daemon=True).start()
 
         class Output:
             closed = False
