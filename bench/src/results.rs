@@ -27,6 +27,8 @@ impl Results {
 
 /// The first line tells where and with what all the others were measured.
 fn begin() -> File {
+    // A name for a file, and no time that anything waits for.
+    #[allow(clippy::disallowed_methods)]
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     fs::create_dir_all(DIRECTORY).expect("a place for results");
     let mut file = File::create(format!("{DIRECTORY}/rust-{seconds}.jsonl")).expect("a file for results");
