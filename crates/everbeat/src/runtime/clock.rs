@@ -123,14 +123,7 @@ impl RuntimeClock {
     /// The time, on any thread. Entering the runtime makes a paused clock count there as well. `None` on
     /// a thread that is being torn down, where no runtime can be entered.
     pub(crate) fn now_anywhere(&self) -> Option<Instant> {
-        match Handle::try_current() {
-            Ok(current) if current.id() == self.runtime.id() => Some(self.now()),
-            Err(error) if error.is_thread_local_destroyed() => None,
-            _ => {
-                let _context = self.runtime.enter();
-                Some(self.now())
-            }
-        }
+        inside(&self.runtime, || self.now())
     }
 
     /// A timer did something, or makes way for others because its period is zero.
@@ -170,6 +163,19 @@ impl RuntimeClock {
 type Appointment = Option<crate::testing::Appointment>;
 #[cfg(not(feature = "testing"))]
 type Appointment = ();
+
+/// Does something inside a runtime, on any thread. `None` on one that is being torn down, where no runtime can be
+/// entered.
+pub(super) fn inside<R>(runtime: &Handle, f: impl FnOnce() -> R) -> Option<R> {
+    match Handle::try_current() {
+        Ok(current) if current.id() == runtime.id() => Some(f()),
+        Err(error) if error.is_thread_local_destroyed() => None,
+        _ => {
+            let _context = runtime.enter();
+            Some(f())
+        }
+    }
+}
 
 /// A sleep to be set. `None` outside of a runtime, and where it has no time driver.
 pub(super) fn new_sleep() -> Option<Sleep> {

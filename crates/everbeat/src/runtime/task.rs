@@ -31,7 +31,7 @@ use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Sleep;
 
-use super::clock::{LONGEST_SLEEP, new_sleep};
+use super::clock::{LONGEST_SLEEP, inside, new_sleep};
 use crate::block;
 use crate::thread::handle::WeakEngine;
 use crate::thread::keeper::Turns;
@@ -87,14 +87,8 @@ impl TaskHost {
             return here(); // in the task itself
         }
         let runtime = self.lock().runtime.clone();
-        match runtime {
-            // A thread that is being torn down cannot enter a runtime; it sees the machine's time.
-            Some(runtime) if !is_torn_down() => {
-                let _context = runtime.enter();
-                here()
-            }
-            _ => here(),
-        }
+        // Where no runtime can be entered it is the machine's time.
+        runtime.and_then(|runtime| inside(&runtime, here)).unwrap_or_else(here)
     }
 
     fn engine(&self) -> Option<Engine> {
@@ -196,11 +190,6 @@ impl TaskHost {
         drop(left);
         dismissed.into_iter().for_each(|dismissed| engine.let_go(dismissed));
     }
-}
-
-/// Whether this thread is ending, and has no runtime any more.
-fn is_torn_down() -> bool {
-    Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed())
 }
 
 impl Host for TaskHost {

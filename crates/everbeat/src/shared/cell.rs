@@ -153,7 +153,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     pub(crate) fn hits(&self) -> u64 {
-        self.rested.runs() - u64::from(matches!(self.phase, Phase::Running(_)))
+        self.rested.runs() - u64::from(self.is_in_run())
     }
 
     /// Its whole state, without the target.

@@ -364,8 +364,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
     /// done without the lock.
     fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
-        let before = self.clock();
-        let seen = if before.is_some() { self.read(|state| state.machine.now()) } else { Instant::ORIGIN };
+        let (before, seen) = match &*self.lock() {
+            Cell::Lean(Lean { phase: Phase::Idle, .. }) => (None, Instant::ORIGIN),
+            cell => cell.read(&self.plan, |state| (state.clock.clone(), state.machine.now())),
+        };
         let clock = self.plan.home.clock(before.as_ref(), seen);
         let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name().clone() })?;
         let now = clock.now();

@@ -238,6 +238,13 @@ impl<V: 'static> State<V> {
     }
 }
 
+/// Wakes somebody whose waker may panic.
+pub(super) fn wake(waker: Waker, timer: &Name) {
+    if let Err(failure) = guarded(|| waker.wake()) {
+        tracing::error!(timer = %timer, "a waker {failure}");
+    }
+}
+
 fn end_reply<V>(failure: Option<&Failure>, reason: StopReason) -> Reply<V> {
     failure.map_or(Reply::Ended(reason), |failure| Reply::Failed(failure.clone()))
 }
@@ -274,11 +281,7 @@ impl<V> Leftovers<V> {
     }
 
     fn settle_all(self, timer: &Name) {
-        for waker in self.woken {
-            if let Err(failure) = guarded(|| waker.wake()) {
-                tracing::error!(timer = %timer, "a waker {failure}");
-            }
-        }
+        self.woken.into_iter().for_each(|waker| wake(waker, timer));
         if let Some(batch) = self.missed {
             crate::log::slots_missed(timer, batch.missed, batch.late);
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
 use super::cell::{Cell, Lean, Phase, beat_of, finish_plainly};
+use super::state::wake;
 use super::{RunEnd, Shared};
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
@@ -84,7 +85,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             engine.leave(key);
         }
         if let Some(driver) = driver {
-            self.wake(driver); // to find out that it is not needed any longer
+            wake(driver, self.name()); // to find out that it is not needed any longer
         }
         Some((reason, true))
     }
@@ -150,12 +151,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 self.take_back(call, Made { tick, step, ended, blocked });
                 None
             }
-        }
-    }
-
-    fn wake(&self, driver: Waker) {
-        if let Err(failure) = guarded(|| driver.wake()) {
-            tracing::error!(timer = %self.name(), "a waker {failure}");
         }
     }
 
