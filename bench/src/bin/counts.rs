@@ -8,6 +8,7 @@ use everbeat::core::{Instant, Outcome, Output, Queue, Schedule, Timer as Machine
 use everbeat::testing::TestEngine;
 use everbeat::{Builder, Group, Tick, Timer, thread};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -153,9 +154,16 @@ fn interval_tick() {
 
 fn period_zero(times: u64) {
     paused().block_on(async {
-        let builder = Timer::every(Duration::ZERO).histograms(false).max_runs(times.max(1));
-        let timer = builder.start(|| ()).expect("a runtime");
-        timer.wait().await.expect("it ends by itself");
+        let (done, told) = oneshot::channel();
+        let mut done = Some(done);
+        let target = move |tick: Tick| {
+            if tick.run >= times {
+                done.take().map(|done| done.send(()));
+            }
+        };
+        let timer = Timer::every(Duration::ZERO).histograms(false).start(target).expect("a runtime");
+        told.await.expect("it gets there");
+        drop(timer);
     });
 }
 

@@ -258,6 +258,11 @@ impl Schedule {
         self.mode == Mode::FixedRate
     }
 
+    /// A grid without a distance between slots: the next one is where the run before it ends.
+    pub(crate) fn is_bare_grid(&self) -> bool {
+        self.is_grid() && self.period_nanos == 0
+    }
+
     /// When the clock ends a timer that starts now.
     pub(crate) fn end_of(&self, start: Instant) -> Instant {
         match self.until {

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 
 use super::{Abort, Run, State, Timer, Wait};
-use crate::{Cause, Instant, Mode, Ratio, Schedule, Tick};
+use crate::{Cause, Instant, Ratio, Schedule, Tick};
 
 /// What a timer comes down to while nothing special happens: it waits for its next run, or is in the
 /// middle of one that the schedule asked for; it was started once, and nothing was ever missed, failed,
@@ -19,6 +19,8 @@ pub struct Rested {
     due: Instant,
     /// Runs begun.
     runs: u64,
+    /// On a grid: how long after it was due the last run ended.
+    after_nanos: u32,
 }
 
 impl Rested {
@@ -26,14 +28,14 @@ impl Rested {
     /// whole machine.
     #[must_use]
     pub fn start(schedule: &Schedule, due: Instant) -> Option<Self> {
-        (schedule.can_rest() && !due.is_never()).then_some(Self { due, runs: 0 })
+        (schedule.can_rest() && !due.is_never()).then_some(Self { due, runs: 0, after_nanos: 0 })
     }
 
-    /// A timer at rest of which somebody has kept these two: when its next run is due, or that in progress
-    /// was, and how many were begun.
+    /// A timer at rest of which somebody has kept these: when its next run is due, or that in progress was,
+    /// how many were begun, and what [`after_nanos`](Self::after_nanos) was.
     #[must_use]
-    pub fn new(due: Instant, runs: u64) -> Self {
-        Self { due, runs }
+    pub fn new(due: Instant, runs: u64, after_nanos: u32) -> Self {
+        Self { due, runs, after_nanos }
     }
 
     /// When the next run is due; during a run, when that one was.
@@ -48,11 +50,29 @@ impl Rested {
         self.runs
     }
 
-    /// When the last run ended, while it waits for the next: exactly so at a fixed delay. On a grid it is
-    /// the time that the last run was due. Without meaning before the first.
+    /// On a grid: how long after it was due the last run ended. Otherwise zero.
+    #[must_use]
+    pub fn after_nanos(&self) -> u32 {
+        self.after_nanos
+    }
+
+    /// When the last run ended, while it waits for the next. Without meaning before the first.
     #[must_use]
     pub fn last_end(&self, schedule: &Schedule) -> Instant {
-        self.due.sub_nanos(schedule.period_nanos)
+        match schedule.period_nanos {
+            0 => self.due, // which is there
+            period_nanos => self.due.sub_nanos(period_nanos).add_nanos(u64::from(self.after_nanos)),
+        }
+    }
+
+    /// The same with the last run having ended at `end`; `None` if that is too long after it was due.
+    #[must_use]
+    pub fn with_last_end(mut self, schedule: &Schedule, end: Instant) -> Option<Self> {
+        if schedule.is_grid() && !schedule.is_bare_grid() {
+            let last = self.due.sub_nanos(schedule.period_nanos);
+            self.after_nanos = u32::try_from(end.nanos_since(last)).ok()?;
+        }
+        Some(self)
     }
 
     /// Begins the run that it waits for; `now` must not be before it is due. `None`, and nothing has
@@ -75,13 +95,13 @@ impl Rested {
     /// and it takes the whole machine.
     #[must_use]
     pub fn finish(&mut self, schedule: &Schedule, now: Instant) -> bool {
-        let next = match schedule.mode {
-            Mode::FixedRate => self.due.add_nanos(schedule.period_nanos),
-            Mode::FixedDelay => now.add_nanos(schedule.period_nanos),
-        };
+        let (base, after) = if schedule.is_grid() { (self.due, now.nanos_since(self.due)) } else { (now, 0) };
+        // Without a distance between slots the next one is where this run ends.
+        let next = base.add_nanos(if schedule.period_nanos == 0 { after } else { schedule.period_nanos });
+        let Ok(after_nanos) = u32::try_from(after) else { return false };
         let plain = next >= now && !next.is_never() && self.runs < schedule.max_runs;
         if plain {
-            self.due = next;
+            (self.due, self.after_nanos) = (next, after_nanos);
         }
         plain
     }
@@ -91,8 +111,7 @@ impl Schedule {
     /// Whether a timer with this schedule can do without the machine at all.
     #[must_use]
     pub fn can_rest(&self) -> bool {
-        self.period_nanos > 0
-            && self.jitter.fraction == Ratio::ZERO
+        self.jitter.fraction == Ratio::ZERO
             && self.run_timeout_nanos == u64::MAX
             && self.end_of(Instant::ORIGIN).is_never()
     }
@@ -105,7 +124,8 @@ impl Timer {
         let State::Waiting(Wait { due, cause: Cause::Schedule, requested: false }) = self.state else {
             return None;
         };
-        let rested = Rested { due, runs: self.runs };
+        let after = if self.schedule.is_bare_grid() { due.nanos_since(self.wait_base) } else { 0 };
+        let rested = Rested { due, runs: self.runs, after_nanos: u32::try_from(after).ok()? };
         let plain = self.schedule.can_rest()
             && !due.is_never()
             && !self.paused
@@ -122,7 +142,7 @@ impl Timer {
     /// The machine of a timer at rest; `running` if it is in the middle of a run.
     #[must_use]
     pub fn from_rest(schedule: Arc<Schedule>, rested: Rested, running: bool) -> Self {
-        let Rested { due, runs } = rested;
+        let Rested { due, runs, .. } = rested;
         let slot = if running { runs.saturating_sub(1) } else { runs };
         let wait_base = if running { due } else { rested.wait_base(&schedule).unwrap_or(due) };
         let state = if running {
@@ -139,7 +159,11 @@ impl Timer {
 impl Rested {
     /// What the wait in progress is measured from; `None` if that lies before the beginning of time.
     fn wait_base(&self, schedule: &Schedule) -> Option<Instant> {
-        let wait = if self.runs == 0 { schedule.initial_delay_nanos } else { schedule.period_nanos };
+        let wait = match self.runs {
+            0 => schedule.initial_delay_nanos,
+            _ if schedule.is_bare_grid() => u64::from(self.after_nanos),
+            _ => schedule.period_nanos,
+        };
         self.due.as_nanos().checked_sub(wait).map(Instant::from_nanos)
     }
 }

@@ -92,7 +92,9 @@ impl<V: Send + Sync + 'static> Future for BeatTask<V> {
             let progress = match timer.lean_turn(&turn, &mut now) {
                 // Whoever was woken by a run has a turn before the next.
                 Some(Progress::Sleep { until: Some(until), .. }) if now.is_some_and(|now| until <= now) => {
-                    Progress::Yield { restless: false }
+                    let restless = timer.has_period_zero();
+                    clock.note_activity(restless);
+                    Progress::Yield { restless }
                 }
                 Some(progress) => progress,
                 None => timer.full_turn(key, Some(cx.waker())),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Mode, Rested, Schedule, StopReason, Tick, Timer as Machine};
+use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::State;
@@ -37,8 +37,6 @@ pub(crate) struct Lean<V> {
     pub(crate) latest: Option<Arc<V>>,
     /// Timers that are built alike may differ in this.
     pub(crate) initial_delay_nanos: u64,
-    /// When the last run ended: so long after it was due.
-    pub(crate) after_nanos: u32,
     /// On a runtime: its clock since the start, and what wakes the task.
     #[cfg(feature = "tokio")]
     pub(crate) clock: Option<Arc<RuntimeClock>>,
@@ -125,7 +123,6 @@ impl<V: Send + Sync + 'static> Lean<V> {
             call: None,
             latest: None,
             initial_delay_nanos: 0,
-            after_nanos: 0,
             #[cfg(feature = "tokio")]
             clock: None,
             driver: None,
@@ -147,9 +144,9 @@ impl<V: Send + Sync + 'static> Lean<V> {
 
     /// The same with another name for `()`, and without the target.
     pub(crate) fn of_unit<W: Send + Sync + 'static>(self) -> Lean<W> {
-        let Self { rested, phase, initial_delay_nanos, after_nanos, latest, .. } = self;
+        let Self { rested, phase, initial_delay_nanos, latest, .. } = self;
         let latest = latest.and_then(|_| unit());
-        Lean { rested, phase, latest, initial_delay_nanos, after_nanos, ..Lean::gone() }
+        Lean { rested, phase, latest, initial_delay_nanos, ..Lean::gone() }
     }
 
     pub(crate) fn hits(&self) -> u64 {
@@ -160,7 +157,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
     pub(crate) fn state(&self, plan: &Plan) -> State<V> {
         let mut state = State::new(plan, self.machine(plan), false);
         state.hits = self.hits();
-        state.last_tick = (state.hits > 0).then(|| self.last_tick(plan));
+        state.last_tick = (state.hits > 0).then(|| self.rested.last_end(&plan.schedule));
         state.latest.clone_from(&self.latest);
         state.clock = self.clock(plan);
         state
@@ -182,10 +179,6 @@ impl<V: Send + Sync + 'static> Lean<V> {
         self.clock.clone_from(&clock.and_then(Clock::runtime).cloned());
         #[cfg(not(feature = "tokio"))]
         let _ = clock;
-    }
-
-    fn last_tick(&self, plan: &Plan) -> Instant {
-        self.rested.last_end(&plan.schedule).add_nanos(u64::from(self.after_nanos))
     }
 
     /// The schedule with the delay of its own.
@@ -238,7 +231,7 @@ impl<V: Send + Sync + 'static> State<V> {
 
     /// The same as a lean timer, if nothing would be lost.
     fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
-        if !plan.can_be_lean() {
+        if !plan.can_be_lean() || !self.waiters.is_empty() || !self.feeds.is_empty() {
             return None;
         }
         let rested = self.machine.rest()?;
@@ -248,15 +241,14 @@ impl<V: Send + Sync + 'static> State<V> {
             && self.hits == rested.runs()
             && self.failures == 0
             && self.blocked == 0
-            && self.failure.is_none()
-            && self.waiters.is_empty()
-            && self.feeds.is_empty();
+            && self.failure.is_none();
         if !plain {
             return None;
         }
-        let last_end = rested.last_end(&plan.schedule);
-        let after = self.last_tick.map_or(Duration::ZERO, |last| last.saturating_since(last_end));
-        let after_nanos = u32::try_from(after.as_nanos()).ok()?;
+        let rested = match self.last_tick {
+            Some(end) => rested.with_last_end(&plan.schedule, end)?,
+            None => rested,
+        };
         let call = match self.beat.take()?.into_call() {
             Ok(call) => call,
             Err(beat) => {
@@ -265,7 +257,7 @@ impl<V: Send + Sync + 'static> State<V> {
             }
         };
         let mut lean = Lean::idle(call, self.machine.schedule().initial_delay());
-        (lean.rested, lean.phase, lean.after_nanos) = (rested, Phase::Waiting(key), after_nanos);
+        (lean.rested, lean.phase) = (rested, Phase::Waiting(key));
         lean.set_clock(self.clock.as_ref());
         if !plan.home.is_engine() {
             lean.driver = self.driver.take();
@@ -284,12 +276,4 @@ pub(super) fn beat_of<V: Send + Sync + 'static>(
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
     let beat = Beat::new(CallTarget::new(call), attachments);
     Box::pin(run.into_iter().fold(beat, Beat::in_run))
-}
-
-/// A run of a timer at rest has delivered. How long after it was due that was, as far as it has to be
-/// remembered; `None`, and nothing has changed, if it takes the whole state.
-pub(crate) fn finish_plainly(rested: &mut Rested, schedule: &Schedule, now: Instant) -> Option<u32> {
-    let after = if schedule.mode() == Mode::FixedRate { now.nanos_since(rested.due()) } else { 0 };
-    let after_nanos = u32::try_from(after).ok()?;
-    rested.finish(schedule, now).then_some(after_nanos)
 }

@@ -29,7 +29,7 @@ use everbeat_core::{
 };
 
 use self::cell::Cell;
-pub(crate) use self::cell::{Lean, Phase, finish_plainly};
+pub(crate) use self::cell::{Lean, Phase};
 pub(crate) use self::plan::{Plan, Plans};
 use self::state::Leftovers;
 pub(crate) use self::state::State;
@@ -486,7 +486,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     pub(crate) fn has_period_zero(&self) -> bool {
-        self.read(|state| state.machine.schedule().period().is_zero())
+        match &*self.lock() {
+            Cell::Lean(_) => self.plan.schedule.period().is_zero(),
+            Cell::Full(state) => state.machine.schedule().period().is_zero(),
+        }
     }
 
     /// Whether a run is due at `now`.

@@ -37,7 +37,8 @@ impl Plan {
         until: Option<StdInstant>,
         schedule: &Schedule,
     ) -> bool {
-        home.has_lean_timers() && !figures && until.is_none() && schedule.can_rest()
+        let is_paced = !home.is_engine() || !schedule.period().is_zero();
+        home.has_lean_timers() && is_paced && !figures && until.is_none() && schedule.can_rest()
     }
 }
 

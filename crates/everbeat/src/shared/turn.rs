@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
-use super::cell::{Cell, Lean, Phase, beat_of, finish_plainly};
+use super::cell::{Cell, Lean, Phase, beat_of};
 use super::state::wake;
 use super::{RunEnd, Shared};
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
@@ -259,12 +259,11 @@ impl<V: Send + Sync + 'static> Lean<V> {
         replaced: &mut Option<Replaced<V>>,
     ) -> Result<Instant, (Call<V>, V)> {
         let Phase::Running(key) = self.phase else { return Err((call, value)) };
-        let Some(after_nanos) = finish_plainly(&mut self.rested, schedule, now) else {
+        if !self.rested.finish(schedule, now) {
             return Err((call, value));
-        };
+        }
         self.phase = Phase::Waiting(key);
         self.call = Some(call);
-        self.after_nanos = after_nanos;
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())
     }

@@ -14,7 +14,6 @@ use std::sync::{Arc, PoisonError};
 
 use everbeat_core::{Instant, Rested, Schedule, Tick};
 
-use crate::shared::finish_plainly;
 use crate::sync::{Mutex, MutexGuard};
 use crate::target::Call;
 
@@ -35,7 +34,6 @@ pub(super) struct Slot {
     pub(super) rested: Rested,
     /// `None` during the run, and once somebody else has taken it.
     pub(super) call: Option<Call<()>>,
-    pub(super) after_nanos: u32,
     pub(super) progress: Progress,
 }
 
@@ -60,7 +58,6 @@ pub(super) struct Delivered {
     pub(super) tick: Tick,
     pub(super) ended: Instant,
     rested: Rested,
-    after_nanos: u32,
 }
 
 /// What is found of a run that is to begin.
@@ -76,8 +73,8 @@ pub(super) enum Begun {
 
 impl Slot {
     #[inline]
-    pub(super) fn new(rested: Rested, call: Option<Call<()>>, after_nanos: u32) -> Self {
-        Self { rested, call, after_nanos, progress: Progress::Untouched }
+    pub(super) fn new(rested: Rested, call: Option<Call<()>>) -> Self {
+        Self { rested, call, progress: Progress::Untouched }
     }
 
     /// Takes the timer away, and returns its call; `None`, and nothing has changed, in the middle of its run.
@@ -109,7 +106,6 @@ impl Slot {
         if self.progress == Progress::Begun {
             self.rested = run.rested;
             self.call = run.call.take();
-            self.after_nanos = run.after_nanos;
             self.progress = Progress::Delivered;
         }
     }
@@ -126,9 +122,9 @@ impl Delivered {
         schedule: &Schedule,
         ended: Instant,
     ) -> Option<Self> {
-        let mut rested = Rested::new(tick.scheduled, tick.run);
-        let after_nanos = finish_plainly(&mut rested, schedule, ended)?;
-        Some(Self { slot, call: call.take(), tick, ended, rested, after_nanos })
+        let mut rested = Rested::new(tick.scheduled, tick.run, 0);
+        let plain = rested.finish(schedule, ended);
+        plain.then(|| Self { slot, call: call.take(), tick, ended, rested })
     }
 }
 

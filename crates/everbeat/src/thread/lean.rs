@@ -104,6 +104,12 @@ impl Record {
         matches!(self.standing, Standing::Over(_))
     }
 
+    /// What is to be known of it beside when it is due, which the queue knows.
+    #[inline]
+    fn rested(&self, due: Instant) -> Rested {
+        Rested::new(due, self.runs, self.after_nanos)
+    }
+
     /// It waits for its turn from here on, if it waited for its deadline.
     pub(super) fn list(&mut self, queued: bool) -> bool {
         let waited = self.standing == Standing::Waiting;
@@ -118,14 +124,14 @@ impl Record {
     pub(super) fn take(&mut self, due: Instant, hand: u8, slot: u8) -> Slot {
         self.queued = self.queued.saturating_add(u32::from(self.standing == Standing::Queued));
         self.standing = Standing::InHand { hand, slot };
-        Slot::new(Rested::new(due, self.runs), self.call.take(), self.after_nanos)
+        Slot::new(self.rested(due), self.call.take())
     }
 
     /// It has had its turn. Returns when the next one is.
     #[inline]
     fn take_back(&mut self, slot: &mut Slot) -> Instant {
         (self.call, self.standing) = (slot.take_away(), Standing::Waiting);
-        (self.runs, self.after_nanos) = (slot.rested.runs(), slot.after_nanos);
+        (self.runs, self.after_nanos) = (slot.rested.runs(), slot.rested.after_nanos());
         slot.rested.due()
     }
 
@@ -137,18 +143,19 @@ impl Record {
     }
 
     /// The same as a timer with its own lock stores it, without the call.
-    fn lean(&self, key: Key, rested: Rested, after_nanos: u32, progress: Progress) -> Lean<()> {
+    fn lean(&self, key: Key, rested: Rested, progress: Progress) -> Lean<()> {
         let (rested, phase) = match (self.standing, progress) {
             (Standing::Over(reason), _) => (rested, Phase::Over(reason)),
             (_, Progress::Begun | Progress::Promoted) => {
-                (Rested::new(rested.due(), rested.runs() + 1), Phase::Running(key))
+                let runs = rested.runs() + 1;
+                (Rested::new(rested.due(), runs, rested.after_nanos()), Phase::Running(key))
             }
             _ => (rested, Phase::Waiting(key)),
         };
         let delivered = rested.runs() > u64::from(matches!(phase, Phase::Running(_)));
         let latest = if delivered { unit() } else { None };
         let initial_delay_nanos = self.initial_delay_nanos;
-        Lean { rested, phase, latest, initial_delay_nanos, after_nanos, ..Lean::gone() }
+        Lean { rested, phase, latest, initial_delay_nanos, ..Lean::gone() }
     }
 }
 
@@ -264,7 +271,7 @@ impl Roster {
             Standing::InHand { .. } => (Seat::Away, Progress::Promoted),
             Standing::Over(_) => (Seat::Away, Progress::Gone),
         };
-        let mut lean = record.lean(key, Rested::new(due, record.runs), record.after_nanos, progress);
+        let mut lean = record.lean(key, record.rested(due), progress);
         lean.call = record.call.take();
         let to = Shared::taken_from_engine(record.plan.clone(), key, lean, record.handles, record.queued);
         let front = Front { to: to.clone(), handles: record.handles & !DETACHED };
@@ -291,7 +298,7 @@ impl Roster {
         let Some((lean, handles, queued)) = laid_down else { return };
         let plan = front.to.plan().clone();
         let mut record = Record::new(plan, lean.call, lean.initial_delay_nanos, *pooled);
-        (record.runs, record.after_nanos) = (lean.rested.runs(), lean.after_nanos);
+        (record.runs, record.after_nanos) = (lean.rested.runs(), lean.rested.after_nanos());
         (record.handles, record.queued) = (handles, queued);
         // What is left of the other has nothing of the user's.
         *entry = Entry::Lean(record);
@@ -324,10 +331,9 @@ impl Roster {
         if let Standing::InHand { hand, slot } = record.standing {
             let slots = self.hands.get(hand)?.lock();
             let slot = slots.get(usize::from(slot))?;
-            return Some(record.lean(key, slot.rested, slot.after_nanos, slot.progress));
+            return Some(record.lean(key, slot.rested, slot.progress));
         }
-        let rested = Rested::new(self.queue.due(key)?, record.runs);
-        Some(record.lean(key, rested, record.after_nanos, Progress::Untouched))
+        Some(record.lean(key, record.rested(self.queue.due(key)?), Progress::Untouched))
     }
 
     /// One handle more; the whole timer if that has to count it. `Err`: there are too many.

@@ -8,10 +8,9 @@ fn at_rest(schedule: &Schedule) -> Rested {
 }
 
 /// Schedules that take the whole machine.
-fn others() -> [Schedule; 5] {
+fn others() -> [Schedule; 4] {
     let jitter = Jitter { fraction: Ratio::from_bits(1), seed: 0 };
     [
-        rate(0),
         rate(10).with_jitter(jitter).unwrap(),
         rate(10).with_run_timeout(ms(1)).unwrap(),
         rate(10).with_until(Until::At(at(9))),
@@ -30,7 +29,7 @@ fn a_start_at_rest_is_that_of_the_machine() {
         let rested = at_rest(&schedule);
         assert_eq!(timer.rest(), Some(rested));
         assert_eq!((Some(rested.due()), rested.runs()), (timer.next_due(), 0));
-        assert_eq!(rested, Rested::new(rested.due(), 0));
+        assert_eq!(rested, Rested::new(rested.due(), 0, 0));
     }
     assert_eq!(Rested::start(&rate(10), Instant::NEVER), None);
     for schedule in others() {
@@ -49,7 +48,7 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         let mut begun = rested;
         let tick = begun.begin(&schedule, at(now));
         assert_eq!(tick.is_some(), begins, "at {now} ms");
-        assert_eq!(begun, Rested::new(at(3), begins.into()));
+        assert_eq!(begun, Rested::new(at(3), begins.into(), 0));
         if let Some(tick) = tick {
             let Tick { run, slot, missed, cause, .. } = tick;
             assert_eq!((run, slot, missed, cause), (1, 0, 0, Cause::Schedule));
@@ -57,9 +56,9 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         }
     }
     let plain = rate(10);
-    assert!(Rested::new(at(3), 0).begin(&plain, Instant::NEVER).is_none());
-    assert!(Rested::new(at(3), u64::MAX).begin(&plain, at(3)).is_none());
-    assert!(Rested::new(at(3), u64::MAX - 1).begin(&plain, at(3)).is_some());
+    assert!(Rested::new(at(3), 0, 0).begin(&plain, Instant::NEVER).is_none());
+    assert!(Rested::new(at(3), u64::MAX, 0).begin(&plain, at(3)).is_none());
+    assert!(Rested::new(at(3), u64::MAX - 1, 0).begin(&plain, at(3)).is_some());
 }
 
 #[test]
@@ -70,6 +69,14 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         (rate(10), 5, Some(13)),
         (rate(10), 14, None),
         (delay(10), 14, Some(24)),
+        (rate(0), 3, Some(3)),
+        (rate(0), 14, Some(14)),
+        (delay(0), 14, Some(14)),
+        // More than four seconds after it was due takes more than the few bytes.
+        (rate(10_000), 4_298, None),
+        (rate(0), 4_298, None),
+        (rate(10_000), 4_297, Some(10_003)),
+        (delay(0), 5_000, Some(5_000)),
         (rate(10).with_max_runs(1).unwrap(), 4, None),
         (rate(10).with_max_runs(2).unwrap(), 4, Some(13)),
         (Schedule::fixed_rate(Duration::MAX), 4, None),
@@ -79,10 +86,28 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         rested.begin(&schedule, at(3)).unwrap();
         assert_eq!(rested.finish(&schedule, at(now)), next.is_some(), "{schedule:?} at {now} ms");
         assert_eq!((rested.due(), rested.runs()), (at(next.unwrap_or(3)), 1));
-        if let Some(next) = next {
-            assert_eq!(rested.last_end(&schedule), at(next - 10));
+        if next.is_some() {
+            assert_eq!(rested.last_end(&schedule), at(now));
         }
     }
+}
+
+/// The machine knows when the last run was due, but not when it ended: that can be told.
+#[test]
+fn the_end_of_the_last_run_is_remembered_for_four_seconds() {
+    for (schedule, due) in [(rate(10_000), 10_000), (rate(0), 5), (delay(10), 15), (delay(0), 5)] {
+        let mut bench = Bench::started(schedule.clone());
+        bench.work(0, 5);
+        let rested = bench.timer.rest().unwrap();
+        assert_eq!(rested.due(), at(due));
+        let told = rested.with_last_end(&schedule, at(5)).unwrap();
+        assert_eq!(told.last_end(&schedule), at(5), "{schedule:?}");
+        let machine = Timer::from_rest(Arc::new(schedule), told, false);
+        assert_eq!(machine.rest().map(|rested| rested.due()), Some(at(due)));
+    }
+    let rested = Rested::new(at(10_000), 1, 0);
+    assert!(rested.with_last_end(&rate(10_000), at(4_295)).is_none());
+    assert!(rested.with_last_end(&rate(10_000), at(4_294)).is_some());
 }
 
 /// What a timer at rest could not remember keeps it from going to rest.
@@ -103,7 +128,7 @@ fn a_timer_with_more_to_remember_does_not_rest() {
     for (number, case) in cases.into_iter().enumerate() {
         let mut bench = Bench::started(rate(10));
         bench.work(0, 0);
-        assert_eq!(bench.timer.rest(), Some(Rested::new(at(10), 1)));
+        assert_eq!(bench.timer.rest(), Some(Rested::new(at(10), 1, 0)));
         case(&mut bench);
         assert_eq!(bench.timer.rest(), None, "case {number}");
     }
