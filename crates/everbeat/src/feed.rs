@@ -14,13 +14,14 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{Buffer, Head, Overflow, ScheduleError};
+use everbeat_core::{Buffer, Head, Instant, Overflow, ScheduleError};
 use futures_core::Stream;
 
 use crate::block;
 use crate::error::{Error, Failure};
 use crate::guard::{drop_all_quietly, drop_quietly};
 use crate::handle::Timer;
+use crate::log::RateLimit;
 use crate::name::Name;
 use crate::shared::Shared;
 use crate::sync::{Mutex, MutexGuard};
@@ -38,6 +39,45 @@ struct Inner<V> {
     consumer: Option<Waker>,
     /// Losses that no log line has told of yet.
     untold: u64,
+}
+
+/// The open feeds of a timer, of which there is one at least. Its lock guards them.
+#[derive(Debug)]
+pub(crate) struct Feeds<V> {
+    lines: Vec<Arc<Line<V>>>,
+    loss_log: RateLimit,
+}
+
+impl<V> Feeds<V> {
+    pub(crate) fn lines(&self) -> &[Arc<Line<V>>] {
+        &self.lines
+    }
+
+    /// Whether losses may be logged again.
+    pub(crate) fn tells_losses(&mut self, now: Instant) -> bool {
+        self.loss_log.permits(now)
+    }
+
+    pub(crate) fn add(feeds: &mut Option<Box<Self>>, line: Arc<Line<V>>) {
+        let none = || Box::new(Self { lines: Vec::new(), loss_log: RateLimit::default() });
+        feeds.get_or_insert_with(none).lines.push(line);
+    }
+
+    pub(crate) fn remove(feeds: &mut Option<Box<Self>>, line: &Arc<Line<V>>) -> Option<Arc<Line<V>>> {
+        let lines = &mut feeds.as_mut()?.lines;
+        let place = lines.iter().position(|other| Arc::ptr_eq(other, line))?;
+        let removed = lines.swap_remove(place);
+        if lines.is_empty() {
+            *feeds = None;
+        }
+        Some(removed)
+    }
+}
+
+impl<V> Clone for Feeds<V> {
+    fn clone(&self) -> Self {
+        Self { lines: self.lines.clone(), loss_log: self.loss_log.clone() }
+    }
 }
 
 /// What a push took out of the feed, to be dropped or woken outside of all locks.

@@ -11,7 +11,7 @@ use crate::name::Name;
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Permits one message, then none for [`QUIET`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RateLimit {
     quiet_until: Option<Instant>,
 }

@@ -67,7 +67,7 @@ impl Stats {
             failures: state.failures,
             blocked: state.blocked,
             queued,
-            feeds: state.feeds.len(),
+            feeds: state.feeds(),
             skipped: machine.skipped(),
             last_tick: state.last_tick.and_then(to_std),
             next_due: due.and_then(to_std),

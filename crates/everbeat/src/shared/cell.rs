@@ -19,6 +19,7 @@ use super::state::State;
 use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive};
 use crate::clock::Clock;
+use crate::feed::Feeds;
 #[cfg(feature = "tokio")]
 use crate::runtime::clock::RuntimeClock;
 use crate::target::{Call, CallTarget};
@@ -35,6 +36,7 @@ pub(crate) struct Lean<V> {
     /// `None` during a run.
     pub(crate) call: Option<Call<V>>,
     pub(crate) latest: Option<Arc<V>>,
+    pub(crate) feeds: Option<Box<Feeds<V>>>,
     /// Timers that are built alike may differ in this.
     pub(crate) initial_delay_nanos: u64,
     /// On a runtime: its clock since the start, and what wakes the task.
@@ -58,8 +60,9 @@ impl<V: Send + Sync + 'static> Cell<V> {
     /// The whole state, from here on.
     pub(super) fn thaw(&mut self, plan: &Plan) -> &mut State<V> {
         if let Self::Lean(lean) = self {
+            let feeds = lean.feeds.take();
             let mut state = Box::new(lean.state(plan));
-            state.driver = lean.driver.take();
+            (state.feeds, state.driver) = (feeds, lean.driver.take());
             state.take_up(lean.call.take(), lean.phase, plan);
             *self = Self::Full(state);
         }
@@ -122,6 +125,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
             phase,
             call: None,
             latest: None,
+            feeds: None,
             initial_delay_nanos: 0,
             #[cfg(feature = "tokio")]
             clock: None,
@@ -159,6 +163,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
         state.hits = self.hits();
         state.last_tick = (state.hits > 0).then(|| self.rested.last_end(&plan.schedule));
         state.latest.clone_from(&self.latest);
+        state.feeds.clone_from(&self.feeds);
         state.clock = self.clock(plan);
         state
     }
@@ -231,7 +236,7 @@ impl<V: Send + Sync + 'static> State<V> {
 
     /// The same as a lean timer, if nothing would be lost.
     fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
-        if !plan.can_be_lean() || !self.waiters.is_empty() || !self.feeds.is_empty() {
+        if !plan.can_be_lean() || !self.waiters.is_empty() {
             return None;
         }
         let rested = self.machine.rest()?;
@@ -262,7 +267,7 @@ impl<V: Send + Sync + 'static> State<V> {
         if !plan.home.is_engine() {
             lean.driver = self.driver.take();
         }
-        lean.latest = self.latest.take();
+        (lean.latest, lean.feeds) = (self.latest.take(), self.feeds.take());
         Some(lean)
     }
 }

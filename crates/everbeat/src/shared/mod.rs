@@ -40,7 +40,7 @@ use crate::block;
 use crate::clock::Clock;
 use crate::current::is_inside;
 use crate::error::{Error, Failure};
-use crate::feed::Line;
+use crate::feed::{Feeds, Line};
 use crate::guard::drop_quietly;
 use crate::home::Home;
 use crate::name::Name;
@@ -175,7 +175,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return None;
         };
         let waits = matches!(lean.phase, Phase::Waiting(_)) && lean.call.is_some();
-        let laid_down = waits && lean.rested.runs() % LAID_DOWN_EVERY == 0;
+        let laid_down = waits && lean.feeds.is_none() && lean.rested.runs() % LAID_DOWN_EVERY == 0;
         laid_down.then(|| (std::mem::replace(lean, Lean::gone()), handles, queued))
     }
 
@@ -449,7 +449,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             if machine.was_started() && !machine.is_running() {
                 left.woken.extend(line.end(state.failure.clone()));
             } else {
-                state.feeds.push(line.clone());
+                Feeds::add(&mut state.feeds, line.clone());
             }
         });
     }
@@ -457,9 +457,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn unsubscribe(&self, line: &Arc<Line<V>>) {
         let removed = {
             let mut cell = self.lock();
-            let Cell::Full(state) = &mut *cell else { return };
-            let place = state.feeds.iter().position(|other| Arc::ptr_eq(other, line));
-            place.map(|place| state.feeds.swap_remove(place))
+            let feeds = match &mut *cell {
+                Cell::Lean(lean) => &mut lean.feeds,
+                Cell::Full(state) => &mut state.feeds,
+            };
+            Feeds::remove(feeds, line)
         };
         drop(removed);
     }

@@ -11,9 +11,8 @@ use super::{Action, Ending};
 use crate::beat::BoxDrive;
 use crate::clock::Clock;
 use crate::error::{Error, Failure};
-use crate::feed::Line;
+use crate::feed::{Feeds, Line};
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
-use crate::log::RateLimit;
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Want};
 
@@ -43,8 +42,7 @@ pub(crate) struct State<V> {
     /// The failure that ended the timer.
     pub(super) failure: Option<Failure>,
     pub(super) waiters: Waiters<V>,
-    pub(crate) feeds: Vec<Arc<Line<V>>>,
-    pub(super) loss_log: RateLimit,
+    pub(super) feeds: Option<Box<Feeds<V>>>,
 }
 
 /// What is done once the lock is released.
@@ -84,9 +82,13 @@ impl<V: 'static> State<V> {
             duration: summary(),
             failure: None,
             waiters: Waiters::default(),
-            feeds: Vec::new(),
-            loss_log: RateLimit::default(),
+            feeds: None,
         }
+    }
+
+    /// How many feeds are open.
+    pub(crate) fn feeds(&self) -> usize {
+        self.feeds.as_ref().map_or(0, |feeds| feeds.lines().len())
     }
 
     pub(super) fn start_machine(
@@ -137,15 +139,8 @@ impl<V: 'static> State<V> {
             Want::Run(wanted) if wanted <= run => Some(Reply::Value(latest.clone())),
             _ => None,
         });
-        let mut lost = false;
-        for line in &self.feeds {
-            let pushed = line.push(latest.clone());
-            lost |= pushed.evicted.is_some();
-            left.woken.extend(pushed.consumer);
-            left.values.extend(pushed.evicted);
-        }
-        if lost && self.loss_log.permits(now) {
-            left.lossy.extend(self.feeds.iter().cloned());
+        if let Some(feeds) = &mut self.feeds {
+            left.feed(feeds, &latest, now);
         }
         // `self.latest` holds it too, so no value is dropped here.
         drop(latest);
@@ -199,10 +194,10 @@ impl<V: 'static> State<V> {
     }
 
     fn end_feeds(&mut self, left: &mut Leftovers<V>) {
+        let Some(feeds) = self.feeds.take() else { return };
         // What the quiet time of the log has kept back is told now.
-        left.lossy.extend(self.feeds.iter().cloned());
-        let failure = &self.failure;
-        left.woken.extend(self.feeds.drain(..).filter_map(|line| line.end(failure.clone())));
+        left.lossy.extend(feeds.lines().iter().cloned());
+        left.woken.extend(feeds.lines().iter().filter_map(|line| line.end(self.failure.clone())));
     }
 
     /// The end is over: whoever came while it was being announced is told too.
@@ -264,9 +259,23 @@ impl<V> Leftovers<V> {
     }
 
     #[inline]
-    pub(super) fn settle(self, timer: &Name) {
+    pub(super) fn settle(mut self, timer: &Name) {
         if !self.is_empty() {
             self.settle_all(timer);
+        }
+    }
+
+    /// A value for each of the feeds.
+    pub(super) fn feed(&mut self, feeds: &mut Feeds<V>, value: &Arc<V>, now: Instant) {
+        let mut lost = false;
+        for line in feeds.lines() {
+            let pushed = line.push(value.clone());
+            lost |= pushed.evicted.is_some();
+            self.woken.extend(pushed.consumer);
+            self.values.extend(pushed.evicted);
+        }
+        if lost && feeds.tells_losses(now) {
+            self.lossy.extend(feeds.lines().iter().cloned());
         }
     }
 
@@ -280,18 +289,20 @@ impl<V> Leftovers<V> {
             && self.failure.is_none()
     }
 
-    fn settle_all(self, timer: &Name) {
-        self.woken.into_iter().for_each(|waker| wake(waker, timer));
-        if let Some(batch) = self.missed {
+    fn settle_all(&mut self, timer: &Name) {
+        self.woken.drain(..).for_each(|waker| wake(waker, timer));
+        if let Some(batch) = self.missed.take() {
             crate::log::slots_missed(timer, batch.missed, batch.late);
         }
-        for line in self.lossy {
+        for line in self.lossy.drain(..) {
             crate::log::feed_losses(timer, &line);
         }
-        if let Some(value) = self.value {
+        if let Some(value) = self.value.take() {
             drop_quietly(value);
         }
-        drop_all_quietly(self.values);
-        drop_quietly(self.failure);
+        drop_all_quietly(self.values.drain(..));
+        if let Some(failure) = self.failure.take() {
+            drop_quietly(failure);
+        }
     }
 }

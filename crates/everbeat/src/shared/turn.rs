@@ -12,7 +12,7 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
 use super::cell::{Cell, Lean, Phase, beat_of};
-use super::state::wake;
+use super::state::{Leftovers, wake};
 use super::{RunEnd, Shared};
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
@@ -70,6 +70,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
             let key = match lean.phase {
+                Phase::Waiting(_) if lean.feeds.is_some() => return None,
                 Phase::Waiting(key) => key,
                 Phase::Over(reason) => return Some((reason, false)),
                 Phase::Idle | Phase::Running(_) => return None,
@@ -155,14 +156,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> Option<Progress> {
-        let mut replaced = None;
+        let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
             match &mut *cell {
-                Cell::Lean(lean) => lean.finish(&self.plan.schedule, call, value, now, &mut replaced),
+                Cell::Lean(lean) => {
+                    let end = lean.finish(&self.plan.schedule, call, value, now, &mut replaced);
+                    left = if end.is_ok() { lean.feed(now) } else { None };
+                    end
+                }
                 Cell::Full(_) => Err((call, value)),
             }
         };
+        if let Some(left) = left {
+            left.settle(self.name());
+        }
         drop_quietly(replaced);
         match unused {
             Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
@@ -266,6 +274,14 @@ impl<V: Send + Sync + 'static> Lean<V> {
         self.call = Some(call);
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())
+    }
+
+    /// The newest value, for whoever has subscribed.
+    fn feed(&mut self, now: Instant) -> Option<Leftovers<V>> {
+        let (feeds, latest) = (self.feeds.as_mut()?, self.latest.as_ref()?);
+        let mut left = Leftovers::none();
+        left.feed(feeds, latest, now);
+        Some(left)
     }
 }
 
