@@ -343,8 +343,11 @@ impl Timer {
             State::Running(run) | State::Draining(run, _) => {
                 let grace_limit = run.grace_limit.min(now + grace);
                 let reason = self.stop_reason().unwrap_or(reason);
-                self.state = State::Draining(Run { grace_limit, ..run }, reason);
-                self.handle_timeout(now);
+                let run = Run { grace_limit, ..run };
+                // A time limit that is reached at this moment is for the driver to notice: another command
+                // may come first.
+                self.state =
+                    if now >= grace_limit { run.out_of_grace() } else { State::Draining(run, reason) };
             }
             State::Idle | State::Cancelling(..) | State::Closing(_) | State::Stopped(_) => {}
         }
@@ -390,10 +393,7 @@ impl Timer {
                 let over = now >= self.end_at;
                 self.state = if over { State::Draining(run, StopReason::Until) } else { State::Running(run) };
             }
-            State::Draining(run, _) if now >= run.grace_limit => {
-                let run = run.aborted(AbortCause::Stopping);
-                self.state = State::Cancelling(run, StopReason::GraceExpired);
-            }
+            State::Draining(run, _) if now >= run.grace_limit => self.state = run.out_of_grace(),
             State::Draining(run, reason) => {
                 self.state = State::Draining(run.checked_limits(now), reason);
             }
@@ -534,6 +534,11 @@ impl Run {
             Abort::No => Self { abort: Abort::Pending(cause), ..self },
             Abort::Pending(_) | Abort::Told => self,
         }
+    }
+
+    /// Its grace is over.
+    fn out_of_grace(self) -> State {
+        State::Cancelling(self.aborted(AbortCause::Stopping), StopReason::GraceExpired)
     }
 
     fn take_abort(&mut self) -> Option<AbortCause> {

@@ -208,6 +208,22 @@ fn r2_an_exhausted_target_ends_the_timer() {
     assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Exhausted)));
 }
 
+/// Commands of one moment are one after the other, and what time brings at that moment comes after all of them.
+#[test]
+fn l5_of_several_shutdowns_at_the_moment_of_the_time_limit_the_least_patient_counts() {
+    for patient in 0..3 {
+        let mut bench = Bench::started(rate(100).with_run_timeout(ms(40)).unwrap());
+        bench.run_at(0);
+        for _ in 0..patient {
+            bench.timer.drain(at(40), StopReason::Drained, ms(1_000));
+        }
+        bench.timer.drain(at(40), StopReason::Drained, ms(0));
+        assert_eq!(bench.poll_at(40), Some(Output::Abort(AbortCause::Stopping)), "after {patient}");
+        bench.finish_at(40, Outcome::Aborted);
+        assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::GraceExpired)));
+    }
+}
+
 #[test]
 fn r4_the_time_limit_holds_while_draining() {
     let mut bench = Bench::started(rate(10).with_run_timeout(ms(20)).unwrap());
