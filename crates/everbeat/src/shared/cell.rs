@@ -1,7 +1,7 @@
 //! Lean timers: what a timer is stored as while nothing special happens to it.
 //!
-//! A lean timer waits for its next run or is in the middle of it, nobody waits for it or subscribes to
-//! it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
+//! A lean timer waits for its next run or is in the middle of it, nobody but the consumers of its feeds waits
+//! for it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
 //! asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is *frozen*. All
 //! rules are written once, for the whole state; what is lean is only stored otherwise.
 //!

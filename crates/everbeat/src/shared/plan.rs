@@ -37,6 +37,7 @@ impl Plan {
         until: Option<StdInstant>,
         schedule: &Schedule,
     ) -> bool {
+        // On an engine the next run would be due in the same round, over and over where time stands still.
         let is_paced = !home.is_engine() || !schedule.period().is_zero();
         home.has_lean_timers() && is_paced && !figures && until.is_none() && schedule.can_rest()
     }

@@ -240,6 +240,31 @@ async fn d6_bounded_feeds_drop_by_policy_and_count() -> Result<(), Box<dyn std::
     Ok(())
 }
 
+/// Without figures of its own a timer is stored in a few bytes, its feeds beside it.
+#[tokio::test(start_paused = true)]
+async fn d6_feeds_of_a_timer_without_histograms() -> Result<(), Box<dyn std::error::Error>> {
+    let timer = every(10).histograms(false).build(|tick: Tick| tick.run)?;
+    let (every_tick, newest) = (timer.subscribe().open()?, timer.subscribe().bounded(1).open()?);
+    timer.start()?;
+    sleep(ms(35)).await;
+    assert_eq!((timer.hits(), timer.stats().feeds), (4, 2));
+    assert_eq!((every_tick.len(), newest.len(), newest.dropped_count()), (4, 1, 3));
+    every_tick.close();
+    assert_eq!(timer.stats().feeds, 1);
+    let late = timer.subscribe().open()?;
+    sleep(ms(10)).await;
+    assert_eq!((every_tick.len(), newest.dropped_count(), late.len()), (4, 4, 1));
+    timer.cancel().await;
+    for (mut feed, values) in [(every_tick, vec![1, 2, 3, 4]), (newest, vec![5]), (late, vec![5])] {
+        for value in values {
+            assert_eq!(feed.next().await.transpose()?.as_deref(), Some(&value));
+        }
+        assert!(feed.next().await.is_none());
+    }
+    assert_eq!(timer.stats().feeds, 0);
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn d7_shedding_keeps_the_failure_and_the_end() -> Result<(), Error> {
     let timer = every(10).build(|tick: Tick| if tick.run < 6 { Ok(tick.run) } else { Err("broke") })?;

@@ -70,7 +70,8 @@ async fn s4_policies_after_an_overrun() -> Result<(), Error> {
 
 #[tokio::test]
 async fn s6_period_zero_leaves_others_their_turn() -> Result<(), Error> {
-    for builder in [every(0), every(0).fixed_rate()] {
+    let few_bytes = || every(0).histograms(false);
+    for builder in [every(0), every(0).fixed_rate(), few_bytes(), few_bytes().fixed_rate()] {
         let busy = builder.start(|| ())?;
         let mut polled = 0;
         while busy.hits() < 1_000 {
