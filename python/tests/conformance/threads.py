@@ -1,8 +1,8 @@
 """Plays scenarios on a timer of `everbeat.threading`, on an engine whose time is moved by hand.
 
-This thread moves the time and so makes the runs. Whoever waits for an answer is a thread of its own. When it is to be
-answered is known, and time stands still until it has been. Its patience would be counted in real time: whoever is to
-lose it has none from the beginning.
+This thread moves the time and so makes the runs. Whoever waits for an answer is a thread of its own. It is known
+when that is to be answered, and time stands still until it has been. Patience would be counted in real time:
+whoever is to lose it has none from the beginning.
 """
 
 import sys
@@ -160,10 +160,10 @@ class ThreadStage(Stage):
         return self.enter(Run(self.now(), self.timer.hit_count))
 
     def note_lateness(self) -> None:
-        """That of the run before: it is not told before its end."""
+        """That of the run before: it is told after its end, unless that found no item."""
         lateness = self.timer.stats().lateness
         if lateness.count > 0:
-            run = self.trace.runs[lateness.count - 1]
+            run = [run for run in self.trace.runs if run.how != "exhausted"][lateness.count - 1]
             run.lateness = round(lateness.last * NANOS)
             run.scheduled = run.at - run.lateness
 
