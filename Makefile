@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom soak mutants histories fuzz fmt clippy doc lint-python \
-	types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python loom soak mutants histories histories-python fuzz fmt clippy doc \
+	lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present always python-present
 
@@ -16,7 +16,7 @@ CHECK_STAMP := $(VENV)/.requirements-check
 BENCH_VENV := bench/.venv
 BENCH_STAMP := $(BENCH_VENV)/.requirements
 # What `tests/conformance` plays beside the scenarios. Made anew each time: how many, and from which seed.
-HISTORIES := $(VENV)/histories.json
+HISTORIES := $(VENV)/histories.jsonl
 HISTORY_COUNT ?= 100
 HISTORY_SEED ?= 1
 # `maturin develop` puts the module beside the package's Python files.
@@ -28,7 +28,7 @@ MODULE_SOURCES := $(shell find crates/everbeat-core crates/everbeat crates/everb
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: cargo-present ## Build and start the demo service (Rust; `make demo-python` has one in Python)
 	$(CARGO) run --release --locked -p everbeat-service
@@ -66,6 +66,12 @@ mutants: cargo-present ## Check that each change to the core fails a test (needs
 histories: export PROPTEST_CASES ?= 100000
 histories: cargo-present ## Play random histories on every driver, and compare with the model: minutes
 	$(CARGO) test --release -p everbeat-conformance --test histories --locked -- --nocapture --test-threads=1
+
+# Through a pipe: no more than a thousand of the histories are ever held.
+histories-python: HISTORY_COUNT = 100000
+histories-python: $(MODULE) ## The same on event loops and threads of Python: a quarter of an hour
+	cd python && $(CARGO) run --quiet --release --locked -p everbeat-conformance --example histories -- \
+		$(HISTORY_SEED) | $(BIN)/python -m tests.conformance.histories $(HISTORY_COUNT)
 
 # New inputs go where they are not committed by accident; `cargo fuzz cmin` brings those that count into the corpus.
 FUZZ_SECONDS ?= 600
@@ -143,7 +149,7 @@ $(CHECK_STAMP): python/requirements-check.txt $(TEST_STAMP)
 	touch $@
 
 $(HISTORIES): $(VENV_STAMP) always | cargo-present
-	$(CARGO) run --quiet --locked -p everbeat-conformance --example histories -- $(HISTORY_COUNT) $(HISTORY_SEED) > $@
+	$(CARGO) run --quiet --locked -p everbeat-conformance --example histories -- $(HISTORY_SEED) $(HISTORY_COUNT) > $@
 
 $(BENCH_STAMP): bench/python/requirements.txt | python-present
 	$(PYTHON) -m venv --clear $(BENCH_VENV)

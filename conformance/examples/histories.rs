@@ -1,27 +1,34 @@
-//! Writes random histories as a scenario file, for players in other languages:
-//! `cargo run -p everbeat-conformance --example histories -- COUNT SEED > FILE`.
+//! Writes random histories with what the model says of them, one a line, for players in other languages:
+//! `cargo run -p everbeat-conformance --example histories -- SEED [COUNT] > FILE`. Without a count it goes on as long
+//! as somebody reads.
 //!
-//! Left out is what a timer in an event loop of Python has not got: `until`, handles that are dropped, feeds that hold
-//! nothing, an idle wait that is refused before the start, and stop conditions that come true later: a loop notices
-//! those a turn after, and a tick at the same time may come first.
+//! Left out is what timers in Python have not got: `until`, handles that are dropped, feeds that hold nothing, an idle
+//! wait that is refused before the start, and stop conditions: a loop notices those before the start or a turn after,
+//! and a tick at the same time may come first.
 
-use everbeat_conformance::{COMMAND, Do, HEAD, Scenario, Shape, Span, history, to_file};
+use std::io::Write;
+
+use everbeat_conformance::{COMMAND, Do, HEAD, Scenario, Shape, Span, history};
 
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
-    let (count, seed) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(0));
+    let (seed, count) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(u64::MAX));
+    let mut out = std::io::stdout().lock();
     let mut state = seed;
-    let mut stories = Vec::new();
-    while (stories.len() as u64) < count {
+    let mut written = 0;
+    while written < count {
         let bytes = random_bytes(&mut state);
-        let shape = Shape { instant: stories.len() % 2 == 1, stretch: 1 };
+        let shape = Shape { instant: written % 2 == 1, stretch: 1, grain: Span::NANOSECOND };
         let Ok(mut story) = history(&bytes, shape) else { continue };
-        if is_for_loops(&story) {
-            story.name = format!("history-{seed}-{}", stories.len());
-            stories.push(story);
+        if is_for_python(&story) {
+            story.name = format!("history-{seed}-{written}");
+            let line = serde_json::to_string(&story).expect("a scenario has a form as JSON");
+            if writeln!(out, "{line}").is_err() {
+                return; // nobody reads on
+            }
+            written += 1;
         }
     }
-    println!("{}", to_file("Random histories, and what the model says of them.", stories));
 }
 
 fn random_bytes(state: &mut u64) -> Vec<u8> {
@@ -37,7 +44,7 @@ fn draw(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-fn is_for_loops(story: &Scenario) -> bool {
+fn is_for_python(story: &Scenario) -> bool {
     let actions = story.commands.iter().map(|command| &command.action);
     let lacking = |action: &Do| match action {
         Do::Detach | Do::DropHandle => true,
@@ -45,6 +52,5 @@ fn is_for_loops(story: &Scenario) -> bool {
         Do::Wait => !story.autostart,
         _ => false,
     };
-    let condition = story.timer.stop_when.unwrap_or_default();
-    story.timer.until.is_none() && condition == Span::ZERO && !actions.clone().any(lacking)
+    story.timer.until.is_none() && story.timer.stop_when.is_none() && !actions.clone().any(lacking)
 }

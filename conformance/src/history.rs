@@ -12,8 +12,8 @@ use crate::core_subject::CoreSubject;
 use crate::expect::Expect;
 use crate::model::{Unpredictable, predict};
 use crate::scenario::{
-    BackoffSpec, Command, Do, DropPolicy, DropSpec, FeedSpec, Fraction, MissedSpec, Mode, OnErrorSpec,
-    Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,
+    BackoffSpec, Command, Do, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,
+    OnErrorSpec, Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,
 };
 use crate::span::Span;
 
@@ -29,6 +29,8 @@ pub struct Shape {
     pub instant: bool,
     /// How many times as long as usual they are watched after their last command.
     pub stretch: u64,
+    /// The finest step of the driver's clock.
+    pub grain: Span,
 }
 
 /// The history that these bytes stand for, with the model's prediction.
@@ -37,7 +39,7 @@ pub struct Shape {
 /// There is no prediction.
 pub fn history(bytes: &[u8], shape: Shape) -> Result<Scenario, Unpredictable> {
     let mut scenario = Writer::new(bytes, shape).write();
-    let trace = predict(&scenario)?;
+    let trace = predict(&scenario, shape.grain)?;
     // How drivers divide what they report is their own affair.
     scenario.expect = Expect { batches: None, ..trace.expectation(&scenario) };
     Ok(scenario)
@@ -49,7 +51,9 @@ pub fn history(bytes: &[u8], shape: Shape) -> Result<Scenario, Unpredictable> {
 /// # Errors
 /// Where they differ.
 pub fn compare_history(bytes: &[u8]) -> Result<(), String> {
-    let Ok(scenario) = history(bytes, Shape { instant: false, stretch: 1 }) else { return Ok(()) };
+    let Ok(scenario) = history(bytes, Shape { instant: false, stretch: 1, grain: Span::NANOSECOND }) else {
+        return Ok(());
+    };
     for restless in [false, true] {
         let differences = check(&scenario, &CoreSubject { restless }.play(&scenario));
         if !differences.is_empty() {
@@ -154,6 +158,8 @@ struct Writer<'a> {
     held: bool,
     /// Whether it may run as often as possible.
     busy: bool,
+    /// Whether it may have no period in all time.
+    endless: bool,
     script: Vec<Command>,
 }
 
@@ -171,6 +177,7 @@ impl<'a> Writer<'a> {
             let_go: false,
             held: false,
             busy: false,
+            endless: false,
             script: Vec::new(),
         }
     }
@@ -193,10 +200,17 @@ impl<'a> Writer<'a> {
             }
         }
         let other_runs = self.run(&timer, false);
+        let jitter = self.jitter();
         while !self.commands.0.is_empty() {
             let (command, rest) = self.commands.0.split_at(self.commands.0.len().min(COMMAND));
             self.command(&mut Bytes(command));
             self.commands = Bytes(rest);
+        }
+        // Drivers have the end of time in different places, around which nothing shall be drawn.
+        timer.jitter = jitter.filter(|_| !self.endless);
+        if timer.jitter.is_some() {
+            // Whether a slot that is too late gets another chance in what its window has left is left open.
+            timer.max_lateness = None;
         }
         if self.busy && other_runs.takes == Span::ZERO {
             timer.max_runs = timer.max_runs.or(Some(20));
@@ -233,6 +247,7 @@ impl<'a> Writer<'a> {
         let on_error = from.pick(ON_ERROR);
         let target = from.rarely(TARGETS).filter(|_| !self.shape.instant).unwrap_or_default();
         self.busy |= period == Span::ZERO;
+        self.endless |= period == Span::NEVER;
         TimerSpec {
             mode,
             period,
@@ -249,6 +264,12 @@ impl<'a> Writer<'a> {
             on_error,
             target,
         }
+    }
+
+    fn jitter(&mut self) -> Option<JitterSpec> {
+        let denominator = self.timer.rarely([4, 2, 1])?;
+        let seed = u64::from(self.timer.below(u8::MAX));
+        Some(JitterSpec { fraction: Fraction { numerator: 1, denominator }, seed })
     }
 
     fn run(&mut self, timer: &TimerSpec, special: bool) -> RunPlan {
@@ -413,6 +434,7 @@ impl<'a> Writer<'a> {
         self.names.extend(name.clone());
         let timeout = patience.filter(|_| name.is_some() && action.can_wait());
         self.held |= timeout.is_some() && action == Do::Wait;
+        self.endless |= matches!(action, Do::SetPeriod(Span::NEVER) | Do::Rearm(Span::NEVER));
         let at = self.now;
         if let Do::Stall(span) = action {
             self.now = at.plus(span);

@@ -143,6 +143,15 @@ pub struct Fraction {
     pub denominator: u32,
 }
 
+impl Fraction {
+    /// So much of a time, rounded down.
+    #[must_use]
+    pub fn of(self, whole: Span) -> Span {
+        let part = u128::from(whole.as_nanos()) * u128::from(self.numerator) / u128::from(self.denominator);
+        Span::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+    }
+}
+
 impl From<Fraction> for String {
     fn from(Fraction { numerator, denominator }: Fraction) -> Self {
         format!("{numerator}/{denominator}")

@@ -29,6 +29,8 @@ impl Span {
     pub const ZERO: Self = Self(0);
     /// The end of time.
     pub const NEVER: Self = Self(u64::MAX);
+    /// The finest step there is.
+    pub const NANOSECOND: Self = Self(1);
     /// The finest step of a driver that sleeps by tokio's clock.
     pub const MILLISECOND: Self = Self(1_000_000);
 
@@ -78,6 +80,12 @@ impl Span {
     #[must_use]
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))
+    }
+
+    /// The next whole number of `grain`, or this if it is one.
+    #[must_use]
+    pub const fn up_to(self, grain: Self) -> Self {
+        Self(self.0.div_ceil(grain.0).saturating_mul(grain.0))
     }
 
     /// Whether the two are at most `tolerance` apart.

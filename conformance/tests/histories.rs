@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::Path;
 
 use everbeat_conformance::{
-    COMMAND, CoreSubject, HEAD, Shape, SharedTaskSubject, Subject, ThreadSubject, TokioSubject, check,
-    compare_history, compare_queue, history, to_file,
+    COMMAND, CoreSubject, Driver, HEAD, Shape, SharedTaskSubject, Span, Subject, ThreadSubject, TokioSubject,
+    check, compare_history, compare_queue, history, to_file,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,7 +26,8 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// Plays as many histories on this subject as are wanted.
 fn play(subject: &dyn Subject, instant: bool) {
-    let shape = Shape { instant, stretch: number("EVERBEAT_STRETCH", 1) };
+    let grain = if subject.driver() == Driver::Core { Span::NANOSECOND } else { Span::MILLISECOND };
+    let shape = Shape { instant, stretch: number("EVERBEAT_STRETCH", 1), grain };
     let seed =
         number("PROPTEST_RNG_SEED", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
     let cases = u32::try_from(number("PROPTEST_CASES", 300)).unwrap_or(u32::MAX);

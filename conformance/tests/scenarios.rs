@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use everbeat_conformance::{
-    CoreSubject, Driver, SharedTaskSubject, Story, Subject, ThreadSubject, TokioSubject, Unpredictable,
+    CoreSubject, Driver, SharedTaskSubject, Span, Story, Subject, ThreadSubject, TokioSubject, Unpredictable,
     check, load, predict,
 };
 
@@ -75,7 +75,7 @@ fn the_model_predicts_what_was_worked_out_by_hand() {
     let (mut wrong, mut beyond) = (Vec::new(), Vec::new());
     for story in &stories {
         let scenario = &story.scenario;
-        match predict(scenario) {
+        match predict(scenario, Span::NANOSECOND) {
             Ok(trace) => {
                 let differences = check(scenario, &trace);
                 if !differences.is_empty() {
@@ -87,8 +87,8 @@ fn the_model_predicts_what_was_worked_out_by_hand() {
                     ));
                 }
             }
-            // Scenarios of billions of slots are for those who divide, and draws are for those who draw.
-            Err(Unpredictable::TooLong | Unpredictable::Draws) => beyond.push(&scenario.name),
+            // Scenarios of billions of slots are for those who divide.
+            Err(Unpredictable::TooLong) => beyond.push(&scenario.name),
             Err(order) => wrong.push(format!("{}: {}\n  {order}\n", story.file, scenario.name)),
         }
     }

@@ -10,6 +10,9 @@ use crate::span::Span;
 impl Model<'_> {
     pub(super) fn give_commands(&mut self) {
         while let Some(command) = self.commands.as_slice().first().filter(|command| command.at <= self.now) {
+            if self.next_due().is_some_and(|due| due < self.now) {
+                self.order = Some("a command after a tick was due by the grain of the clock");
+            }
             self.commands.next();
             self.give(command);
         }

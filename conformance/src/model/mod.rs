@@ -3,6 +3,7 @@
 
 mod commands;
 mod desk;
+mod jitter;
 mod queue;
 mod slots;
 
@@ -25,8 +26,6 @@ const MOST_RUNS: usize = 1_000_000;
 /// Why there is no prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unpredictable {
-    /// Jitter is drawn, and the model has no draws.
-    Draws,
     /// There are too many slots for somebody who walks.
     TooLong,
     /// It depends on an order that is left to the driver.
@@ -36,25 +35,22 @@ pub enum Unpredictable {
 impl fmt::Display for Unpredictable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Draws => "jitter is drawn",
             Self::TooLong => "there are too many slots to walk over",
             Self::Order(what) => what,
         })
     }
 }
 
-/// Works out what a scenario has to come to. What it expects is not looked at.
+/// Works out what a scenario has to come to for a driver whose clock has this grain: what is due in between begins
+/// later. What the scenario expects is not looked at.
 ///
 /// # Errors
 /// That cannot be said, or not in a reasonable time.
-pub fn predict(scenario: &Scenario) -> Result<Trace, Unpredictable> {
+pub fn predict(scenario: &Scenario, grain: Span) -> Result<Trace, Unpredictable> {
     if let Some(field) = refused(&scenario.timer) {
         return Ok(Trace { refused: Some(field.to_owned()), ..Trace::default() });
     }
-    if scenario.timer.jitter.is_some_and(|jitter| jitter.fraction.numerator > 0) {
-        return Err(Unpredictable::Draws);
-    }
-    let mut model = Model::new(scenario);
+    let mut model = Model::new(scenario, grain);
     model.play()?;
     Ok(model.into_trace())
 }
@@ -76,6 +72,7 @@ fn refused(spec: &TimerSpec) -> Option<&'static str> {
 
 struct Model<'a> {
     scenario: &'a Scenario,
+    grain: Span,
     now: Span,
     commands: std::slice::Iter<'a, Command>,
     condition: Option<Span>,
@@ -126,9 +123,10 @@ struct Stop {
 }
 
 impl<'a> Model<'a> {
-    fn new(scenario: &'a Scenario) -> Self {
+    fn new(scenario: &'a Scenario, grain: Span) -> Self {
         Self {
             scenario,
+            grain,
             now: Span::ZERO,
             commands: scenario.commands.iter(),
             condition: scenario.timer.stop_when,
@@ -159,6 +157,9 @@ impl<'a> Model<'a> {
             }
             if self.slots.is_too_long() || self.runs.len() > MOST_RUNS {
                 return Err(Unpredictable::TooLong);
+            }
+            if self.slots.undecided {
+                return Err(Unpredictable::Order("slots that jitter has moved into others"));
             }
             if self.desk.photo_finish {
                 return Err(Unpredictable::Order("an answer at the end of its timeout"));
@@ -193,7 +194,8 @@ impl<'a> Model<'a> {
             let running = stop.is_none();
             let condition = self.condition.filter(|_| running);
             let until = life.until.filter(|_| running);
-            [flight, stop, condition, until, self.next_due()].into_iter().flatten().min()
+            let due = self.next_due().map(|due| due.up_to(self.grain));
+            [flight, stop, condition, until, due].into_iter().flatten().min()
         });
         [command, life.flatten(), self.desk.next_deadline()].into_iter().flatten().min()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::jitter::draw;
 use crate::expect::{Batch, Skipped};
 use crate::scenario::{MissedSpec, Mode, TimerSpec};
 use crate::span::Span;
@@ -27,8 +28,14 @@ pub(super) enum During {
 pub(super) struct Slots<'a> {
     spec: &'a TimerSpec,
     pub(super) period: Span,
-    /// The first slot that has not been booked.
+    /// The first slot that has not been booked, where it lies on the grid.
     next: Slot,
+    /// With jitter: when the upcoming slot of a grid is due, drawn at the beginning of the wait for it.
+    drawn: Option<Slot>,
+    /// Whether the upcoming slot comes later than on the grid, and the period has changed meanwhile.
+    stretched: bool,
+    /// Whether that mattered: it is left open which slots of the new period have passed.
+    pub(super) undecided: bool,
     /// Missed slots that a burst will run, oldest first.
     backlog: VecDeque<Slot>,
     /// Whether slots passed during the run in flight.
@@ -53,6 +60,9 @@ impl<'a> Slots<'a> {
             spec,
             period: spec.period,
             next: Slot { number: 0, due: Span::NEVER },
+            drawn: None,
+            stretched: false,
+            undecided: false,
             backlog: VecDeque::new(),
             late: false,
             since: None,
@@ -68,6 +78,8 @@ impl<'a> Slots<'a> {
     /// A start: the first slot, whatever was before.
     pub(super) fn start(&mut self, now: Span) {
         self.next = Slot { number: 0, due: now.plus(self.spec.initial_delay) };
+        self.drawn = self.spec.jitter.filter(|_| self.is_grid()).map(|_| self.next);
+        self.stretched = false;
         self.backlog.clear();
         self.late = false;
         self.since = None;
@@ -82,12 +94,43 @@ impl<'a> Slots<'a> {
 
     /// The slot whose tick comes next.
     pub(super) fn upcoming(&self) -> Slot {
+        let slot = self.nominal();
+        self.drawn.filter(|drawn| drawn.number == slot.number).unwrap_or(slot)
+    }
+
+    fn nominal(&self) -> Slot {
         self.backlog.front().copied().unwrap_or(self.next)
+    }
+
+    /// How far a slot of the grid may stray to either side.
+    fn reach(&self) -> Span {
+        self.spec.jitter.map_or(Span::ZERO, |jitter| jitter.fraction.of(self.period))
+    }
+
+    /// The wait for the upcoming slot begins. On a grid it takes place within its reach, but neither before now nor
+    /// in the slot after it.
+    fn plan(&mut self, now: Span) {
+        let (slot, reach) = (self.nominal(), self.reach());
+        self.undecided |= self.stretched;
+        self.drawn = self.spec.jitter.filter(|_| self.is_grid() && reach > Span::ZERO).map(|jitter| {
+            let end = slot.due.plus(reach.min(self.period));
+            let begin = slot.due.minus(reach).max(now).min(end);
+            Slot { due: draw(jitter.seed, slot.number, begin, end), ..slot }
+        });
+    }
+
+    /// How long a wait from run to run is.
+    fn wait(&self, number: u64) -> Span {
+        let reach = self.reach();
+        self.spec.jitter.filter(|_| reach > Span::ZERO).map_or(self.period, |jitter| {
+            draw(jitter.seed, number, self.period.minus(reach), self.period.plus(reach))
+        })
     }
 
     /// A scheduled tick takes the upcoming slot. Says how many were dropped before it.
     pub(super) fn take(&mut self) -> (Slot, u64) {
         let slot = self.upcoming();
+        self.undecided |= self.stretched;
         if self.backlog.pop_front().is_none() {
             self.step();
         }
@@ -97,10 +140,12 @@ impl<'a> Slots<'a> {
     /// A triggered run takes the next slot that has not passed, and the grid goes on from there; or it
     /// takes none, and the grid stays.
     pub(super) fn take_triggered(&mut self, now: Span) -> (u64, u64) {
+        self.drawn = None;
         if self.is_grid() && self.spec.keep_phase {
             return (self.upcoming().number, self.tell());
         }
         self.drop_backlog(0);
+        self.stretched = false;
         let number = self.next.number;
         self.next.due = now;
         self.step();
@@ -112,9 +157,18 @@ impl<'a> Slots<'a> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Books the slots that lie before `until`.
+    /// Books the slots that can only have taken place before `until`.
     pub(super) fn pass(&mut self, until: Span, during: During) {
-        while self.is_grid() && self.period > Span::ZERO && self.next.due < until && !self.is_too_long() {
+        let reach = self.reach();
+        // A slot that is waited for keeps its time when the period changes.
+        let kept = self.drawn.filter(|drawn| drawn.due >= until).map(|drawn| drawn.number);
+        while self.is_grid()
+            && self.period > Span::ZERO
+            && self.next.due.plus(reach) < until
+            && kept != Some(self.next.number)
+            && !self.is_too_long()
+        {
+            self.undecided |= self.stretched;
             let slot = self.next;
             self.step();
             self.book(slot, during);
@@ -125,7 +179,7 @@ impl<'a> Slots<'a> {
     pub(super) fn run_ended(&mut self, now: Span) {
         if !self.is_grid() {
             self.since = Some(now);
-            self.next.due = now.plus(self.period);
+            self.next.due = now.plus(self.wait(self.next.number));
             return;
         }
         if self.period == Span::ZERO {
@@ -140,6 +194,7 @@ impl<'a> Slots<'a> {
             self.since = Some(now);
             self.next.due = now.plus(self.period);
         }
+        self.plan(now);
     }
 
     /// None of the slots that passed will run, and the grid stays where it is, whatever the policy.
@@ -152,20 +207,25 @@ impl<'a> Slots<'a> {
     /// A pause is over.
     pub(super) fn resume(&mut self, now: Span) {
         self.drop_backlog(0);
-        if self.next.due < now {
-            if self.is_grid() {
-                self.next.due = now; // of period zero: all others have been booked
-            } else {
-                self.lose_wait(now);
-            }
+        let waits = self.drawn.is_none_or(|drawn| drawn.number == self.next.number);
+        if waits && self.upcoming().due >= now {
+            return;
         }
+        if !self.is_grid() {
+            return self.lose_wait(now);
+        }
+        if self.period == Span::ZERO {
+            self.next.due = now; // all others have been booked
+        }
+        self.plan(now);
     }
 
     /// A fixed delay ended, and nothing came of it; another begins now.
     pub(super) fn lose_wait(&mut self, now: Span) {
         self.skipped.paused += 1;
         self.dropped += 1;
-        self.next = Slot { number: self.next.number + 1, due: now.plus(self.period) };
+        let number = self.next.number + 1;
+        self.next = Slot { number, due: now.plus(self.wait(number)) };
         self.since = Some(now);
     }
 
@@ -181,7 +241,7 @@ impl<'a> Slots<'a> {
             self.drop_late();
             self.step();
             self.since = Some(now);
-            self.next.due = now.plus(self.period);
+            self.next.due = now.plus(self.wait(self.next.number));
             self.report(now);
             return true;
         }
@@ -215,20 +275,27 @@ impl<'a> Slots<'a> {
     pub(super) fn set_period(&mut self, now: Span, period: Span, rearm: bool) {
         let was_busy = std::mem::replace(&mut self.period, period) == Span::ZERO;
         let Some(since) = self.since.filter(|_| rearm) else {
+            let jitters = self.spec.jitter.is_some() && self.is_grid();
+            self.stretched = jitters && self.upcoming().due.max(now) > self.next.due;
             // The slot that is waited for keeps its time; without a period that was now.
             if self.is_grid() && was_busy {
                 self.next.due = self.next.due.max(now);
             }
             return;
         };
-        let mut due = since.plus(period);
-        if self.is_grid() && period > Span::ZERO {
-            while due < now {
-                due = due.plus(period);
-                self.steps += 1;
-            }
+        if !self.is_grid() {
+            self.next.due = since.plus(self.wait(self.next.number)).max(now);
+            return;
         }
-        self.next.due = due.max(now);
+        self.next.due = since.plus(period);
+        while period > Span::ZERO && self.next.due.plus(self.reach()) < now {
+            self.next.due = self.next.due.plus(period);
+            self.steps += 1;
+        }
+        if period == Span::ZERO {
+            self.next.due = self.next.due.max(now);
+        }
+        self.plan(now);
     }
 
     pub(super) fn is_grid(&self) -> bool {

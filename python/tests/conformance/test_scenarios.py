@@ -1,45 +1,53 @@
-"""Every scenario that this face can play, with async and with sync targets, on every loop."""
+"""Every scenario that a face can play: in loops with async and with sync targets, and on threads."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.conformance.player import Stage, differences, is_instant, lacking, load
+from tests.conformance import loops, threads
+from tests.conformance.loops import LoopStage
+from tests.conformance.scenarios import RANDOM, Json, is_for_sync, load
+from tests.conformance.threads import ThreadStage
+from tests.conformance.trace import Trace, differences
 
 STORIES = load()
 
 
-def params(*, sync: bool) -> list[Any]:
-    chosen = [
-        (file, scenario)
-        for file, scenario in STORIES
-        if not sync or (scenario["timer"].get("target", "call") == "call" and is_instant(scenario))
-    ]
+def params(chosen: Callable[[Json], bool], lacking: Callable[[Json], str | None]) -> list[Any]:
     return [
-        pytest.param(scenario, id=f"{file}-{scenario['name']}", marks=marks(scenario))
-        for file, scenario in chosen
+        pytest.param(scenario, id=f"{file}-{scenario['name']}", marks=marks(lacking(scenario)))
+        for file, scenario in STORIES
+        if chosen(scenario)
     ]
 
 
-def marks(scenario: Any) -> list[pytest.MarkDecorator]:
-    reason = lacking(scenario)
+def marks(reason: str | None) -> list[pytest.MarkDecorator]:
     return [] if reason is None else [pytest.mark.skip(reason=reason)]
 
 
-async def check(scenario: Any, *, sync: bool) -> None:
-    found = differences(scenario, await Stage(scenario, sync=sync).play())
+def check(scenario: Json, trace: Trace) -> None:
+    found = differences(scenario, trace)
     assert not found, f"({' '.join(scenario['clauses'])}) {scenario['why']}\n  " + "\n  ".join(found)
 
 
-@pytest.mark.parametrize("scenario", params(sync=False))
-async def test_async_target(scenario: Any) -> None:
-    await check(scenario, sync=False)
+@pytest.mark.parametrize("scenario", params(lambda _: True, loops.lacking))
+async def test_async_target(scenario: Json) -> None:
+    check(scenario, await LoopStage(scenario, sync=False).play())
 
 
-@pytest.mark.parametrize("scenario", params(sync=True))
-async def test_sync_target(scenario: Any) -> None:
-    await check(scenario, sync=True)
+@pytest.mark.parametrize("scenario", params(is_for_sync, loops.lacking))
+async def test_sync_target(scenario: Json) -> None:
+    check(scenario, await LoopStage(scenario, sync=True).play())
 
 
-def test_most_scenarios_are_played() -> None:
-    assert sum(lacking(scenario) is None for _, scenario in STORIES) >= 0.8 * len(STORIES)
+@pytest.mark.parametrize("scenario", params(lambda _: True, threads.lacking))
+def test_on_threads(scenario: Json) -> None:
+    stage = ThreadStage(scenario)
+    check(stage.scenario, stage.play())
+
+
+@pytest.mark.parametrize(("lacking", "share"), [(loops.lacking, 0.8), (threads.lacking, 0.7)])
+def test_most_scenarios_are_played(lacking: Callable[[Json], str | None], share: float) -> None:
+    named = [scenario for file, scenario in STORIES if file != RANDOM]
+    assert sum(lacking(scenario) is None for scenario in named) >= share * len(named)

@@ -23,6 +23,7 @@ impl Timer {
     /// What follows a run that did not end the timer.
     pub(super) fn plan_after(&mut self, now: Instant, run: Run, outcome: Outcome) {
         if core::mem::take(&mut self.follow_up) {
+            self.drop_before_trigger(now);
             self.state = State::Due(Wait { due: now, cause: Cause::Trigger, requested: true });
             return;
         }
@@ -51,12 +52,8 @@ impl Timer {
             }
             Cause::Trigger if self.schedule.is_grid() => {
                 if self.schedule.keep_phase {
-                    // The grid stays, and so does what a burst has still to run.
-                    let (policy, reason) = self.policy();
-                    self.drop_passed(wait.due, policy, reason);
                     return self.next_slot;
                 }
-                self.drop_passed(wait.due, Missed::Skip, self.policy().1);
                 (self.anchor, self.anchor_slot) = (wait.due, self.next_slot);
             }
             Cause::Trigger | Cause::Schedule => {}
@@ -85,14 +82,22 @@ impl Timer {
         }
     }
 
-    /// A trigger ends a wait: books what passed during it, where its own run could not tell why.
+    /// A trigger ends a wait: books what passed during it. Nothing has as long as a slot is waited for, even if that was
+    /// drawn to come later than slots of a shorter period would.
     pub(super) fn note_trigger(&mut self, now: Instant, wait: Wait) {
         let retries = wait.cause == Cause::Retry;
         if self.paused && !retries && !self.schedule.is_grid() && wait.due < now {
             self.lose_slot(now, Reason::Paused);
-        } else if self.paused || retries {
-            self.drop_passed(now, Missed::Skip, self.policy().1);
+        } else if self.paused || retries || wait.due < now {
+            self.drop_before_trigger(now);
         }
+    }
+
+    /// If the grid stays, so does what a burst has still to run.
+    fn drop_before_trigger(&mut self, now: Instant) {
+        let (policy, reason) = self.policy();
+        let policy = if self.schedule.keep_phase { policy } else { Missed::Skip };
+        self.drop_passed(now, policy, reason);
     }
 
     /// A pause ends: drops what passed meanwhile, whatever the policy, and waits for the next slot.

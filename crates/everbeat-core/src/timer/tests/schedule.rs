@@ -309,6 +309,21 @@ fn s5_jitter_on_a_grid_reaches_both_sides_and_stays_off_the_slot() {
 }
 
 #[test]
+fn s5_s7_a_trigger_misses_no_slot_whose_drawn_time_is_still_to_come() {
+    let jitter = Jitter { fraction: Ratio::new(1, 2).unwrap(), seed: 66 };
+    let mut bench = Bench::started(rate(20).with_jitter(jitter).unwrap());
+    bench.work(0, 0);
+    let due = bench.timer.next_due().unwrap();
+    bench.timer.set_period(at(16), ms(4), false);
+    assert_eq!(bench.timer.next_due(), Some(due));
+    assert!(due > at(24), "{due:?} is of no use here");
+    bench.timer.trigger(at(24)).unwrap();
+    let tick = bench.run_at(24);
+    assert_eq!((tick.slot, tick.missed, tick.cause), (1, 0, Cause::Trigger));
+    assert_eq!(bench.timer.skipped(), Skipped::default());
+}
+
+#[test]
 fn s10_a_timer_that_does_not_run_cannot_be_paused() {
     let mut timer = Timer::new(rate(10));
     timer.pause(at(0));
