@@ -128,7 +128,24 @@ fn o3_who_finds_a_worker_idle_is_not_queued() -> Result<(), Error> {
         eventually("the worker is idle", || engine.stats().idle_workers == 1);
         timer.trigger().block(LIMIT)?;
     }
-    assert_eq!((timer.stats().queued, engine.stats().queued), (0, 0));
+    assert_eq!(timer.stats().queued, 0);
+    drop(timer);
+    let plain = engine.every(ms(1)).start(|| ())?;
+    eventually("it has run", || plain.hits() >= 20);
+    assert_eq!((plain.stats().queued, engine.stats().queued), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn s9_an_engine_that_has_nothing_to_do_sleeps() -> Result<(), Error> {
+    let engine = Engine::builder().workers(0).build();
+    engine.every(HOUR).start(|| ())?.detach();
+    eventually("it has run", || engine.stats().turns == 1);
+    std::thread::sleep(ms(20)); // for the round to end
+    let before = engine.stats().wakeups;
+    std::thread::sleep(ms(50));
+    let wakeups = engine.stats().wakeups - before;
+    assert!(wakeups < 20, "{wakeups} for nothing");
     Ok(())
 }
 

@@ -275,12 +275,12 @@ async fn d10_async_ticks_on_an_engine() -> Result<(), Error> {
 #[cfg(target_os = "linux")]
 #[test]
 fn d10_whoever_waits_for_ticks_on_a_thread_needs_no_other() -> Result<(), Error> {
-    let engine = Engine::builder().name("unneeded").build();
+    let engine = Engine::builder().name("own").build();
     let mut ticks = engine.every(ms(1)).ticks()?;
     for _ in 0..5 {
         assert!(ticks.next_blocking(LIMIT)?.is_some());
     }
-    assert_eq!(crate::engines::threads_named("everbeat unneeded"), 0);
+    assert_eq!(crate::engines::threads_named("everbeat own"), 0);
     Ok(())
 }
 
