@@ -183,6 +183,15 @@ async fn once_around() {
     .await;
 }
 
+#[test]
+fn r2_a_run_on_an_engine_that_wakes_itself_goes_on() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).on(&clock).start(once_around)?;
+    clock.settle();
+    assert_eq!(timer.hits(), 1);
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn s6_every_run_of_period_zero_is_followed_by_a_turn_of_the_others() -> Result<(), Error> {
     for builder in [every(0), every(0).fixed_rate()] {
