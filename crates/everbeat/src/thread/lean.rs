@@ -459,6 +459,9 @@ mod tests {
     use super::*;
     use crate::Timer;
     use crate::testing::TestEngine;
+    #[cfg(feature = "tokio")]
+    use crate::thread::keeper::Turns;
+    use crate::thread::runs::Batch;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -493,6 +496,27 @@ mod tests {
         clock.advance(HOUR * 16);
         assert!(!is_record(&clock), "somebody knows of the whole one");
         assert!(weak.upgrade().is_some());
+    }
+
+    #[test]
+    fn hands_are_used_again() {
+        let clock = TestEngine::new();
+        let core = clock.engine().core();
+        let _timer = clock.engine().every(HOUR).fixed_rate().start(|| ()).unwrap();
+        for _ in 0..1_000 {
+            Batch::of(1, core).end(core);
+            clock.advance(HOUR);
+        }
+        assert!(is_record(&clock), "for want of a hand it has become a whole one");
+        assert!(core.lock().hands.all.len() <= 2);
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_task_gives_its_hand_back() {
+        let clock = TestEngine::new();
+        (0..10).for_each(|_| drop(Turns::of(clock.engine())));
+        assert_eq!(clock.engine().core().lock().hands.all.len(), 1);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) struct Roster {
     /// Whose turn it is on the thread that keeps the time.
     own: VecDeque<Key>,
     /// Whose turn it is on a worker.
-    pooled: VecDeque<Key>,
+    pub(super) pooled: VecDeque<Key>,
     /// What the keeper sleeps for; the origin while it is awake, since then nobody has to wake it.
     wakes_at: Instant,
     /// The keeper has to be woken.

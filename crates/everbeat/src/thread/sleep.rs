@@ -148,3 +148,25 @@ fn ask_for_least_slack() {
         tracing::warn!(%error, "the kernel keeps its timer slack: ticks are up to 50 µs later");
     }
 }
+
+#[cfg(all(test, not(everbeat_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_what_is_allowed_for_late_wake_ups_follows_how_late_they_are() {
+        let mut sleeper = Sleeper::new(Precision::Coarse);
+        let mut after = |sleeps: u32, late: u64| {
+            (0..sleeps).for_each(|_| sleeper.learn(late));
+            sleeper.overshoot_nanos
+        };
+        let known = after(0, 0);
+        assert!(known / 2 < after(100, 0) && after(1, 0) < known, "one early wake-up says little");
+        assert!(after(100_000, 0) < 2_000);
+        let known = after(200, 50_000);
+        assert!((50_000..60_000).contains(&known), "{known}");
+        assert!(after(1, known) <= known, "that was allowed for");
+        assert!((50_000 - 5_000..60_000).contains(&after(1_000, 50_000)));
+        assert_eq!(after(1_000, u64::MAX), Sleeper::LARGEST_BUDGET_NANOS);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::handle::{Engine, EngineBuilder};
@@ -34,6 +35,7 @@ fn ends_after_its_run<V: Value + Outcome<Value = V> + Send + Sync + 'static>(
         .unwrap();
     has_begun.recv_timeout(LONG).unwrap();
     assert_eq!(engine.close(Duration::ZERO), 1);
+    timer.set_period(LONG); // a reason for another turn
     let other = engine.every(Duration::ZERO).max_runs(3).start(|| 1).unwrap(); // it is open again
     go_on.send(()).unwrap();
     assert_eq!(timer.wait().block(LONG).unwrap(), StopReason::Abandoned);
@@ -47,4 +49,26 @@ fn l4_closing_the_engine_of_everybody_ends_what_is_in_the_middle_of_its_run() {
         ends_after_its_run(workers, || ());
         ends_after_its_run(workers, || 7);
     }
+}
+
+#[test]
+fn l8_turns_that_were_taken_back_leave_the_line_short() {
+    let engine = Engine::builder().workers(1).build();
+    let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    let busy = engine.every(LONG).start(move || {
+        begun.send(()).unwrap();
+        let _ = may_go_on.recv_timeout(LONG);
+    });
+    has_begun.recv_timeout(LONG).unwrap();
+    for round in 1..=50 {
+        let timers: Vec<_> = (0..100).map(|_| engine.every(LONG).start(|| ()).unwrap()).collect();
+        while engine.stats().queued < round * 100 {
+            thread::yield_now();
+        }
+        drop(timers);
+        let line = engine.core().lock().pooled.len();
+        assert!(line < 300, "{line} turns are in line");
+    }
+    go_on.send(()).unwrap();
+    drop(busy);
 }

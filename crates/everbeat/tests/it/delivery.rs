@@ -464,3 +464,17 @@ async fn l9_blocking_for_a_feed_on_the_thread_of_its_timer_is_refused() -> Resul
     assert!(timer.subscribe().drop_newest().open().is_err(), "drop_newest needs a bound");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn d6_what_is_there_can_be_taken_without_waiting() -> Result<(), Error> {
+    let timer = every(10).max_runs(3).build(|tick: Tick| tick.run)?;
+    let mut feed = timer.subscribe().open()?;
+    assert!(feed.try_next().is_none());
+    timer.start()?;
+    timer.wait().await?;
+    for run in 1..=3 {
+        assert_eq!(*feed.try_next().unwrap().unwrap(), run);
+    }
+    assert!(feed.try_next().is_none());
+    Ok(())
+}

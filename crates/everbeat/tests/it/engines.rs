@@ -13,7 +13,7 @@ use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, ms};
 
 /// How many threads of this process have this name.
 #[cfg(target_os = "linux")]
-fn threads_named(name: &str) -> usize {
+pub(crate) fn threads_named(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|comm| comm.trim_end() == name).count()

@@ -1,7 +1,10 @@
 //! R and E: failures, panics, limits, and what is refused.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use everbeat::{Error, Failure, Missed, OnError, Plain, StopReason, Tick, Timer, offload};
@@ -346,5 +349,64 @@ async fn r5_an_error_that_cannot_be_printed() -> Result<(), Error> {
     let timer = timer.start(|| Err::<(), _>(Unspeakable))?;
     assert_eq!(timer.wait().await?, StopReason::MaxRuns);
     assert_eq!(told.entries().len(), 2);
+    Ok(())
+}
+
+/// Panics, and is in the memory of whoever holds it until it is dropped.
+struct Panics(Arc<AtomicUsize>);
+
+impl Future for Panics {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        panic!("as planned")
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_nothing_is_left_of_a_run_that_has_panicked() -> Result<(), Error> {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (count, seen, log) = (dropped.clone(), dropped.clone(), Journal::new());
+    let told = log.clone();
+    let builder = every(10).on_error(OnError::Continue);
+    let builder = builder.on_failure(move |_| told.add(seen.load(Ordering::SeqCst)));
+    let timer = builder.start(move || Panics(count.clone()))?;
+    sleep(ms(25)).await;
+    assert_eq!((timer.stats().failures, dropped.load(Ordering::SeqCst)), (3, 3));
+    assert_eq!(log.entries(), [1, 2, 3]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
+    let printed = |thing: &dyn std::fmt::Debug, words: &[&str]| {
+        let text = format!("{thing:?}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text} without {words:?}");
+    };
+    let builder = every(10).name("clerk");
+    printed(&builder, &["Builder", "clerk"]);
+    let timer = builder.build(|tick: Tick| tick.run)?;
+    printed(&timer.subscribe().bounded(3), &["FeedBuilder", "3"]);
+    let feed = timer.subscribe().name("sink").open()?;
+    printed(&feed, &["Feed", "clerk", "sink"]);
+    printed(&feed.closer(), &["FeedCloser", "sink"]);
+    timer.start()?;
+    printed(&everbeat::AnyTimer::from(&timer), &["AnyTimer", "clerk", "running: true"]);
+    let mut answer = timer.join();
+    printed(&answer, &["Pending", "clerk", "over: false"]);
+    (&mut answer).await?;
+    printed(&answer, &["Pending", "over: true"]);
+    printed(&every(10).name("pacer").ticks()?, &["Ticks", "pacer"]);
+    let group = everbeat::Group::named("staff");
+    group.add(&timer)?;
+    printed(&group.wait_hits(1), &["Together", "members: 1"]);
+    let ends = [everbeat::Shutdown::Drained, everbeat::Shutdown::Cancelled, everbeat::Shutdown::Failed];
+    assert_eq!(ends.map(|end| end.to_string()), ["drained", "cancelled", "failed"]);
     Ok(())
 }

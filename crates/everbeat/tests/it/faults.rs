@@ -64,6 +64,12 @@ fn r7_without_any_worker_the_thread_that_keeps_the_time_makes_the_runs() {
         let timer = engine.every(ms(5)).start(this_thread).unwrap();
         timer.wait_hits(3).block(LIMIT).unwrap();
         assert_eq!(timer.latest(), keeper.latest());
+        // The same if it sleeps when it turns out that there is no worker.
+        timer.cancel().block(LIMIT).unwrap();
+        let asleep = engine.every(HOUR).initial_delay(HOUR).start(this_thread).unwrap();
+        std_thread::sleep(ms(20));
+        assert_eq!(asleep.trigger().block(LIMIT).ok(), keeper.latest());
+        timer.start().unwrap();
         drop(room);
         eventually("a worker makes the runs", || timer.latest() != keeper.latest());
     });

@@ -299,3 +299,17 @@ async fn l9_blocking_for_a_group_on_the_thread_that_it_needs_is_refused() -> Res
     assert!(here.all().is_ok(), "what is there already needs no waiting");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn g1_answers_are_a_collection() -> Result<(), Error> {
+    let group = two()?;
+    group.start()?;
+    let answers = group.wait_hits(1).await;
+    assert_eq!((answers.len(), answers.is_empty()), (2, false));
+    let latest: Vec<_> = answers.into_iter().map(|(timer, _)| timer.latest()).collect();
+    assert_eq!(latest[0].as_ref().unwrap().downcast_ref(), Some(&1_u64));
+    assert_eq!(latest[1].as_ref().unwrap().downcast_ref(), Some(&"run 1".to_owned()));
+    let nobody = Group::new().wait_hits(1).await;
+    assert!(nobody.is_empty() && nobody.into_iter().next().is_none());
+    Ok(())
+}

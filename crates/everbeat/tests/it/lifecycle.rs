@@ -487,10 +487,17 @@ thread_local! {
 
 #[tokio::test]
 async fn l9_commands_from_a_thread_that_is_torn_down() -> Result<(), Error> {
-    let timer = every(10).start(|| ())?;
-    let handle = timer.clone();
-    let thread = std::thread::spawn(move || LAST_WORDS.with_borrow_mut(|words| words.0 = Some(handle)));
-    thread.join().unwrap();
-    assert_eq!(timer.wait().await?, StopReason::Cancelled);
+    for has_been_inside in [false, true] {
+        let timer = every(10).start(|| ())?;
+        let (handle, runtime) = (timer.clone(), tokio::runtime::Handle::current());
+        let thread = std::thread::spawn(move || {
+            LAST_WORDS.with_borrow_mut(|words| words.0 = Some(handle));
+            if has_been_inside {
+                drop(runtime.enter()); // what tokio keeps for this thread goes before the last words
+            }
+        });
+        thread.join().unwrap();
+        assert_eq!(timer.wait().await?, StopReason::Cancelled);
+    }
     Ok(())
 }

@@ -179,3 +179,14 @@ async fn s4_slots_missed_right_before_the_end_of_ticks_are_logged() -> Result<()
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn d6_nothing_is_told_of_a_feed_that_has_lost_nothing() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    let timer = every(10).max_runs(5).build(|| ())?;
+    let feed = timer.subscribe().bounded(5).open()?;
+    timer.start()?;
+    timer.wait().await?;
+    assert_eq!((feed.len(), log.lines("lost values")), (5, Vec::new()));
+    Ok(())
+}

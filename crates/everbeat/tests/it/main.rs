@@ -3,10 +3,12 @@
 mod attribute;
 mod cancel_safety;
 mod delivery;
+mod economy;
 mod engines;
 mod exit;
 mod failures;
 mod faults;
+mod group_starts;
 mod groups;
 mod guarantees;
 mod lifecycle;

@@ -191,11 +191,17 @@ fn l10_timers_that_have_ended_are_forgotten() -> Result<(), Error> {
     let clock = TestEngine::new();
     let scope = Scope::new();
     let alive = Arc::new(());
-    for _ in 0..10_000 {
+    for round in 0..10_000 {
         let held = alive.clone();
         let shot = clock.engine().after(SECOND, move || Arc::strong_count(&held))?;
         scope.tie(shot.as_timer());
         drop(shot);
+        let held = alive.clone();
+        let once = clock.engine().every(SECOND).max_runs(1).tied_to(&scope);
+        let once = once.start(move || Arc::strong_count(&held))?;
+        if round % 2 == 0 {
+            once.detach();
+        }
         clock.advance(SECOND);
     }
     assert!(Arc::strong_count(&alive) < 100, "{}", Arc::strong_count(&alive));

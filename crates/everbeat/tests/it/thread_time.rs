@@ -271,3 +271,23 @@ async fn d10_async_ticks_on_an_engine() -> Result<(), Error> {
     assert_eq!(late.timer().wait().await?, StopReason::Abandoned);
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn d10_whoever_waits_for_ticks_on_a_thread_needs_no_other() -> Result<(), Error> {
+    let engine = Engine::builder().name("own").build();
+    let mut ticks = engine.every(ms(1)).ticks()?;
+    for _ in 0..5 {
+        assert!(ticks.next_blocking(LIMIT)?.is_some());
+    }
+    assert_eq!(crate::engines::threads_named("everbeat own"), 0);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d10_ticks_are_a_stream() -> Result<(), Error> {
+    let ticks = everbeat::Timer::every(SECOND).fixed_rate().max_runs(3).ticks()?;
+    let slots = tokio_stream::StreamExt::map(ticks, |tick| tick.slot);
+    assert_eq!(tokio_stream::StreamExt::collect::<Vec<_>>(slots).await, [0, 1, 2]);
+    Ok(())
+}
