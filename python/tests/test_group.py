@@ -198,6 +198,16 @@ async def test_who_fails_to_end_is_logged_and_stops_nobody(caplog: pytest.LogCap
 
 
 @on_every_loop
+async def test_g3_an_interrupt_while_members_are_asked_reaches_the_program() -> None:
+    class Interrupted(Timer[Any]):
+        def cancel(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await TimerGroup([Interrupted(10, lambda: 0)]).cancel_all()
+
+
+@on_every_loop
 async def test_g3_a_group_without_a_name_reports_too(caplog: pytest.LogCaptureFixture) -> None:
     stubborn, other = StubbornAtOnce(10, lambda: 0), Timer(10, lambda: 0)
     group = TimerGroup([stubborn, other])
@@ -364,6 +374,17 @@ async def test_failures_come_as_they_are_or_as_results() -> None:
         assert value == 1 and isinstance(error, (ValueError, TimerNotRunningError))
         with pytest.raises((ValueError, TimerNotRunningError)):
             await group.trigger()
+
+
+@on_every_loop
+async def test_g1_after_a_failure_nobody_waits_for_the_others() -> None:
+    calm, bad = Timer(10, lambda: 1), Timer(10, boom, initial_delay=0.001, exc_cb=lambda *_: None)
+    async with TimerGroup([calm, bad]) as group:
+        with pytest.raises(ValueError, match="boom"):
+            await group.wait(hits=5)
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not [task for task in others if not task.get_name().startswith("timer:")]
 
 
 @on_every_loop

@@ -343,9 +343,11 @@ async def test_r5_a_broken_callback_is_logged_and_changes_nothing(caplog: pytest
     timer.start()
     await timer.wait()
     assert timer.hit_count == 2
-    kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
-    assert kinds == [ZeroDivisionError] * 2
-    assert {record.name for record in caplog.records if record.exc_info} == {"everbeat.timer.broken"}
+    told = [record for record in caplog.records if record.exc_info]
+    assert [record.exc_info[0] for record in told if record.exc_info] == [ZeroDivisionError] * 2
+    assert {(record.name, record.getMessage()) for record in told} == {
+        ("everbeat.timer.broken", "a callback of timer 'broken' failed")
+    }
 
 
 async def test_r5_one_failing_timer_leaves_the_others_alone() -> None:
@@ -430,6 +432,22 @@ async def test_r7_a_failure_of_an_offloaded_run() -> None:
     timer.start()
     with pytest.raises(ValueError, match="planned"):
         await timer.wait()
+
+
+async def test_r7_a_failure_of_an_offloaded_run_that_was_given_up_is_nobodys() -> None:
+    go_on = threading.Event()
+
+    def run() -> None:
+        go_on.wait(10)
+        raise ValueError("planned")
+
+    timer = Timer(0.01, run, offload=True, start=True)
+    await spin()
+    cancelling = timer.cancel()
+    await spin()
+    go_on.set()
+    await cancelling
+    assert timer.stats().failures == 0  # nor does the loop complain
 
 
 @pytest.mark.parametrize("is_async", [False, True])
