@@ -1,6 +1,7 @@
 """G: groups."""
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from typing import Any
@@ -443,6 +444,37 @@ async def test_a_thread_does_not_wait_longer_than_it_wants() -> None:
     assert str(late.value) == said
     go_on.set()
     await group.cancel()
+
+
+def test_l9_a_thread_that_waits_when_the_loop_ends_is_told() -> None:
+    told: list[BaseException] = []
+    asked = asyncio.Event()
+
+    async def clings_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asked.set()
+            await asyncio.Event().wait()
+
+    async def main() -> threading.Thread:
+        group = TimerGroup([Timer(1, clings_on)])
+        group.start()
+        await asyncio.sleep(0)
+
+        def cancel() -> None:
+            try:
+                group.cancel_threadsafe(timeout=30)
+            except concurrent.futures.CancelledError as error:
+                told.append(error)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        await asked.wait()
+        return thread
+
+    asyncio.run(main()).join(30)
+    assert len(told) == 1
 
 
 def test_a_group_of_a_closed_loop_says_so() -> None:

@@ -182,6 +182,22 @@ async def test_nothing_to_come_is_an_error_and_no_hang() -> None:
 
 
 @on_every_loop
+async def test_t1_a_clock_has_settled_when_no_timer_has_stirred_for_a_while() -> None:
+    async def hurry() -> None:
+        for minutes in range(1, 6):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            timer.set_delay(HOUR - 60 * minutes, rearm=True)
+
+    with TestClock() as clock:
+        async with Timer(HOUR, lambda: 0) as timer:
+            await clock.settle()
+            hurrying = asyncio.create_task(hurry())
+            await clock.settle()
+            assert hurrying.done() and (clock.next_due(), clock.time()) == (HOUR - 300, 0)
+
+
+@on_every_loop
 async def test_t1_who_moves_a_clock_takes_turns() -> None:
     with TestClock() as clock:
         async with Timer(HOUR, lambda: 0, mode="fixed_rate"):
@@ -284,7 +300,7 @@ async def test_a_target_that_raises_does_so_in_its_own_context() -> None:
 async def test_bad_spans_are_refused() -> None:
     """E2"""
     for span in (-1, float("nan"), float("inf")):
-        with pytest.raises(ScheduleError, match="^span "):
+        with pytest.raises(ScheduleError, match=r"^span "):
             await TestClock().advance(span)
         with pytest.raises(ScheduleError, match="span"):
             TestEngine().advance(span)
