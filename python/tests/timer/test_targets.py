@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from everbeat import Backoff, Timer
+from everbeat._offload import in_thread
 from tests.support import Stopwatch, Times, spin
 
 pytestmark = pytest.mark.asyncio
@@ -373,6 +374,40 @@ async def test_r6_callbacks_get_the_timer_and_its_target_and_see_the_exception()
     assert seen[1:] == [(timer, target, None, None)]
 
 
+class Unusual(BaseException):
+    """What nobody catches by accident."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, Unusual])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_r6_callbacks_see_where_it_failed_and_leave_no_trace_in_it(
+    is_async: bool, kind: type[BaseException]
+) -> None:
+    seen = list[Any]()
+
+    def frames(error: BaseException | None) -> list[str]:
+        assert error is not None
+        return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+    def fail() -> None:
+        raise kind("planned")
+
+    async def fail_later() -> None:
+        fail()
+
+    def told(*_: object) -> None:
+        seen.append(frames(sys.exc_info()[1]))
+        if issubclass(kind, Exception):
+            raise  # which is logged
+
+    timer = Timer(0.01, fail_later if is_async else fail, told, start=True)
+    with pytest.raises(kind, match="planned") as raised:
+        await timer.wait()
+    own = ["fail_later", "fail"] if is_async else ["fail"]
+    assert seen == [own]
+    assert frames(raised.value)[1:] == own  # after the frame of this test
+
+
 async def test_r6_a_failure_without_a_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     timer = Timer(0.01, failing(on={1}), name="quiet")
     timer.start()
@@ -432,6 +467,26 @@ async def test_r7_a_failure_of_an_offloaded_run() -> None:
     timer.start()
     with pytest.raises(ValueError, match="planned"):
         await timer.wait()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_l6_who_is_cancelled_waits_for_the_thread_and_is_cancelled(fails: bool) -> None:
+    go_on = threading.Event()
+
+    def work() -> float:
+        go_on.wait(10)
+        return 1 / (not fails)
+
+    task = asyncio.create_task(in_thread(work))
+    for _ in range(2):
+        await spin()
+        task.cancel()
+    await spin()
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # What became of the work is nobody's: the loop does not complain.
 
 
 async def test_r7_a_failure_of_an_offloaded_run_that_was_given_up_is_nobodys() -> None:
