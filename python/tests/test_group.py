@@ -305,6 +305,25 @@ async def test_what_a_run_has_started_may_wait_for_the_group() -> None:
 
 
 @in_virtual_time
+async def test_l6_what_a_run_has_started_can_be_cancelled_while_it_waits_for_the_group() -> None:
+    background: list[asyncio.Task[Any]] = []
+
+    async def starts_a_task() -> None:
+        if background:
+            await asyncio.sleep(50)
+        else:
+            background.append(asyncio.create_task(group.trigger(return_exceptions=True)))
+
+    group = TimerGroup([Timer(1000, starts_a_task)])
+    async with group:
+        await group.wait(hit_count=1)
+        await asyncio.sleep(1)
+        background[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await background[0]
+
+
+@in_virtual_time
 async def test_shutdown_says_how_each_member_ended() -> None:
     """L3, G1"""
     quick = Timer(10, lambda: asyncio.sleep(1))
