@@ -351,6 +351,17 @@ async def test_timers_have_a_pacemaker_and_attributes_of_their_users() -> None:
 
 
 @on_every_loop
+async def test_failures_of_a_group_come_as_they_are_or_as_results() -> None:
+    """G1"""
+    bad = compat.Timer(10, lambda: 1 // 0, exc_cb=lambda *_: None)
+    async with compat.TimerGroup([bad]) as group:
+        with pytest.raises(ZeroDivisionError):
+            await group.wait(hit_count=1)
+        ((_, error),) = await group.wait(hit_count=1, return_exceptions=True)
+        assert isinstance(error, ZeroDivisionError)
+
+
+@on_every_loop
 async def test_the_decorator_hands_on_what_it_is_given() -> None:
     told: list[str] = []
 
