@@ -32,7 +32,7 @@ def nobody_complains(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     gc.collect()
     complaints = [
         record.getMessage()
-        for phase in ("setup", "call")
+        for phase in ("setup", "call", "teardown")
         for record in caplog.get_records(phase)  # type: ignore[arg-type]
         if record.name == "asyncio" and record.levelno >= logging.ERROR
     ]

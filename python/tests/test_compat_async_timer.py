@@ -350,6 +350,49 @@ async def test_timers_have_a_pacemaker_and_attributes_of_their_users() -> None:
         compat.Timer(-1, len)
 
 
+@on_every_loop
+async def test_failures_of_a_group_come_as_they_are_or_as_results() -> None:
+    """G1"""
+    bad = compat.Timer(10, lambda: 1 // 0, exc_cb=lambda *_: None)
+    async with compat.TimerGroup([bad]) as group:
+        with pytest.raises(ZeroDivisionError):
+            await group.wait(hit_count=1)
+        ((_, error),) = await group.wait(hit_count=1, return_exceptions=True)
+        assert isinstance(error, ZeroDivisionError)
+
+
+@on_every_loop
+async def test_the_decorator_hands_on_what_it_is_given() -> None:
+    told: list[str] = []
+
+    @compat.every(
+        10,
+        exc_cb=lambda *_: told.append("failed"),
+        cancel_cb=lambda *_: told.append("ended"),
+        cancel_aws=[asyncio.get_running_loop().create_future()],
+        mode="fixed_rate",
+        initial_delay=0.001,
+        jitter=0.5,
+        name="mine",
+    )
+    def fails() -> None:
+        raise ValueError("boom")
+
+    def schedule(timer: compat.Timer[Any]) -> tuple[Any, ...]:
+        pacemaker = timer.pacemaker
+        return pacemaker.delay, pacemaker.mode, pacemaker.initial_delay, pacemaker.jitter
+
+    assert schedule(fails) == (10, "fixed_rate", 0.001, 0.5) and fails.name == "mine"
+    fails.start()
+    with pytest.raises(ValueError, match="boom"):
+        await fails.wait()
+    assert told == ["failed", "ended"]
+    with pytest.raises(compat.TimerRestartError):
+        fails.start()
+    for plain in (compat.every(5)(len), compat.Timer(5, len)):  # type: ignore[arg-type]
+        assert schedule(plain) == (5, "fixed_delay", 0, 0)
+
+
 @in_virtual_time
 async def test_the_time_limit_of_a_group_is_an_error_of_the_whole() -> None:
     """G1"""

@@ -130,11 +130,22 @@ def test_bad_input_is_refused(arguments: tuple[Any, ...]) -> None:
         Timer(1, 5)  # type: ignore[arg-type]
 
 
+def test_e2_a_refusal_says_the_field_the_value_and_what_is_allowed() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        Timer(1, len, "FIXED")  # type: ignore[arg-type]
+    expected = "schedule_policy must be one of 'FIXED_SCHEDULE', 'FIXED_DELAY', got 'FIXED'"
+    assert str(refused.value) == expected
+    with pytest.raises(ScheduleError) as refused:
+        Timer(float("inf"), len)  # type: ignore[arg-type]
+    assert str(refused.value) == "timeout_ns must be a finite number of nanoseconds, got inf"
+
+
+@pytest.mark.parametrize("policy", [SchedulePolicy.FIXED_SCHEDULE, "FIXED_SCHEDULE"], ids=repr)
 @in_virtual_time
-async def test_policies_and_fractions() -> None:
+async def test_policies_and_fractions(policy: str) -> None:
     """S3"""
     ticks: list[float] = []
-    timer = Timer(1.5e9, lambda: ticks.append(now()), SchedulePolicy.FIXED_SCHEDULE)
+    timer = Timer(1.5e9, lambda: ticks.append(now()), policy)
     timer.start()
     await asyncio.sleep(4)
     timer.stop()

@@ -1,6 +1,7 @@
 """G: groups."""
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from typing import Any
@@ -81,7 +82,10 @@ async def test_start_is_idempotent_and_leaves_members_that_run_alone() -> None:
     assert group.is_running()
     await running.cancel()
     assert not group.is_running()
+    group.start()
+    assert not running.is_running(), "who has ended since is left alone too"
     await group.cancel()
+    assert not any(timer.is_running() for timer in group)
 
 
 @on_every_loop
@@ -97,6 +101,22 @@ async def test_a_failing_start_undoes_the_others() -> None:
     await first.wait()
     assert not any(timer.is_running() for timer in group)
     assert repr(group).endswith("active=False>")
+
+
+@on_every_loop
+async def test_g2_a_start_that_is_interrupted_undoes_the_others_and_says_who_resists(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Interrupted(Timer[Any]):
+        def start(self) -> None:
+            raise KeyboardInterrupt
+
+    (first,) = timers(1)
+    stubborn = StubbornAtOnce(10, lambda: 0)
+    with pytest.raises(KeyboardInterrupt):
+        TimerGroup([stubborn, first, Interrupted(10, lambda: 0)]).start()
+    await asyncio.gather(first.wait(), stubborn.wait())
+    assert caplog.messages == [f"could not cancel {stubborn!r}"]
 
 
 @on_every_loop
@@ -154,6 +174,10 @@ class StubbornAtOnce(Timer[Any]):
         super().cancel()
         raise OSError("not even asked")
 
+    def shutdown(self, grace: Any) -> Any:
+        super().shutdown(grace)
+        raise OSError("not even asked")
+
 
 @on_every_loop
 async def test_who_fails_to_end_is_logged_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -166,7 +190,32 @@ async def test_who_fails_to_end_is_logged_and_stops_nobody(caplog: pytest.LogCap
     await group.cancel_all()
     assert not any(timer.is_running() for timer in group)
     told = [record for record in caplog.records if record.name == "everbeat.group.caches"]
-    assert len(told) == 2 and all(record.exc_info for record in told)
+    _, stubborn, at_once, _ = group
+    assert [record.getMessage() for record in told] == [
+        f"could not cancel {at_once!r}",
+        f"could not cancel {stubborn!r}",
+    ]
+    assert all(record.exc_info for record in told)
+
+
+@on_every_loop
+async def test_g3_an_interrupt_while_members_are_asked_reaches_the_program() -> None:
+    class Interrupted(Timer[Any]):
+        def cancel(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await TimerGroup([Interrupted(10, lambda: 0)]).cancel_all()
+
+
+@on_every_loop
+async def test_g3_a_group_without_a_name_reports_too(caplog: pytest.LogCaptureFixture) -> None:
+    stubborn, other = StubbornAtOnce(10, lambda: 0), Timer(10, lambda: 0)
+    group = TimerGroup([stubborn, other])
+    group.start()
+    assert await group.shutdown(1) == [(other, "drained")]
+    (told,) = caplog.records
+    assert (told.name, told.getMessage()) == ("everbeat.group.unnamed", f"could not shut down {stubborn!r}")
 
 
 @in_virtual_time
@@ -256,6 +305,25 @@ async def test_what_a_run_has_started_may_wait_for_the_group() -> None:
 
 
 @in_virtual_time
+async def test_l6_what_a_run_has_started_can_be_cancelled_while_it_waits_for_the_group() -> None:
+    background: list[asyncio.Task[Any]] = []
+
+    async def starts_a_task() -> None:
+        if background:
+            await asyncio.sleep(50)
+        else:
+            background.append(asyncio.create_task(group.trigger(return_exceptions=True)))
+
+    group = TimerGroup([Timer(1000, starts_a_task)])
+    async with group:
+        await group.wait(hit_count=1)
+        await asyncio.sleep(1)
+        background[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await background[0]
+
+
+@in_virtual_time
 async def test_shutdown_says_how_each_member_ended() -> None:
     """L3, G1"""
     quick = Timer(10, lambda: asyncio.sleep(1))
@@ -266,6 +334,8 @@ async def test_shutdown_says_how_each_member_ended() -> None:
     assert await group.shutdown(5) == [(quick, "drained"), (slow, "cancelled")]
     assert asyncio.get_running_loop().time() == pytest.approx(5.5)
     assert not group.is_running()
+    late = group.add(Timer(10, lambda: 0))
+    assert not late.is_running(), "the group is no longer active"
 
 
 @in_virtual_time
@@ -302,8 +372,11 @@ async def test_a_trigger_has_a_time_limit() -> None:
     """G1"""
     stuck, quick = Timer(100, lambda: asyncio.sleep(50)), Timer(100, lambda: 1)
     async with TimerGroup([stuck, quick]) as group:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
         with pytest.raises(TimeoutError):
             await group.trigger(timeout=5)
+        assert loop.time() - start == 5
         (_, late), (_, value) = await group.trigger(timeout=5, return_exceptions=True)
         assert isinstance(late, TimeoutError) and value == 1
         assert stuck.is_running()
@@ -321,6 +394,17 @@ async def test_failures_come_as_they_are_or_as_results() -> None:
         assert value == 1 and isinstance(error, (ValueError, TimerNotRunningError))
         with pytest.raises((ValueError, TimerNotRunningError)):
             await group.trigger()
+
+
+@on_every_loop
+async def test_g1_after_a_failure_nobody_waits_for_the_others() -> None:
+    calm, bad = Timer(10, lambda: 1), Timer(10, boom, initial_delay=0.001, exc_cb=lambda *_: None)
+    async with TimerGroup([calm, bad]) as group:
+        with pytest.raises(ValueError, match="boom"):
+            await group.wait(hits=5)
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not [task for task in others if not task.get_name().startswith("timer:")]
 
 
 @on_every_loop
@@ -346,11 +430,14 @@ async def test_a_group_can_be_started_again() -> None:
 async def test_a_group_is_cancelled_from_another_thread() -> None:
     """L9"""
     group = TimerGroup(timers(), name="caches")
-    with pytest.raises(ThreadsafeDispatchError, match="not been started"):
+    with pytest.raises(ThreadsafeDispatchError) as refused:
         group.cancel_threadsafe()
+    assert str(refused.value) == f"{group!r} has not been started yet: it belongs to no loop"
     group.start()
-    with pytest.raises(ThreadsafeDispatchError, match="cancel_all"):
+    with pytest.raises(ThreadsafeDispatchError) as refused:
         group.cancel_threadsafe(timeout=5)
+    advice = "lives in the loop of this thread, which must not block: await cancel_all()"
+    assert str(refused.value) == f"{group!r} {advice}"
     assert group.is_running()
     await asyncio.to_thread(group.cancel_threadsafe, timeout=5)
     assert not any(timer.is_running() for timer in group)
@@ -370,10 +457,43 @@ async def test_a_thread_does_not_wait_longer_than_it_wants() -> None:
     group = TimerGroup([Timer(1, clings_on)])
     group.start()
     await asyncio.sleep(0)
-    with pytest.raises(TimeoutError):
+    said = f"{group!r} did not answer within 0.01 s; what was asked stands"
+    with pytest.raises(TimeoutError) as late:
         await asyncio.to_thread(group.cancel_threadsafe, timeout=0.01)
+    assert str(late.value) == said
     go_on.set()
     await group.cancel()
+
+
+def test_l9_a_thread_that_waits_when_the_loop_ends_is_told() -> None:
+    told: list[BaseException] = []
+    asked = asyncio.Event()
+
+    async def clings_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asked.set()
+            await asyncio.Event().wait()
+
+    async def main() -> threading.Thread:
+        group = TimerGroup([Timer(1, clings_on)])
+        group.start()
+        await asyncio.sleep(0)
+
+        def cancel() -> None:
+            try:
+                group.cancel_threadsafe(timeout=30)
+            except concurrent.futures.CancelledError as error:
+                told.append(error)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        await asked.wait()
+        return thread
+
+    asyncio.run(main()).join(30)
+    assert len(told) == 1
 
 
 def test_a_group_of_a_closed_loop_says_so() -> None:
@@ -395,14 +515,17 @@ def test_a_group_of_a_closed_loop_says_so() -> None:
     thread = threading.Thread(target=cancel)
     thread.start()
     thread.join()
-    assert isinstance(errors[0], ThreadsafeDispatchError) and "closed" in str(errors[0])
+    assert isinstance(errors[0], ThreadsafeDispatchError)
+    assert str(errors[0]) == f"the event loop of {group!r} is closed"
 
 
 @on_every_loop
 async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
     """E2"""
     async with TimerGroup(timers()) as group:
-        with pytest.raises(ScheduleError):
+        with pytest.raises(ScheduleError, match=r"^timeout .*-1"):
             await group.wait(timeout=-1)
-        with pytest.raises(ScheduleError):
+        with pytest.raises(ScheduleError, match=r"^timeout .*-1"):
+            await group.trigger(timeout=-1)
+        with pytest.raises(ScheduleError, match=r"^grace .*-1"):
             await group.shutdown(-1)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -60,8 +61,11 @@ async def test_o2_a_failure_is_logged_once_with_its_traceback(caplog: pytest.Log
     async with Timer(0, lambda: 1 / 0, name="broken", on_error="continue", max_runs=3) as timer:
         await timer.wait()
     failures = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert [record.name for record in failures] == ["everbeat.timer.broken"] * 3
-    assert all(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in failures)
+    told = ("everbeat.timer.broken", "a run of timer 'broken' failed")
+    assert [(record.name, record.getMessage()) for record in failures] == [told] * 3
+    for record in failures:
+        assert record.exc_info and record.exc_info[0] is ZeroDivisionError
+        assert [frame.name for frame in traceback.extract_tb(record.exc_info[2])] == ["<lambda>"]
     assert not lines(caplog, "run failed")
 
 

@@ -324,6 +324,21 @@ def test_r6_callbacks_that_raise_are_logged(caplog):
     assert messages == [("everbeat.timer.t", "a callback of timer 't' failed")] * 2
 
 
+def test_r6_a_failure_that_its_callback_raises_again_keeps_its_traceback():
+    kept = []
+
+    def fail():
+        raise ValueError("v")
+
+    def told(*_):
+        kept.append(sys.exc_info()[1])
+        raise
+
+    timer = Timer(0, fail, told, on_error="continue", max_runs=1, start=True)
+    timer.wait(timeout=LONG)
+    assert [frame.name for frame in traceback.extract_tb(kept[0].__traceback__)] == ["fail"]
+
+
 def test_s2_s3_modes_and_limits():
     for options in ({}, {"mode": "fixed_rate"}, {"mode": "fixed_rate", "jitter": 0.5, "seed": 1}):
         timer = Timer(0.001, counter(), max_runs=4, start=True, **options)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -187,6 +188,18 @@ async def test_o2_any_name_will_do(name: str, caplog: pytest.LogCaptureFixture) 
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.name == f"everbeat.timer.{name}"
     assert name in repr(timer) or not name.isascii()
+
+
+def test_e2_policies_are_values() -> None:
+    assert {Backoff(1, 60), Backoff(1, 60, 2), Backoff(1, 60, factor=3)} == {
+        Backoff(1, 60),
+        Backoff(1, 60, 3),
+    }
+    assert {Burst(3), Burst(3), Burst(4)} == {Burst(3), Burst(4)}
+    assert repr((Backoff(1, 60), Burst(3))) == "(Backoff(first=1, max=60, factor=2.0), Burst(max=3))"
+    for policy in (Backoff(1, 60), Burst(3)):
+        with pytest.raises(FrozenInstanceError):
+            policy.max = 5  # type: ignore[misc]
 
 
 def test_durations_in_nanoseconds() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from everbeat import Backoff, Timer
+from everbeat._offload import in_thread
 from tests.support import Stopwatch, Times, spin
 
 pytestmark = pytest.mark.asyncio
@@ -343,9 +344,11 @@ async def test_r5_a_broken_callback_is_logged_and_changes_nothing(caplog: pytest
     timer.start()
     await timer.wait()
     assert timer.hit_count == 2
-    kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
-    assert kinds == [ZeroDivisionError] * 2
-    assert {record.name for record in caplog.records if record.exc_info} == {"everbeat.timer.broken"}
+    told = [record for record in caplog.records if record.exc_info]
+    assert [record.exc_info[0] for record in told if record.exc_info] == [ZeroDivisionError] * 2
+    assert {(record.name, record.getMessage()) for record in told} == {
+        ("everbeat.timer.broken", "a callback of timer 'broken' failed")
+    }
 
 
 async def test_r5_one_failing_timer_leaves_the_others_alone() -> None:
@@ -369,6 +372,40 @@ async def test_r6_callbacks_get_the_timer_and_its_target_and_see_the_exception()
     await timer.wait(timeout=0) if timer.is_running() else None
     assert seen[0] == (timer, target, ValueError, raised.value)
     assert seen[1:] == [(timer, target, None, None)]
+
+
+class Unusual(BaseException):
+    """What nobody catches by accident."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, Unusual])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_r6_callbacks_see_where_it_failed_and_leave_no_trace_in_it(
+    is_async: bool, kind: type[BaseException]
+) -> None:
+    seen = list[Any]()
+
+    def frames(error: BaseException | None) -> list[str]:
+        assert error is not None
+        return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+    def fail() -> None:
+        raise kind("planned")
+
+    async def fail_later() -> None:
+        fail()
+
+    def told(*_: object) -> None:
+        seen.append(frames(sys.exc_info()[1]))
+        if issubclass(kind, Exception):
+            raise  # which is logged
+
+    timer = Timer(0.01, fail_later if is_async else fail, told, start=True)
+    with pytest.raises(kind, match="planned") as raised:
+        await timer.wait()
+    own = ["fail_later", "fail"] if is_async else ["fail"]
+    assert seen == [own]
+    assert frames(raised.value)[1:] == own  # after the frame of this test
 
 
 async def test_r6_a_failure_without_a_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -430,6 +467,42 @@ async def test_r7_a_failure_of_an_offloaded_run() -> None:
     timer.start()
     with pytest.raises(ValueError, match="planned"):
         await timer.wait()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_l6_who_is_cancelled_waits_for_the_thread_and_is_cancelled(fails: bool) -> None:
+    go_on = threading.Event()
+
+    def work() -> float:
+        go_on.wait(10)
+        return 1 / (not fails)
+
+    task = asyncio.create_task(in_thread(work))
+    for _ in range(2):
+        await spin()
+        task.cancel()
+    await spin()
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # What became of the work is nobody's: the loop does not complain.
+
+
+async def test_r7_a_failure_of_an_offloaded_run_that_was_given_up_is_nobodys() -> None:
+    go_on = threading.Event()
+
+    def run() -> None:
+        go_on.wait(10)
+        raise ValueError("planned")
+
+    timer = Timer(0.01, run, offload=True, start=True)
+    await spin()
+    cancelling = timer.cancel()
+    await spin()
+    go_on.set()
+    await cancelling
+    assert timer.stats().failures == 0  # nor does the loop complain
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -16,7 +16,8 @@ impl Timer {
     pub(crate) fn tell_failure(&self, py: Python<'_>, alive: &Alive, error: &PyErr) {
         let Some(core) = self.known_core() else { return };
         let callback = core.exc_cb().map(|callback| callback.clone_ref(py));
-        let arguments = (callback, &alive.owner, &core.target, core.label(py), error.value(py));
+        let error = error.clone_ref(py).into_value(py); // with its traceback
+        let arguments = (callback, &alive.owner, &core.target, core.label(py), error);
         core.call_back(py, alive, "tell_failure", arguments);
     }
 
