@@ -25,6 +25,12 @@ def pytest_asyncio_loop_factories(
     return REAL_LOOPS if item.get_closest_marker("real_time") else VIRTUAL_LOOPS
 
 
+def pytest_collection_finish() -> None:
+    """What is there for all tests, a thousand histories among it, need not be looked through after each of them."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nobody_complains(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """asyncio reports tasks that are destroyed and exceptions that nobody has seen: there must be none."""
