@@ -126,6 +126,34 @@ def test_l10_a_signal_while_the_loop_is_asked_for_the_time_reaches_the_program(
     assert not timer.is_running()
 
 
+def test_s9_a_loop_that_is_slow_to_tell_the_time_is_asked_once_a_turn() -> None:
+    """Its clock is the machine's, which tells the time after the run."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def time(self) -> float:
+            told = super().time()
+            # In a turn, not when asyncio itself wants to know.
+            self.asked += sys._getframe(1).f_code.co_name == "_run"
+            while super().time() < told + 50e-6:
+                pass
+            return told
+
+    async def tick() -> tuple[int, int]:
+        async with Timer(0, lambda: None) as timer:
+            await timer.wait(hit_count=10)
+            before = timer.hit_count, loop.asked
+            await timer.wait(hit_count=300)
+            return timer.hit_count - before[0], loop.asked - before[1]
+
+    loop = Loop()
+    ticks, asked = loop.run_until_complete(tick())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    assert ticks * 0.9 < asked < ticks * 1.5
+
+
 def test_l9_a_loop_that_was_stopped_answers_when_it_runs_again() -> None:
     loop = asyncio.new_event_loop()
     timer = Timer(0.001, lambda: 1)
