@@ -26,7 +26,7 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_finish() -> None:
-    """What is there for all tests, a thousand histories among it, need not be looked through after each of them."""
+    """What is there for all tests, a thousand histories among it, need not be looked through after each one."""
     gc.collect()
     gc.freeze()
 
