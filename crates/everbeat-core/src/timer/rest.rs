@@ -65,10 +65,14 @@ impl Rested {
         }
     }
 
-    /// The same with the last run having ended at `end`; `None` if that is too long after it was due.
+    /// The same with the last run having ended at `end`; `None` if that is too long after it was due, or not where a
+    /// timer without a period waits from.
     #[must_use]
     pub fn with_last_end(mut self, schedule: &Schedule, end: Instant) -> Option<Self> {
-        if schedule.is_grid() && !schedule.is_bare_grid() {
+        if schedule.period_nanos == 0 {
+            return (end == self.due).then_some(self);
+        }
+        if schedule.is_grid() {
             let last = self.due.sub_nanos(schedule.period_nanos);
             self.after_nanos = u32::try_from(end.nanos_since(last)).ok()?;
         }
@@ -124,7 +128,8 @@ impl Timer {
         let State::Waiting(Wait { due, cause: Cause::Schedule, requested: false }) = self.state else {
             return None;
         };
-        let after = if self.schedule.is_bare_grid() { due.nanos_since(self.wait_base) } else { 0 };
+        let is_after_run = self.runs > 0 && self.schedule.is_bare_grid();
+        let after = if is_after_run { due.nanos_since(self.wait_base) } else { 0 };
         let rested = Rested { due, runs: self.runs, after_nanos: u32::try_from(after).ok()? };
         let plain = self.schedule.can_rest()
             && !due.is_never()

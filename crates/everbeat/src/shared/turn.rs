@@ -141,9 +141,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             ended.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
             Ok(Poll::Ready(Step::Value(value))) if !blocked => {
-                let progress = self.deliver_lean(&tick, call, value, ended);
-                if std::mem::needs_drop::<V>() {
-                    // A value has been dropped, and who comes next is not to be blamed for that.
+                let (progress, told) = self.deliver_lean(&tick, call, value, ended);
+                if told || std::mem::needs_drop::<V>() {
+                    // Somebody was woken or a value dropped, and who comes next is not to be blamed for that.
                     *now = Some((turn.time)().max(ended));
                 }
                 progress
@@ -155,7 +155,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> Option<Progress> {
+    /// Returns too whether it has told feeds of the value.
+    fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> (Option<Progress>, bool) {
         let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
@@ -168,16 +169,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Cell::Full(_) => Err((call, value)),
             }
         };
+        let told = left.is_some();
         if let Some(left) = left {
             left.settle(self.name());
         }
         drop_quietly(replaced);
         match unused {
-            Ok(due) => Some(Progress::Sleep { until: Some(due), busy: false }),
+            Ok(due) => (Some(Progress::Sleep { until: Some(due), busy: false }), told),
             Err((call, value)) => {
                 let (tick, step) = (*tick, Ok(Poll::Ready(Step::Value(value))));
                 self.take_back(call, Made { tick, step, ended: now, blocked: false });
-                None
+                (None, told)
             }
         }
     }

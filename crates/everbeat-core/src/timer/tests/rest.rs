@@ -105,6 +105,10 @@ fn the_end_of_the_last_run_is_remembered_for_four_seconds() {
         let machine = Timer::from_rest(Arc::new(schedule), told, false);
         assert_eq!(machine.rest().map(|rested| rested.due()), Some(at(due)));
     }
+    assert!(Rested::new(at(5), 1, 0).with_last_end(&rate(0), at(4)).is_none(), "it waits from the end");
+    let mut timer = Timer::new(rate(0).with_initial_delay(ms(9_000)));
+    timer.start(at(0)).unwrap();
+    assert_eq!(timer.rest(), Some(Rested::new(at(9_000), 0, 0)));
     let rested = Rested::new(at(10_000), 1, 0);
     assert!(rested.with_last_end(&rate(10_000), at(4_295)).is_none());
     assert!(rested.with_last_end(&rate(10_000), at(4_294)).is_some());
