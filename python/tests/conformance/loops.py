@@ -34,7 +34,7 @@ class LoopStage(Stage):
         self.sync = sync
         self.clock = Stopwatch()
         self.waiting: dict[str, Listener] = {}
-        self.feeds: dict[str, tuple[Subscription[int], asyncio.Lock]] = {}
+        self.locks: dict[str, asyncio.Lock] = {}
 
     async def play(self) -> Trace:
         options = self.options()
@@ -108,25 +108,11 @@ class LoopStage(Stage):
 
     # Commands.
 
-    def give(self, command: Json) -> None:
+    def give_other(self, command: Json) -> None:
         limit = nanos(command["timeout"]) / 1e9 if "timeout" in command else None
         match command["do"]:
-            case "start":
-                self.answer_now(command, self.timer.start)
-            case "look":
-                self.answer_now(command, self.look)
-            case {"subscribe": spec}:
-                self.answer_now(command, lambda: self.subscribe(spec))
-            case {"read": feed}:
-                self.answer_now(command, lambda: {"items": take_all(self.feeds[feed][0])})
             case {"next": feed}:
-                self.listen(command, Next(*self.feeds[feed]), value, limit)
-            case {"drop_oldest": {"feed": feed, "count": count}}:
-                self.feeds[feed][0].drop_oldest(count)
-            case {"close_feed": feed}:
-                self.feeds[feed][0].close()
-            case {"drop_feed": feed}:
-                del self.feeds[feed]
+                self.listen(command, Next(self.feeds[feed], self.locks[feed]), value, limit)
             case {"forget": name}:
                 if name in self.waiting:
                     self.waiting.pop(name).forget()
@@ -170,9 +156,13 @@ class LoopStage(Stage):
 
     def subscribe(self, spec: Json) -> Json:
         overflow = f"drop_{spec.get('drop', 'oldest')}"
-        feed = self.timer.subscribe(spec.get("bounded", 0), name=spec["feed"], overflow=overflow)
-        self.feeds[spec["feed"]] = feed, asyncio.Lock()
+        name = spec["feed"]
+        self.feeds[name] = self.timer.subscribe(spec.get("bounded", 0), name=name, overflow=overflow)
+        self.locks[name] = asyncio.Lock()
         return "ok"
+
+    def take_all(self, feed: Subscription[int]) -> list[int]:
+        return [settled(anext(feed)) for _ in range(feed.qsize)]
 
     def listen(
         self,
@@ -190,8 +180,8 @@ class LoopStage(Stage):
         seen = self.part()
         for listener in self.waiting.values():
             listener.forget()
-        for name, (feed, _) in self.feeds.items():
-            holds = take_all(feed)
+        for name, feed in self.feeds.items():
+            holds = self.take_all(feed)
             then = attempt(lambda feed=feed: "open" if settled(anext(feed)) is PENDING else "?")
             then = "end" if then == "feed_end" else then
             seen.feeds[name] = {"holds": holds, "dropped": feed.dropped_count, "then": then}
@@ -293,7 +283,3 @@ class Listener:
     def forget(self) -> None:
         self.forgotten = True
         self.give_up()
-
-
-def take_all(feed: Subscription[int]) -> list[int]:
-    return [settled(anext(feed)) for _ in range(feed.qsize)]

@@ -29,6 +29,7 @@ class Stage:
     def __init__(self, scenario: Json, trace: Trace) -> None:
         self.scenario = scenario
         self.trace = trace
+        self.feeds: dict[str, Any] = {}
 
     def now(self) -> int:
         """The time since the beginning."""
@@ -45,6 +46,36 @@ class Stage:
     def ask(self, action: Json) -> object:
         """Makes a request, as a run can make it as well."""
         raise NotImplementedError
+
+    def subscribe(self, spec: Json) -> Json:
+        raise NotImplementedError
+
+    def take_all(self, feed: Any) -> list[int]:
+        """What a feed holds."""
+        raise NotImplementedError
+
+    def give_other(self, command: Json) -> None:
+        """What each player does in its own way, mostly since the answer is to be waited for."""
+        raise NotImplementedError
+
+    def give(self, command: Json) -> None:
+        match command["do"]:
+            case "start":
+                self.answer_now(command, self.timer.start)
+            case "look":
+                self.answer_now(command, self.look)
+            case {"subscribe": spec}:
+                self.answer_now(command, lambda: self.subscribe(spec))
+            case {"read": feed}:
+                self.answer_now(command, lambda: {"items": self.take_all(self.feeds[feed])})
+            case {"drop_oldest": {"feed": feed, "count": count}}:
+                self.feeds[feed].drop_oldest(count)
+            case {"close_feed": feed}:
+                self.feeds[feed].close()
+            case {"drop_feed": feed}:
+                del self.feeds[feed]
+            case _:
+                self.give_other(command)
 
     def options(self) -> dict[str, Any]:
         """What every timer is given."""

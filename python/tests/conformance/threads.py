@@ -79,7 +79,6 @@ class ThreadStage(Stage):
         self.left = False
         # Who waits for an answer, and at which feed.
         self.listeners: dict[str, tuple[threading.Thread, list[Subscription[int]]]] = {}
-        self.feeds: dict[str, Subscription[int]] = {}
 
     def play(self) -> Trace:
         trace = self.trace
@@ -180,22 +179,8 @@ class ThreadStage(Stage):
 
     # Commands.
 
-    def give(self, command: Json) -> None:
+    def give_other(self, command: Json) -> None:
         match command["do"]:
-            case "start":
-                self.answer_now(command, self.timer.start)
-            case "look":
-                self.answer_now(command, self.look)
-            case {"subscribe": spec}:
-                self.answer_now(command, lambda: self.subscribe(spec))
-            case {"read": feed}:
-                self.answer_now(command, lambda: {"items": take_all(self.feeds[feed])})
-            case {"drop_oldest": {"feed": feed, "count": count}}:
-                self.feeds[feed].drop_oldest(count)
-            case {"close_feed": feed}:
-                self.feeds[feed].close()
-            case {"drop_feed": feed}:
-                del self.feeds[feed]
             case {"stall": span}:
                 self.spend_until(self.now() + nanos(span))
             case {"forget": _}:
@@ -259,6 +244,9 @@ class ThreadStage(Stage):
         self.feeds[spec["feed"]] = self.timer.subscribe(spec.get("bounded", 0), name=spec["feed"])
         return "ok"
 
+    def take_all(self, feed: Subscription[int]) -> list[int]:
+        return [feed.get(timeout=0) for _ in range(feed.qsize)]
+
     # The end.
 
     def leave(self) -> None:
@@ -270,7 +258,7 @@ class ThreadStage(Stage):
         self.note_lateness()
         seen = self.part()
         for name, feed in self.feeds.items():
-            holds = take_all(feed)
+            holds = self.take_all(feed)
             then = {"timeout": "open", "feed_end": "end"}
             left = attempt(feed.get, 0)
             seen.feeds[name] = {
@@ -313,7 +301,3 @@ def subject(command: Json, verb: str) -> list[str]:
     """What a command is about, if it is of this kind."""
     action = command["do"]
     return [action[verb]] if isinstance(action, dict) and verb in action else []
-
-
-def take_all(feed: Subscription[int]) -> list[int]:
-    return [feed.get(timeout=0) for _ in range(feed.qsize)]

@@ -259,7 +259,7 @@ impl<V> Leftovers<V> {
     }
 
     #[inline]
-    pub(super) fn settle(mut self, timer: &Name) {
+    pub(super) fn settle(self, timer: &Name) {
         if !self.is_empty() {
             self.settle_all(timer);
         }
@@ -289,20 +289,18 @@ impl<V> Leftovers<V> {
             && self.failure.is_none()
     }
 
-    fn settle_all(&mut self, timer: &Name) {
-        self.woken.drain(..).for_each(|waker| wake(waker, timer));
-        if let Some(batch) = self.missed.take() {
+    fn settle_all(self, timer: &Name) {
+        self.woken.into_iter().for_each(|waker| wake(waker, timer));
+        if let Some(batch) = self.missed {
             crate::log::slots_missed(timer, batch.missed, batch.late);
         }
-        for line in self.lossy.drain(..) {
+        for line in self.lossy {
             crate::log::feed_losses(timer, &line);
         }
-        if let Some(value) = self.value.take() {
+        if let Some(value) = self.value {
             drop_quietly(value);
         }
-        drop_all_quietly(self.values.drain(..));
-        if let Some(failure) = self.failure.take() {
-            drop_quietly(failure);
-        }
+        drop_all_quietly(self.values);
+        drop_quietly(self.failure);
     }
 }
