@@ -294,7 +294,7 @@ impl Resting {
             (Operation::Wait(_) | Operation::Timeout, Some(mut rested)) if !self.timer.is_busy() => {
                 if let Some(tick) = rested.begin(&schedule, self.now) {
                     outputs.push(Output::Run(tick));
-                    self.timer = Timer::from_rest(schedule, rested, true);
+                    self.timer = Timer::from_rest(schedule, rested);
                     self.rested = Some(rested);
                     return outputs;
                 }
@@ -302,7 +302,7 @@ impl Resting {
             }
             (Operation::Finish(_, Outcome::Success), Some(mut rested)) if self.timer.is_busy() => {
                 if rested.finish(&schedule, self.now) {
-                    self.timer = Timer::from_rest(schedule, rested, false);
+                    self.timer = Timer::from_rest(schedule, rested);
                     self.rested = Some(rested);
                     return outputs;
                 }
@@ -313,7 +313,7 @@ impl Resting {
         drain(&mut self.timer, self.now, &mut outputs);
         self.rested = self.timer.rest();
         if let Some(rested) = self.rested {
-            self.timer = Timer::from_rest(schedule_of(&self.timer), rested, false);
+            self.timer = Timer::from_rest(schedule_of(&self.timer), rested);
         }
         outputs
     }

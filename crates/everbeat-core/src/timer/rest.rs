@@ -4,6 +4,7 @@
 //! many it has made. Everything here is a short cut: it does exactly what the machine does, or declines.
 
 use alloc::sync::Arc;
+use core::num::NonZeroU32;
 
 use super::{Abort, Run, State, Timer, Wait};
 use crate::{Cause, Instant, Ratio, Schedule, Tick};
@@ -12,15 +13,32 @@ use crate::{Cause, Instant, Ratio, Schedule, Tick};
 /// middle of one that the schedule asked for; it was started once, and nothing was ever missed, failed,
 /// triggered, paused or limited.
 ///
-/// Made by [`Timer::rest`]; [`Timer::from_rest`] makes it a machine again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Made by [`Timer::rest`]; [`Timer::from_rest`] makes it a machine again. It has room for about 2³² runs, and for
+/// one that ends 2 s after it was due; more takes the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rested {
     /// When the next run is due; during a run, when that one was.
     due: Instant,
-    /// Runs begun.
-    runs: u64,
-    /// On a grid: how long after it was due the last run ended.
+    /// The number of the run that would begin next. Never zero, so that a choice between this and something else
+    /// costs nothing.
+    next_run: NonZeroU32,
+    /// On a grid: how long after it was due the last run ended. The highest bit: a run is in progress.
     after_nanos: u32,
+}
+
+/// Set beside the nanoseconds during a run.
+const IN_RUN: u32 = 1 << 31;
+
+/// So many nanoseconds after a run was due; `None` if that is too long.
+fn after(nanos: u64) -> Option<u32> {
+    u32::try_from(nanos).ok().filter(|nanos| nanos & IN_RUN == 0)
+}
+
+/// One that waits for a first run at the beginning of time.
+impl Default for Rested {
+    fn default() -> Self {
+        Self::new(Instant::ORIGIN, 0, 0)
+    }
 }
 
 impl Rested {
@@ -28,14 +46,15 @@ impl Rested {
     /// whole machine.
     #[must_use]
     pub fn start(schedule: &Schedule, due: Instant) -> Option<Self> {
-        (schedule.can_rest() && !due.is_never()).then_some(Self { due, runs: 0, after_nanos: 0 })
+        (schedule.can_rest() && !due.is_never()).then_some(Self { due, ..Self::default() })
     }
 
-    /// A timer at rest of which somebody has kept these: when its next run is due, or that in progress was,
-    /// how many were begun, and what [`after_nanos`](Self::after_nanos) was.
+    /// A timer that waits, of which somebody has kept these: when its next run is due, how many were begun,
+    /// which have to be fewer than 2³² − 1, and what [`after_nanos`](Self::after_nanos) was.
     #[must_use]
-    pub fn new(due: Instant, runs: u64, after_nanos: u32) -> Self {
-        Self { due, runs, after_nanos }
+    pub fn new(due: Instant, runs: u32, after_nanos: u32) -> Self {
+        let next_run = NonZeroU32::MIN.saturating_add(runs);
+        Self { due, next_run, after_nanos: after_nanos & !IN_RUN }
     }
 
     /// When the next run is due; during a run, when that one was.
@@ -46,14 +65,20 @@ impl Rested {
 
     /// Runs begun so far.
     #[must_use]
-    pub fn runs(&self) -> u64 {
-        self.runs
+    pub fn runs(&self) -> u32 {
+        self.next_run.get() - 1
+    }
+
+    /// Whether it is in the middle of a run.
+    #[must_use]
+    pub fn is_in_run(&self) -> bool {
+        self.after_nanos & IN_RUN != 0
     }
 
     /// On a grid: how long after it was due the last run ended. Otherwise zero.
     #[must_use]
     pub fn after_nanos(&self) -> u32 {
-        self.after_nanos
+        self.after_nanos & !IN_RUN
     }
 
     /// When the last run ended, while it waits for the next. Without meaning before the first.
@@ -61,12 +86,12 @@ impl Rested {
     pub fn last_end(&self, schedule: &Schedule) -> Instant {
         match schedule.period_nanos {
             0 => self.due, // which is there
-            period_nanos => self.due.sub_nanos(period_nanos).add_nanos(u64::from(self.after_nanos)),
+            period_nanos => self.due.sub_nanos(period_nanos).add_nanos(u64::from(self.after_nanos())),
         }
     }
 
-    /// The same with the last run having ended at `end`; `None` if that is too long after it was due, or not where a
-    /// timer without a period waits from.
+    /// The same, waiting, with the last run having ended at `end`; `None` if that is too long after it was due, or
+    /// not where a timer without a period waits from.
     #[must_use]
     pub fn with_last_end(mut self, schedule: &Schedule, end: Instant) -> Option<Self> {
         if schedule.period_nanos == 0 {
@@ -74,7 +99,7 @@ impl Rested {
         }
         if schedule.is_grid() {
             let last = self.due.sub_nanos(schedule.period_nanos);
-            self.after_nanos = u32::try_from(end.nanos_since(last)).ok()?;
+            self.after_nanos = after(end.nanos_since(last))?;
         }
         Some(self)
     }
@@ -85,25 +110,32 @@ impl Rested {
     pub fn begin(&mut self, schedule: &Schedule, now: Instant) -> Option<Tick> {
         let late_nanos = now.nanos_since(self.due);
         let plain = now >= self.due && !now.is_never() && late_nanos <= schedule.max_lateness_nanos;
-        if !plain || self.runs == u64::MAX {
+        if !plain || self.next_run == NonZeroU32::MAX {
             return None;
         }
-        let slot = self.runs;
-        self.runs += 1;
+        let slot = u64::from(self.runs());
+        *self = self.begun();
         let lateness = core::time::Duration::from_nanos(late_nanos);
         let (scheduled, cause) = (self.due, Cause::Schedule);
-        Some(Tick { run: self.runs, slot, scheduled, lateness, missed: 0, cause })
+        Some(Tick { run: slot + 1, slot, scheduled, lateness, missed: 0, cause })
+    }
+
+    /// The same in the middle of the run that it waits for.
+    #[must_use]
+    pub fn begun(self) -> Self {
+        let (next_run, after_nanos) = (self.next_run.saturating_add(1), self.after_nanos | IN_RUN);
+        Self { next_run, after_nanos, ..self }
     }
 
     /// The run has delivered a value. Returns whether it waits for the next; if not, nothing has changed,
     /// and it takes the whole machine.
     #[must_use]
     pub fn finish(&mut self, schedule: &Schedule, now: Instant) -> bool {
-        let (base, after) = if schedule.is_grid() { (self.due, now.nanos_since(self.due)) } else { (now, 0) };
+        let (base, nanos) = if schedule.is_grid() { (self.due, now.nanos_since(self.due)) } else { (now, 0) };
         // Without a distance between slots the next one is where this run ends.
-        let next = base.add_nanos(if schedule.period_nanos == 0 { after } else { schedule.period_nanos });
-        let Ok(after_nanos) = u32::try_from(after) else { return false };
-        let plain = next >= now && !next.is_never() && self.runs < schedule.max_runs;
+        let next = base.add_nanos(if schedule.period_nanos == 0 { nanos } else { schedule.period_nanos });
+        let Some(after_nanos) = after(nanos) else { return false };
+        let plain = next >= now && !next.is_never() && u64::from(self.runs()) < schedule.max_runs;
         if plain {
             (self.due, self.after_nanos) = (next, after_nanos);
         }
@@ -129,8 +161,8 @@ impl Timer {
             return None;
         };
         let is_after_run = self.runs > 0 && self.schedule.is_bare_grid();
-        let after = if is_after_run { due.nanos_since(self.wait_base) } else { 0 };
-        let rested = Rested { due, runs: self.runs, after_nanos: u32::try_from(after).ok()? };
+        let nanos = if is_after_run { due.nanos_since(self.wait_base) } else { 0 };
+        let rested = Rested::new(due, u32::try_from(self.runs).ok()?, after(nanos)?);
         let plain = self.schedule.can_rest()
             && !due.is_never()
             && !self.paused
@@ -139,15 +171,16 @@ impl Timer {
             && self.runs_before_start == 0
             && self.troubles.is_none()
             && self.next_slot == self.runs
+            && u64::from(rested.runs()) == self.runs
             && rested.wait_base(&self.schedule) == Some(self.wait_base)
             && (!self.schedule.is_grid() || self.grid().time_of(self.next_slot) == due);
         plain.then_some(rested)
     }
 
-    /// The machine of a timer at rest; `running` if it is in the middle of a run.
+    /// The machine of a timer at rest.
     #[must_use]
-    pub fn from_rest(schedule: Arc<Schedule>, rested: Rested, running: bool) -> Self {
-        let Rested { due, runs, .. } = rested;
+    pub fn from_rest(schedule: Arc<Schedule>, rested: Rested) -> Self {
+        let (due, runs, running) = (rested.due, u64::from(rested.runs()), rested.is_in_run());
         let slot = if running { runs.saturating_sub(1) } else { runs };
         let wait_base = if running { due } else { rested.wait_base(&schedule).unwrap_or(due) };
         let state = if running {
@@ -164,9 +197,9 @@ impl Timer {
 impl Rested {
     /// What the wait in progress is measured from; `None` if that lies before the beginning of time.
     fn wait_base(&self, schedule: &Schedule) -> Option<Instant> {
-        let wait = match self.runs {
+        let wait = match self.runs() {
             0 => schedule.initial_delay_nanos,
-            _ if schedule.is_bare_grid() => u64::from(self.after_nanos),
+            _ if schedule.is_bare_grid() => u64::from(self.after_nanos()),
             _ => schedule.period_nanos,
         };
         self.due.as_nanos().checked_sub(wait).map(Instant::from_nanos)

@@ -31,8 +31,8 @@ pub(super) enum Cell<V> {
 }
 
 pub(crate) struct Lean<V> {
-    pub(crate) rested: Rested,
     pub(crate) phase: Phase,
+    pub(crate) rested: Rested,
     /// `None` during a run.
     pub(crate) call: Option<Call<V>>,
     pub(crate) latest: Option<Arc<V>>,
@@ -45,15 +45,13 @@ pub(crate) struct Lean<V> {
     pub(crate) driver: Option<Waker>,
 }
 
-/// Where a lean timer is in its life.
+/// Where a lean timer is in its life. As large as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Never started.
-    Idle,
-    /// For its next run, at this place with its engine.
-    Waiting(Key),
-    Running(Key),
-    Over(StopReason),
+    /// Never started, or ended for this reason.
+    Off(Option<StopReason>),
+    /// It has this place with its engine, or its task this key. What is at rest knows whether it waits or runs.
+    On(Key),
 }
 
 impl<V: Send + Sync + 'static> Cell<V> {
@@ -95,7 +93,7 @@ impl<V> Cell<V> {
     /// A lean timer that waits at this place.
     pub(super) fn lean_that_waits(&mut self, key: Key) -> Option<&mut Lean<V>> {
         match self {
-            Self::Lean(lean) if lean.phase == Phase::Waiting(key) => Some(lean),
+            Self::Lean(lean) if lean.phase == Phase::On(key) && !lean.rested.is_in_run() => Some(lean),
             _ => None,
         }
     }
@@ -103,7 +101,7 @@ impl<V> Cell<V> {
     /// The timer's place with its engine, while it runs.
     pub(super) fn key(&self) -> Option<Key> {
         match self {
-            Self::Lean(Lean { phase: Phase::Waiting(key) | Phase::Running(key), .. }) => Some(*key),
+            Self::Lean(Lean { phase: Phase::On(key), .. }) => Some(*key),
             Self::Lean(_) => None,
             Self::Full(state) => state.key,
         }
@@ -119,10 +117,9 @@ impl<V: Send + Sync + 'static> Lean<V> {
 
     /// One that has been stored elsewhere.
     pub(crate) fn gone() -> Self {
-        let (rested, phase) = (Rested::default(), Phase::Idle);
         Self {
-            rested,
-            phase,
+            phase: Phase::Off(None),
+            rested: Rested::default(),
             call: None,
             latest: None,
             feeds: None,
@@ -134,7 +131,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Waiting(_) | Phase::Running(_))
+        matches!(self.phase, Phase::On(_))
     }
 
     /// Whether it is known that this wakes its task.
@@ -143,7 +140,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     pub(crate) fn is_in_run(&self) -> bool {
-        matches!(self.phase, Phase::Running(_))
+        self.rested.is_in_run()
     }
 
     /// The same with another name for `()`, and without the target.
@@ -154,7 +151,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     pub(crate) fn hits(&self) -> u64 {
-        self.rested.runs() - u64::from(self.is_in_run())
+        u64::from(self.rested.runs() - u32::from(self.is_in_run()))
     }
 
     /// Its whole state, without the target.
@@ -174,7 +171,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
         if let Some(clock) = &self.clock {
             return Some(Clock::Runtime(clock.clone()));
         }
-        (self.phase != Phase::Idle).then(|| plan.home.clock(None, Instant::ORIGIN)).flatten()
+        (self.phase != Phase::Off(None)).then(|| plan.home.clock(None, Instant::ORIGIN)).flatten()
     }
 
     /// It is started on this clock.
@@ -198,11 +195,10 @@ impl<V: Send + Sync + 'static> Lean<V> {
     fn machine(&self, plan: &Plan) -> Machine {
         let schedule = self.schedule(plan);
         match self.phase {
-            Phase::Idle => Machine::new(schedule),
-            Phase::Waiting(_) => Machine::from_rest(schedule, self.rested, false),
-            Phase::Running(_) => Machine::from_rest(schedule, self.rested, true),
-            Phase::Over(reason) => {
-                let mut machine = Machine::from_rest(schedule, self.rested, false);
+            Phase::Off(None) => Machine::new(schedule),
+            Phase::On(_) => Machine::from_rest(schedule, self.rested),
+            Phase::Off(Some(reason)) => {
+                let mut machine = Machine::from_rest(schedule, self.rested);
                 let now = machine.now();
                 machine.drain(now, reason, Duration::MAX);
                 machine.handle_closed();
@@ -217,8 +213,8 @@ impl<V: Send + Sync + 'static> State<V> {
     fn take_up(&mut self, call: Option<Call<V>>, phase: Phase, plan: &Plan) {
         let beat = call.map(|call| beat_of(call, None, plan));
         match phase {
-            Phase::Idle | Phase::Over(_) => self.parked = beat,
-            Phase::Waiting(key) | Phase::Running(key) => {
+            Phase::Off(_) => self.parked = beat,
+            Phase::On(key) => {
                 self.beat = beat;
                 self.settle_at(key, plan);
             }
@@ -243,7 +239,7 @@ impl<V: Send + Sync + 'static> State<V> {
         let key = self.key?;
         let plain = self.machine.schedule().is_alike(&plan.schedule)
             && !self.retired
-            && self.hits == rested.runs()
+            && self.hits == u64::from(rested.runs())
             && self.failures == 0
             && self.blocked == 0
             && self.failure.is_none();
@@ -262,7 +258,7 @@ impl<V: Send + Sync + 'static> State<V> {
             }
         };
         let mut lean = Lean::idle(call, self.machine.schedule().initial_delay());
-        (lean.rested, lean.phase) = (rested, Phase::Waiting(key));
+        (lean.rested, lean.phase) = (rested, Phase::On(key));
         lean.set_clock(self.clock.as_ref());
         if !plan.home.is_engine() {
             lean.driver = self.driver.take();
@@ -281,4 +277,17 @@ pub(super) fn beat_of<V: Send + Sync + 'static>(
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
     let beat = Beat::new(CallTarget::new(call), attachments);
     Box::pin(run.into_iter().fold(beat, Beat::in_run))
+}
+
+#[cfg(all(test, target_pointer_width = "64", not(everbeat_loom)))]
+mod tests {
+    use super::*;
+
+    /// With its counts, its plan and its lock a timer is to fit 136 bytes: allocators find room for those beside the
+    /// task, which tokio aligns to 128.
+    #[test]
+    fn a_lean_timer_takes_88_bytes() {
+        assert_eq!((size_of::<Phase>(), size_of::<Rested>()), (8, 16));
+        assert_eq!((size_of::<Lean<u64>>(), size_of::<Cell<u64>>()), (88, 88));
+    }
 }

@@ -68,7 +68,7 @@ pub(crate) const DETACHED: u32 = 1 << 31;
 pub(crate) const MOST_HANDLES: u32 = 1 << 30;
 
 /// A timer that may be stored in fewer bytes is, after a run whose number is a multiple of this.
-const LAID_DOWN_EVERY: u64 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
+const LAID_DOWN_EVERY: u32 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
 
 /// What a driver does next.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Cell::Lean(lean) = self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) else {
             return None;
         };
-        let waits = matches!(lean.phase, Phase::Waiting(_)) && lean.call.is_some();
+        let waits = lean.is_running() && !lean.is_in_run() && lean.call.is_some();
         let laid_down = waits && lean.feeds.is_none() && lean.rested.runs() % LAID_DOWN_EVERY == 0;
         laid_down.then(|| (std::mem::replace(lean, Lean::gone()), handles, queued))
     }
@@ -365,7 +365,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// done without the lock.
     fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
         let (before, seen) = match &*self.lock() {
-            Cell::Lean(Lean { phase: Phase::Idle, .. }) => (None, Instant::ORIGIN),
+            Cell::Lean(Lean { phase: Phase::Off(None), .. }) => (None, Instant::ORIGIN),
             cell => cell.read(&self.plan, |state| (state.clock.clone(), state.machine.now())),
         };
         let clock = self.plan.home.clock(before.as_ref(), seen);
@@ -417,7 +417,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Takes a place in the line for the end.
     pub(crate) fn queue_end(&self) -> Ending<V> {
-        if let Cell::Lean(Lean { phase: Phase::Over(reason), .. }) = &*self.lock() {
+        if let Cell::Lean(Lean { phase: Phase::Off(Some(reason)), .. }) = &*self.lock() {
             return Ending::Past(Reply::Ended(*reason));
         }
         self.change(|state, _| state.queue_end())

@@ -44,9 +44,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn start_lean(&self, key: Key, (clock, now): &(Clock, Instant)) -> Option<Instant> {
         let mut cell = self.lock();
-        let Cell::Lean(lean @ Lean { phase: Phase::Idle, .. }) = &mut *cell else { return None };
+        let Cell::Lean(lean @ Lean { phase: Phase::Off(None), .. }) = &mut *cell else { return None };
         lean.rested = Rested::start(&self.plan.schedule, now.add_nanos(lean.initial_delay_nanos))?;
-        lean.phase = Phase::Waiting(key);
+        lean.phase = Phase::On(key);
         lean.set_clock(Some(clock));
         Some(lean.rested.due())
     }
@@ -70,12 +70,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let mut cell = self.lock();
             let Cell::Lean(lean) = &mut *cell else { return None };
             let key = match lean.phase {
-                Phase::Waiting(_) if lean.feeds.is_some() => return None,
-                Phase::Waiting(key) => key,
-                Phase::Over(reason) => return Some((reason, false)),
-                Phase::Idle | Phase::Running(_) => return None,
+                Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() => key,
+                Phase::Off(Some(reason)) => return Some((reason, false)),
+                Phase::Off(None) | Phase::On(_) => return None,
             };
-            lean.phase = Phase::Over(reason);
+            lean.phase = Phase::Off(Some(reason));
             (key, lean.call.take_if(|call| call.has_rest()), lean.driver.take())
         };
         if let Some(call) = resting {
@@ -127,7 +126,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
             }
             let tick = lean.rested.begin(&self.plan.schedule, now)?;
-            lean.phase = Phase::Running(turn.key);
             (lean.call.take()?, tick, now)
         };
         let step = {
@@ -268,11 +266,9 @@ impl<V: Send + Sync + 'static> Lean<V> {
         now: Instant,
         replaced: &mut Option<Replaced<V>>,
     ) -> Result<Instant, (Call<V>, V)> {
-        let Phase::Running(key) = self.phase else { return Err((call, value)) };
-        if !self.rested.finish(schedule, now) {
+        if !self.is_in_run() || !self.rested.finish(schedule, now) {
             return Err((call, value));
         }
-        self.phase = Phase::Waiting(key);
         self.call = Some(call);
         *replaced = Some(Replaced::by(&mut self.latest, value));
         Ok(self.rested.due())

@@ -62,7 +62,7 @@ pub(super) struct Delivered {
 
 /// What is found of a run that is to begin.
 pub(super) enum Begun {
-    Run(Tick, Call<()>),
+    Run(Tick, Rested, Call<()>),
     /// That takes the whole timer. It has been left where it is.
     Declined,
     Gone,
@@ -94,7 +94,7 @@ impl Slot {
         match (begun.begin(schedule, now), self.call.is_some()) {
             (Some(tick), true) => {
                 self.progress = Progress::Begun;
-                self.call.take().map_or(Begun::Gone, |call| Begun::Run(tick, call))
+                self.call.take().map_or(Begun::Gone, |call| Begun::Run(tick, begun, call))
             }
             _ => Begun::Declined,
         }
@@ -112,17 +112,16 @@ impl Slot {
 }
 
 impl Delivered {
-    /// A run that has delivered at this time. `None`, and the call stays there, if that takes the whole
-    /// timer.
+    /// A run that has delivered at this time, of the timer as the run began. `None`, and the call stays there,
+    /// if that takes the whole timer.
     #[inline]
     pub(super) fn new(
         slot: usize,
         call: &mut Option<Call<()>>,
-        tick: Tick,
+        (tick, mut rested): (Tick, Rested),
         schedule: &Schedule,
         ended: Instant,
     ) -> Option<Self> {
-        let mut rested = Rested::new(tick.scheduled, tick.run, 0);
         let plain = rested.finish(schedule, ended);
         plain.then(|| Self { slot, call: call.take(), tick, ended, rested })
     }

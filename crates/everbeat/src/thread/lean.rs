@@ -31,7 +31,7 @@ pub(super) struct Record {
     call: Option<Call<()>>,
     plan: Arc<Plan>,
     /// Runs before this turn.
-    runs: u64,
+    runs: u32,
     initial_delay_nanos: u64,
     /// How many there are, and the flag [`DETACHED`].
     handles: u32,
@@ -145,14 +145,11 @@ impl Record {
     /// The same as a timer with its own lock stores it, without the call.
     fn lean(&self, key: Key, rested: Rested, progress: Progress) -> Lean<()> {
         let (rested, phase) = match (self.standing, progress) {
-            (Standing::Over(reason), _) => (rested, Phase::Over(reason)),
-            (_, Progress::Begun | Progress::Promoted) => {
-                let runs = rested.runs() + 1;
-                (Rested::new(rested.due(), runs, rested.after_nanos()), Phase::Running(key))
-            }
-            _ => (rested, Phase::Waiting(key)),
+            (Standing::Over(reason), _) => (rested, Phase::Off(Some(reason))),
+            (_, Progress::Begun | Progress::Promoted) => (rested.begun(), Phase::On(key)),
+            _ => (rested, Phase::On(key)),
         };
-        let delivered = rested.runs() > u64::from(matches!(phase, Phase::Running(_)));
+        let delivered = rested.runs() > u32::from(rested.is_in_run());
         let latest = if delivered { unit() } else { None };
         let initial_delay_nanos = self.initial_delay_nanos;
         Lean { rested, phase, latest, initial_delay_nanos, ..Lean::gone() }

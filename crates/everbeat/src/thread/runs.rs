@@ -193,8 +193,8 @@ impl Core {
         if matches!(begun, Begun::NotYet) {
             begun = hand.begin(slot, &plan.schedule, *now, declined, None);
         }
-        let (tick, mut call) = match begun {
-            Begun::Run(tick, call) => (tick, call),
+        let (tick, rested, mut call) = match begun {
+            Begun::Run(tick, rested, call) => (tick, rested, call),
             Begun::Gone | Begun::NotYet => return,
             Begun::Declined => {
                 self.turn_as_whole(key);
@@ -212,7 +212,8 @@ impl Core {
         let blocked = ended.saturating_since(began) >= plan.blocked_after && plan.home.shares_its_thread();
         let mut call = Some(call);
         if matches!(step, Ok(Poll::Ready(Step::Value(())))) && !blocked {
-            *before = Delivered::new(slot, &mut call, tick, &plan.schedule, ended).map(|run| (key, run));
+            let run = Delivered::new(slot, &mut call, (tick, rested), &plan.schedule, ended);
+            *before = run.map(|run| (key, run));
         }
         if let Some(call) = call {
             self.finish_as_whole(key, call, Made { tick, step, ended, blocked });

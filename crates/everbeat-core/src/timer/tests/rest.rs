@@ -48,7 +48,9 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         let mut begun = rested;
         let tick = begun.begin(&schedule, at(now));
         assert_eq!(tick.is_some(), begins, "at {now} ms");
-        assert_eq!(begun, Rested::new(at(3), begins.into(), 0));
+        let waits = Rested::new(at(3), 0, 0);
+        assert_eq!(begun, if begins { waits.begun() } else { waits });
+        assert_eq!((begun.runs(), begun.is_in_run()), (begins.into(), begins));
         if let Some(tick) = tick {
             let Tick { run, slot, missed, cause, .. } = tick;
             assert_eq!((run, slot, missed, cause), (1, 0, 0, Cause::Schedule));
@@ -57,8 +59,15 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
     }
     let plain = rate(10);
     assert!(Rested::new(at(3), 0, 0).begin(&plain, Instant::NEVER).is_none());
-    assert!(Rested::new(at(3), u64::MAX, 0).begin(&plain, at(3)).is_none());
-    assert!(Rested::new(at(3), u64::MAX - 1, 0).begin(&plain, at(3)).is_some());
+    assert!(Rested::new(at(3), u32::MAX - 1, 0).begin(&plain, at(3)).is_none(), "there is no room for more");
+    let mut last = Rested::new(at(3), u32::MAX - 2, 0);
+    assert!(last.begin(&plain, at(3)).is_some() && last.finish(&plain, at(4)));
+    let mut timer = Timer::from_rest(Arc::new(plain), last);
+    assert_eq!(timer.rest().map(|rested| rested.runs()), Some(u32::MAX - 1));
+    timer.handle_timeout(at(13));
+    assert!(matches!(timer.poll_output(at(13)), Some(Output::Run(Tick { run: 0xFFFF_FFFF, .. }))));
+    timer.handle_finished(at(13), Outcome::Success);
+    assert_eq!((timer.next_due(), timer.rest()), (Some(at(23)), None));
 }
 
 #[test]
@@ -72,10 +81,10 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         (rate(0), 3, Some(3)),
         (rate(0), 14, Some(14)),
         (delay(0), 14, Some(14)),
-        // More than four seconds after it was due takes more than the few bytes.
-        (rate(10_000), 4_298, None),
-        (rate(0), 4_298, None),
-        (rate(10_000), 4_297, Some(10_003)),
+        // More than two seconds after it was due takes more than the few bytes.
+        (rate(10_000), 2_151, None),
+        (rate(0), 2_151, None),
+        (rate(10_000), 2_150, Some(10_003)),
         (delay(0), 5_000, Some(5_000)),
         (rate(10).with_max_runs(1).unwrap(), 4, None),
         (rate(10).with_max_runs(2).unwrap(), 4, Some(13)),
@@ -86,6 +95,7 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         rested.begin(&schedule, at(3)).unwrap();
         assert_eq!(rested.finish(&schedule, at(now)), next.is_some(), "{schedule:?} at {now} ms");
         assert_eq!((rested.due(), rested.runs()), (at(next.unwrap_or(3)), 1));
+        assert_eq!(rested.is_in_run(), next.is_none());
         if next.is_some() {
             assert_eq!(rested.last_end(&schedule), at(now));
         }
@@ -94,7 +104,7 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
 
 /// The machine knows when the last run was due, but not when it ended: that can be told.
 #[test]
-fn the_end_of_the_last_run_is_remembered_for_four_seconds() {
+fn the_end_of_the_last_run_is_remembered_for_two_seconds() {
     for (schedule, due) in [(rate(10_000), 10_000), (rate(0), 5), (delay(10), 15), (delay(0), 5)] {
         let mut bench = Bench::started(schedule.clone());
         bench.work(0, 5);
@@ -102,7 +112,7 @@ fn the_end_of_the_last_run_is_remembered_for_four_seconds() {
         assert_eq!(rested.due(), at(due));
         let told = rested.with_last_end(&schedule, at(5)).unwrap();
         assert_eq!(told.last_end(&schedule), at(5), "{schedule:?}");
-        let machine = Timer::from_rest(Arc::new(schedule), told, false);
+        let machine = Timer::from_rest(Arc::new(schedule), told);
         assert_eq!(machine.rest().map(|rested| rested.due()), Some(at(due)));
     }
     assert!(Rested::new(at(5), 1, 0).with_last_end(&rate(0), at(4)).is_none(), "it waits from the end");
@@ -110,8 +120,8 @@ fn the_end_of_the_last_run_is_remembered_for_four_seconds() {
     timer.start(at(0)).unwrap();
     assert_eq!(timer.rest(), Some(Rested::new(at(9_000), 0, 0)));
     let rested = Rested::new(at(10_000), 1, 0);
-    assert!(rested.with_last_end(&rate(10_000), at(4_295)).is_none());
-    assert!(rested.with_last_end(&rate(10_000), at(4_294)).is_some());
+    assert!(rested.with_last_end(&rate(10_000), at(2_148)).is_none());
+    assert!(rested.with_last_end(&rate(10_000), at(2_147)).is_some());
 }
 
 /// What a timer at rest could not remember keeps it from going to rest.
