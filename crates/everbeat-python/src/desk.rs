@@ -13,7 +13,6 @@
 
 use std::fmt;
 use std::mem;
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::alarm::Alarm;
 use crate::call::call_out;
 use crate::clock::LoopClock;
-use crate::{context, errors};
+use crate::{context, errors, process};
 
 /// What is due so soon is not worth an alarm, which asyncio may round up to a millisecond.
 const AT_ONCE: Duration = Duration::from_micros(20);

@@ -31,6 +31,7 @@ mod feed;
 mod logging;
 mod loops;
 mod pause;
+mod process;
 mod runner;
 mod stats;
 mod target;
@@ -69,6 +70,7 @@ mod _everbeat {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         logging::install();
+        process::watch_forks(module.py())?;
         threading::register(module)
     }
 }

@@ -1,6 +1,8 @@
 """Forks, in programs of their own."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -116,3 +118,33 @@ def test_l11_a_fork_in_a_callback(run_script):
     print(len(children))
     """)
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
+EARLY = """
+import os, sys
+
+def look():
+    try:
+        timer.cancel()
+    except everbeat.TimerError as error:
+        print(len(forks), "fork" in str(error), flush=True)
+
+forks = []
+os.register_at_fork(after_in_child=look)
+import everbeat.threading
+timer = everbeat.threading.Timer(0, lambda: None)
+timer.start()
+timer.wait(hit_count=10, timeout=20)
+while len(forks) < 3:
+    forks.append(os.fork())
+    if forks[-1] == 0:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(forks[-1], 0)[1]) == 0
+timer.cancel()
+"""
+
+
+def test_l11_what_runs_in_a_child_before_the_library_hears_of_it():
+    # Hooks are called in the order in which they were registered.
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0 True\n1 True\n2 True\n"), done.stderr

@@ -5,13 +5,12 @@
 //! child does not touch what came from the parent: it can neither ask it nor drop it, only leave it alone.
 
 use std::cell::RefCell;
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::{errors, process};
 
 /// Something of the library that belongs to the process which made it.
 pub(crate) struct Native<T> {
@@ -72,7 +71,7 @@ pub(crate) fn in_python<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     if process::id() != process {
         // A fork in a callback has returned in the child. The thread is the only one there, and what it
         // would go back to belongs to the parent: it ends, and the process with it.
-        process::exit(0);
+        std::process::exit(0);
     }
     result
 }
