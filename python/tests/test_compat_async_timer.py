@@ -282,8 +282,9 @@ async def test_waiting_for_a_timer_that_does_not_run_is_cancelled() -> None:
     timer = compat.Timer(1000, lambda: 42)
     for _ in range(2):
         for waiting in (timer.join(), timer.wait(hit_count=1000), timer.wait(hits=1)):
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError) as told:
                 await waiting
+            assert told.value.args == (str(told.value.__cause__),)
         with pytest.raises(compat.TimerNotRunningError):
             await timer.trigger()
         assert await timer.wait() is None
@@ -334,7 +335,12 @@ async def test_a_cancelled_caller_is_cancelled() -> None:
 
 @on_every_loop
 async def test_timers_have_a_pacemaker_and_attributes_of_their_users() -> None:
-    timer = compat.Timer(10, len, mode="fixed_rate", initial_delay=1, jitter=0.5)
+    def told(timer: Any, target: Any) -> None: ...
+
+    def ended(timer: Any, target: Any) -> None: ...
+
+    timer = compat.Timer(10, len, told, ended, mode="fixed_rate", initial_delay=1, jitter=0.5)
+    assert (timer.exception_callback, timer.cancel_callback) == (told, ended)
     pacemaker = timer.pacemaker
     assert (pacemaker.delay, pacemaker.mode, pacemaker.initial_delay, pacemaker.jitter) == (
         10,
@@ -348,6 +354,26 @@ async def test_timers_have_a_pacemaker_and_attributes_of_their_users() -> None:
     assert timer.target_caller.target is len
     with pytest.raises(ValueError, match="delay"):
         compat.Timer(-1, len)
+
+
+@in_virtual_time
+async def test_s3_s5_the_timer_keeps_the_mode_and_the_jitter_it_is_given() -> None:
+    now = asyncio.get_running_loop().time
+    on_the_grid, beside_it = list[float](), list[float]()
+
+    async def work() -> None:
+        on_the_grid.append(now())
+        await asyncio.sleep(1)
+
+    async with (
+        compat.Timer(10, work, mode="fixed_rate"),
+        compat.Timer(10, lambda: beside_it.append(now()), mode="fixed_rate", jitter=0.4),
+    ):
+        await asyncio.sleep(35)
+    assert on_the_grid == [0, 10, 20, 30]
+    first, *others = beside_it
+    assert first == 0 and [round(moment, -1) for moment in others] == [10, 20, 30]
+    assert not {*others} <= {*on_the_grid}
 
 
 @on_every_loop
@@ -421,6 +447,14 @@ async def test_mock_timers_call_a_mock() -> None:
     assert isinstance(timer, compat.Timer)
     slept = [call.args for call in timer.pacemaker.sleep.await_args_list]
     assert slept[:3] == [(1.0,), (0.1,), (0.1,)]
+    assert timer.sleeps[:3] == [1.0, 0.1, 0.1]
+    pacemaker = timer.pacemaker
+    assert (pacemaker.delay, pacemaker.mode, pacemaker.initial_delay, pacemaker.jitter) == (
+        0.1,
+        "fixed_delay",
+        1.0,
+        0.0,
+    )
     timer.pacemaker.sleep.reset_mock()
     assert timer.pacemaker.sleep.await_count == 0
     with pytest.raises(asyncio.CancelledError):
