@@ -4,10 +4,12 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -75,6 +77,22 @@ async def test_a_mock_timer_can_be_started_again() -> None:
         async with timer:
             await timer.wait(hits=2)
     assert timer.hit_count == 4
+
+
+@on_every_loop
+async def test_t3_time_passes_for_a_mock_timer_up_to_what_it_waits_for() -> None:
+    timer = MockTimer(10, lambda: 0, mode="fixed_rate", start=True)
+    await timer.wait(hit_count=1)
+    timer.set_delay(5, rearm=True)
+    await timer.wait(hits=1)
+    assert timer.last_tick_at == 5
+    await timer.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    timer.start()
+    await timer.wait(hits=1)
+    assert timer.last_tick_at == 5, "none passes for a timer that was cancelled"
+    await timer.cancel()
 
 
 @on_every_loop
@@ -332,6 +350,15 @@ async def test_a_virtual_loop_is_exact() -> None:
 
 
 @in_virtual_time
+async def test_t2_a_virtual_loop_counts_whole_nanoseconds() -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0.123456789)
+    assert loop.time() == 0.123456789
+    await asyncio.sleep(3e-10)
+    assert loop.time() == 0.12345679, "never early"
+
+
+@in_virtual_time
 async def test_work_in_threads_takes_no_virtual_time() -> None:
     """T2, R7"""
     loop = asyncio.get_running_loop()
@@ -341,13 +368,52 @@ async def test_work_in_threads_takes_no_virtual_time() -> None:
         assert loop.time() == 2 * HOUR
 
 
+@in_virtual_time
+async def test_t2_the_end_of_an_executor_takes_no_virtual_time() -> None:
+    loop = asyncio.get_running_loop()
+    started, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        time.sleep(0.05)
+        ended.set()
+
+    job = loop.run_in_executor(None, work)
+    assert started.wait(20)
+    job.cancel()
+    await loop.shutdown_default_executor()
+    assert ended.is_set() and loop.time() == 0
+    with ThreadPoolExecutor(1) as executor:
+        await loop.run_in_executor(executor, time.sleep, 0.02)
+    await asyncio.sleep(HOUR)
+    assert loop.time() == HOUR
+
+
+@in_virtual_time
+async def test_t2_peers_are_waited_for_only_where_nothing_is_scheduled() -> None:
+    loop = asyncio.get_running_loop()
+    read: asyncio.Queue[tuple[bytes, float]] = asyncio.Queue()
+    here, there = socket.socketpair()
+    with here, there:
+        loop.add_reader(here, lambda: read.put_nowait((here.recv(1), loop.time())))
+        await asyncio.sleep(HOUR)
+        there.send(b"a")
+        await asyncio.sleep(HOUR)
+        assert read.get_nowait() == (b"a", HOUR), "what is ready comes before time passes"
+        speaker = threading.Timer(0.05, there.send, [b"b"])
+        speaker.start()
+        assert await read.get() == (b"b", 2 * HOUR)
+        speaker.join()
+        loop.remove_reader(here)
+
+
 def test_a_virtual_loop_that_would_wait_for_ever_says_so() -> None:
     """T2"""
 
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(NothingDueError, match="nothing is scheduled"):
+    with pytest.raises(NothingDueError, match=r"^everybody in the loop waits, and nothing is scheduled"):
         run(hang())
 
 
