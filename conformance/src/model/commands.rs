@@ -205,6 +205,9 @@ impl Model<'_> {
         // No slot is waited for during a run and before a retry.
         let waits = |life: &Life<'_>| life.flight.is_none() && life.retry.is_none();
         let moves = rearm || !self.life.as_ref().is_some_and(waits);
+        if self.life.as_ref().is_some_and(|life| waits(life) && life.trigger.is_none()) {
+            self.slots.wait_again(self.now);
+        }
         self.slots.set_period(self.now, period, moves);
     }
 

@@ -204,6 +204,13 @@ impl<'a> Slots<'a> {
         self.report(now);
     }
 
+    /// Another slot is waited for if the one before it has passed.
+    pub(super) fn wait_again(&mut self, now: Span) {
+        if self.drawn.is_some_and(|drawn| drawn.number != self.next.number) {
+            self.plan(now);
+        }
+    }
+
     /// A pause is over.
     pub(super) fn resume(&mut self, now: Span) {
         self.drop_backlog(0);

@@ -80,6 +80,18 @@ impl Waits {
     fn all(self) -> impl Iterator<Item = Waiting> {
         self.first.into_iter().chain(self.others)
     }
+
+    fn callbacks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.first.iter().chain(&self.others).map(|waiting| waiting.callback.clone_ref(py)).collect()
+    }
+
+    /// Takes out those who have one of these callbacks.
+    fn remove(&mut self, callbacks: &[Py<PyAny>]) -> Vec<Waiting> {
+        let is_meant = |waiting: &Waiting| callbacks.iter().any(|callback| callback.is(&waiting.callback));
+        let (removed, kept): (Vec<_>, _) = mem::take(self).all().partition(is_meant);
+        kept.into_iter().for_each(|waiting: Waiting| self.push(waiting));
+        removed
+    }
 }
 
 impl Wake for Bell {
@@ -196,14 +208,15 @@ impl Pause {
     }
 
     fn remove_done_callback(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let waiting = mem::take(&mut self.bell.lock().waiting);
-        let (mut removed, mut kept) = (Vec::new(), Waits::default());
-        for waiting in waiting.all() {
-            let same = waiting.callback.bind(py).eq(callback)?;
-            if same { removed.push(waiting) } else { kept.push(waiting) }
+        // To compare may run code of the user's, which may wake whoever waits: so nobody is taken out for that.
+        let known = self.bell.lock().waiting.callbacks(py);
+        let mut same = Vec::new();
+        for known in known {
+            if known.bind(py).eq(callback)? {
+                same.push(known);
+            }
         }
-        let came = mem::replace(&mut self.bell.lock().waiting, kept);
-        came.all().for_each(|waiting| self.bell.lock().waiting.push(waiting));
+        let removed = self.bell.lock().waiting.remove(&same);
         Ok(removed.len())
     }
 

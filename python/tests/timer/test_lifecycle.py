@@ -478,3 +478,43 @@ async def test_e3_a_timer_that_is_stopped_tells_whoever_waits(ask: Command) -> N
     await timer.cancel()
     with pytest.raises(TimerStoppedError, match="stopped"):
         await task
+
+
+async def test_l6_who_compares_callbacks_may_end_the_wait() -> None:
+    timer = Timer(1, Times(), initial_delay=3600)
+    timer.start()
+    pause: Any = next(timer.join().__await__())
+    told: list[str] = []
+
+    class Nosy:
+        def __call__(self, _: object) -> None:
+            told.append("nosy")
+
+        def __eq__(self, other: object) -> bool:
+            pause.cancel()
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    pause.add_done_callback(Nosy())
+    pause.add_done_callback(lambda _: told.append("other"))
+    assert pause.remove_done_callback("nobody") == 0
+    await spin()
+    assert told == ["nosy", "other"]
+    assert pause.done()
+    await timer.cancel()
+
+
+async def test_l6_callbacks_of_a_wait_are_removed_by_equality() -> None:
+    timer = Timer(1, Times(), initial_delay=3600)
+    timer.start()
+    pause: Any = next(timer.join().__await__())
+    told: list[object] = []
+    for callback in [told.append, print, told.append]:
+        pause.add_done_callback(callback)
+    assert pause.remove_done_callback(told.append) == 2
+    assert pause.remove_done_callback(told.append) == 0
+    assert pause.remove_done_callback(print) == 1
+    await timer.trigger()
+    await timer.cancel()
+    assert not told

@@ -82,13 +82,12 @@ impl Timer {
         }
     }
 
-    /// A trigger ends a wait: books what passed during it. Nothing has as long as a slot is waited for, even if that was
-    /// drawn to come later than slots of a shorter period would.
+    /// A trigger ends a wait: books what passed during it.
     pub(super) fn note_trigger(&mut self, now: Instant, wait: Wait) {
         let retries = wait.cause == Cause::Retry;
         if self.paused && !retries && !self.schedule.is_grid() && wait.due < now {
             self.lose_slot(now, Reason::Paused);
-        } else if self.paused || retries || wait.due < now {
+        } else {
             self.drop_before_trigger(now);
         }
     }
@@ -114,7 +113,8 @@ impl Timer {
     /// Drops a slot that is too late, with all others that passed, and waits for the next. A burst may
     /// still run those that are not too late yet.
     pub(super) fn skip_late(&mut self, now: Instant) {
-        if self.schedule.is_grid() && matches!(self.schedule.missed, Missed::Burst { .. }) {
+        let bursts = matches!(self.schedule.missed, Missed::Burst { .. });
+        if self.schedule.is_grid() && bursts && self.schedule.period_nanos > 0 {
             let patience = self.schedule.max_lateness_nanos.max(self.reach_nanos());
             self.drop_older(now, patience, Missed::Skip, Reason::Late);
             self.wait_on_grid(now);
@@ -124,9 +124,13 @@ impl Timer {
         self.handle_timeout(now);
     }
 
+    /// What was waited for is over: on to what comes next.
     fn skip(&mut self, now: Instant, reason: Reason) {
         if !self.schedule.is_grid() {
             self.lose_slot(now, reason);
+        } else if self.schedule.period_nanos == 0 {
+            // It comes now, even if it was drawn to come before its place on a grid that had a distance.
+            (self.anchor, self.anchor_slot) = (now, self.next_slot);
         }
         self.plan_by_schedule(now, Missed::Skip, reason);
     }
@@ -184,9 +188,11 @@ impl Timer {
         self.schedule.jitter.reach_nanos(self.schedule.period_nanos)
     }
 
-    /// Drops, of the slots that have passed, those that `policy` does not run. Without a grid none has.
+    /// Drops, of the slots that have passed, those that `policy` does not run. Without a grid none has; nor as long as
+    /// one is waited for, even if that was drawn to come later than slots of a shorter period would.
     fn drop_passed(&mut self, now: Instant, policy: Missed, reason: Reason) {
-        if self.schedule.is_grid() {
+        let to_come = |wait: Wait| wait.cause == Cause::Schedule && wait.due >= now;
+        if self.schedule.is_grid() && !matches!(self.state, State::Waiting(wait) if to_come(wait)) {
             self.drop_older(now, self.reach_nanos(), policy, reason);
         }
     }
@@ -221,7 +227,11 @@ impl Timer {
         let pending = movable || matches!(self.state, State::Due(Wait { cause: Cause::Schedule, .. }));
         if self.paused || !pending {
             // What was missed so far was missed on the old grid.
+            let waited_for = self.next_slot;
             self.drop_passed(now, Missed::Skip, self.policy().1);
+            if waiting && self.next_slot != waited_for {
+                self.wait_on_grid(now);
+            }
         }
         let first_wait = self.next_slot == 0;
         let rearm = rearm && movable && !first_wait;

@@ -12,7 +12,8 @@
 //!   that it skipped are recorded.
 //! - A [`TestEngine`] is to timers on threads what a `TestClock` is to those on tokio.
 //!
-//! ```
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
 //! use everbeat::{Timer, testing::TestClock};
 //! use std::time::Duration;
 //!
