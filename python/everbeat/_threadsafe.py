@@ -1,10 +1,16 @@
 """Calls from other threads than that of the loop."""
 
 import asyncio
+import concurrent.futures
+import inspect
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from everbeat.exceptions import ThreadsafeDispatchError
+
+# How often a thread that waits looks whether the loop is still there, in seconds.
+LOOK = 0.2
 
 
 def run_on_loop(
@@ -23,8 +29,27 @@ def run_on_loop(
         raise ThreadsafeDispatchError(
             f"{who} lives in the loop of this thread, which must not block: await {alternative}"
         )
-    future = asyncio.run_coroutine_threadsafe(call(), loop)
+    coroutine = call()
     try:
-        future.result(timeout)
-    except TimeoutError:
-        raise TimeoutError(f"{who} did not answer within {timeout} s; what was asked stands") from None
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError:  # it was closed in this very moment
+        coroutine.close()
+        raise ThreadsafeDispatchError(f"the event loop of {who} is closed") from None
+    ended = ThreadsafeDispatchError(f"the event loop of {who} ended first: nothing of it goes on")
+    end = None if timeout is None else time.monotonic() + timeout
+    while not concurrent.futures.wait([future], _next_look(end)).done:
+        # A loop that ends without another iteration tells nobody.
+        if loop.is_closed():
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+            raise ended
+        if end is not None and time.monotonic() >= end:
+            raise TimeoutError(f"{who} did not answer within {timeout} s; what was asked stands")
+    try:
+        future.result()
+    except concurrent.futures.CancelledError:
+        raise ended from None
+
+
+def _next_look(end: float | None) -> float:
+    return LOOK if end is None else max(0.0, min(LOOK, end - time.monotonic()))

@@ -1,9 +1,10 @@
 """G: groups."""
 
 import asyncio
-import concurrent.futures
+import gc
 import logging
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -466,7 +467,6 @@ async def test_a_thread_does_not_wait_longer_than_it_wants() -> None:
 
 
 def test_l9_a_thread_that_waits_when_the_loop_ends_is_told() -> None:
-    told: list[BaseException] = []
     asked = asyncio.Event()
 
     async def clings_on() -> None:
@@ -476,24 +476,48 @@ def test_l9_a_thread_that_waits_when_the_loop_ends_is_told() -> None:
             asked.set()
             await asyncio.Event().wait()
 
-    async def main() -> threading.Thread:
-        group = TimerGroup([Timer(1, clings_on)])
+    group = TimerGroup([Timer(1, clings_on)])
+
+    async def main() -> Future[None]:
         group.start()
         await asyncio.sleep(0)
-
-        def cancel() -> None:
-            try:
-                group.cancel_threadsafe(timeout=30)
-            except concurrent.futures.CancelledError as error:
-                told.append(error)
-
-        thread = threading.Thread(target=cancel)
-        thread.start()
+        told = pool.submit(group.cancel_threadsafe, timeout=30)
         await asked.wait()
-        return thread
+        return told
 
-    asyncio.run(main()).join(30)
-    assert len(told) == 1
+    with (
+        ThreadPoolExecutor() as pool,
+        pytest.raises(
+            ThreadsafeDispatchError, match=r"^the event loop of <.*> ended first: nothing of it goes on"
+        ),
+    ):
+        asyncio.run(main()).result(30)
+
+
+@pytest.mark.parametrize("patience", [None, 30])
+def test_l9_a_thread_that_asks_a_loop_that_stands_still_is_told_when_that_is_closed(
+    patience: float | None,
+) -> None:
+    group, asked = TimerGroup(timers()), threading.Event()
+
+    async def start() -> None:
+        group.start()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*args, **options)
+            asked.set()
+            return handle
+
+    loop = Loop()
+    loop.run_until_complete(start())
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(group.cancel_threadsafe, timeout=patience)
+        assert asked.wait(30)
+        loop.close()
+        with pytest.raises(ThreadsafeDispatchError, match="ended first: nothing of it goes on"):
+            told.result(30)
+    gc.collect()  # and no coroutine complains that nobody has awaited it
 
 
 def test_a_group_of_a_closed_loop_says_so() -> None:
