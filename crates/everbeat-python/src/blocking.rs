@@ -14,7 +14,20 @@ const SLICE: Duration = Duration::from_millis(50);
 pub(crate) fn in_slices<T: Send>(
     py: Python<'_>,
     limit: Duration,
+    attempt: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    looking_up(py, limit, attempt, |_| ())
+}
+
+/// The same, with something to look at in between.
+///
+/// # Errors
+/// What the handler of a signal has raised.
+pub(crate) fn looking_up<'py, T: Send>(
+    py: Python<'py>,
+    limit: Duration,
     mut attempt: impl FnMut(Duration) -> Option<T> + Send,
+    look: impl Fn(Python<'py>),
 ) -> PyResult<Option<T>> {
     let start = Instant::now();
     loop {
@@ -23,6 +36,7 @@ pub(crate) fn in_slices<T: Send>(
             return Ok(Some(result));
         }
         py.check_signals()?;
+        look(py);
         if rest.is_zero() {
             return Ok(None);
         }

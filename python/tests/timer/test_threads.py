@@ -3,11 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from everbeat import ThreadsafeDispatchError, Timer, TimerNotRunningError
+from everbeat import ThreadsafeDispatchError, Timer, TimerNotRunningError, TimerStoppedError
 from tests.support import Times, virtual
 
 pytestmark = pytest.mark.asyncio
@@ -138,6 +139,32 @@ async def test_l9_a_loop_that_closes_answers_whoever_blocks() -> None:
     await asyncio.to_thread(block)
     thread.join()
     assert answers in (["TimerStoppedError"], ["ThreadsafeDispatchError"])
+
+
+async def test_l9_a_loop_that_is_only_closed_answers_whoever_blocks() -> None:
+    timer, asked = Timer(3600, Times(), initial_delay=3600), threading.Event()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*args, **options)
+            asked.set()
+            return handle
+
+    async def start() -> None:
+        timer.start()
+
+    def use() -> None:
+        loop = Loop()
+        loop.run_until_complete(start())
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(timer.trigger_threadsafe)
+            assert asked.wait(30)
+            loop.close()
+            with pytest.raises(TimerStoppedError):
+                answer.result(30)
+
+    await asyncio.to_thread(use)
+    assert not timer.is_running()
 
 
 async def test_l9_d5_many_threads_hammer_one_timer() -> None:

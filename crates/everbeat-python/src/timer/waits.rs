@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use super::Timer;
 use super::place::Place;
 use crate::answer::{Answer, Wait};
-use crate::blocking::in_slices;
+use crate::blocking::looking_up;
 use crate::value::Value;
-use crate::{durations, errors};
+use crate::{durations, errors, loops};
 
 impl Timer {
     pub(super) fn ask_run(
@@ -128,7 +128,8 @@ impl Timer {
     {
         let limit = timeout.map(|timeout| durations::parse("timeout", timeout)).transpose()?;
         let limit = limit.unwrap_or(Duration::MAX);
-        let answer = in_slices(py, limit, |slice| thread::wait_for(&mut future, slice))?;
+        // A loop may be closed without telling anybody, and then nothing answers but what ends its timers.
+        let answer = looking_up(py, limit, |slice| thread::wait_for(&mut future, slice), loops::sweep)?;
         let label = self.core()?.label(py);
         answer.ok_or_else(|| {
             errors::timeout(format!(
