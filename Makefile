@@ -50,6 +50,20 @@ loom: cargo-present ## Check the hand-off between threads in every order
 	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
 
+# Cut off from the machine: time is then what miri makes of it, a step at a time, and a sleep takes none. What is left
+# out tries thousands of numbers or timers, for hours.
+MIRI_CORE := buffer:: failure:: missed:: queue::slab queue::tests::an_ queue::tests::a_removed queue::tests::what_is \
+	queue::tests::the_next ratio:: schedule:: stats:: time:: timer::tests::lifecycle timer::tests::rest timer::tests::schedule
+MIRI_NOT_CORE := memory_is_given_back
+MIRI_THREADS := thread_calls thread_endings thread_lean thread_restarts thread_stops scope:: delivery cancel_safety
+MIRI_NOT_THREADS := many_runs_that_do_not_return s_r_l_
+MIRI_TEST = $(CARGO) +nightly miri test --locked --target-dir $(abspath $(or $(CARGO_TARGET_DIR),target))/miri
+miri: export EVERBEAT_STRESS := 0.02
+miri: export MIRIFLAGS := -Zmiri-env-forward=EVERBEAT_STRESS -Zmiri-isolation-error=warn-nobacktrace
+miri: miri-present ## Run tests of the core, of handles and of engines in miri: a quarter of an hour
+	$(MIRI_TEST) -p everbeat-core --lib -- $(MIRI_CORE) $(addprefix --skip ,$(MIRI_NOT_CORE))
+	$(MIRI_TEST) -p everbeat --all-features --test it -- $(MIRI_THREADS) $(addprefix --skip ,$(MIRI_NOT_THREADS))
+
 # A module is loaded by an interpreter that has no sanitizer: its runtime comes first then, and it is that of gcc, which
 # knows fewer calls than LLVM makes. Left out is what a sanitizer cannot do: live in little memory, start threads after
 # a fork, keep up with the clock.
@@ -195,6 +209,13 @@ fuzz-present: cargo-present
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
 		echo "Fuzzing needs a nightly compiler and cargo-fuzz:" \
 			"rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; \
+		exit 1; \
+	}
+
+miri-present: cargo-present
+	@$(CARGO) +nightly miri --version >/dev/null 2>&1 || { \
+		echo "Miri needs a nightly compiler:" \
+			"rustup toolchain install nightly --component miri,rust-src" >&2; \
 		exit 1; \
 	}
 
