@@ -40,6 +40,7 @@ fn l10_a_closed_engine_has_called_back() -> Result<(), Error> {
 
 /// The thread has taken many timers together, of every kind, and is in the run of the first.
 #[test]
+#[cfg_attr(miri, ignore = "it needs a process of its own")]
 fn l4_no_run_of_a_batch_begins_after_its_engine_was_closed() {
     let name = "l4_no_run_of_a_batch_begins_after_its_engine_was_closed";
     // Alone, since others use the default engines too.
