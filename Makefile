@@ -56,7 +56,7 @@ MIRI_CORE := buffer:: failure:: missed:: queue::slab queue::tests::an_ queue::te
 	queue::tests::the_next ratio:: schedule:: stats:: time:: timer::tests::lifecycle timer::tests::rest timer::tests::schedule
 MIRI_NOT_CORE := memory_is_given_back s5_
 MIRI_THREADS := thread_calls thread_endings thread_lean thread_restarts thread_stops scope:: delivery cancel_safety
-MIRI_NOT_THREADS := many_runs_that_do_not_return s_r_l_
+MIRI_NOT_THREADS := many_runs_that_do_not_return
 MIRI_TEST = $(CARGO) +nightly miri test --locked --target-dir $(abspath $(or $(CARGO_TARGET_DIR),target))/miri
 miri: export EVERBEAT_STRESS := 0.01
 miri: export MIRIFLAGS := -Zmiri-env-forward=EVERBEAT_STRESS -Zmiri-isolation-error=warn-nobacktrace
@@ -80,7 +80,7 @@ TSAN_SECONDS ?= 120
 tsan: export RUSTFLAGS := -Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0
 tsan: export PYO3_BUILD_EXTENSION_MODULE := 1
 tsan: export PYO3_PYTHON := $(BIN)/python
-tsan: tsan-present $(TEST_STAMP) ## Look for data races between threads, in Rust and in the Python module: ten minutes
+tsan: tsan-present $(TEST_STAMP) ## Look for data races, in Rust and in the Python module: a quarter of an hour
 	$(CARGO) +nightly test $(TSAN_CARGO) -p everbeat --all-features --lib --test it -- \
 		$(addprefix --skip ,$(TSAN_NOT_RUST))
 	$(CARGO) +nightly build $(TSAN_CARGO) -p everbeat-python
