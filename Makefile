@@ -56,7 +56,7 @@ MIRI_CORE := buffer:: failure:: missed:: queue::slab queue::tests::an_ queue::te
 	queue::tests::the_next ratio:: schedule:: stats:: time:: timer::tests::lifecycle timer::tests::rest timer::tests::schedule
 MIRI_NOT_CORE := memory_is_given_back s5_
 MIRI_THREADS := thread_calls thread_endings thread_lean thread_restarts thread_stops scope:: delivery cancel_safety
-MIRI_NOT_THREADS := many_runs_that_do_not_return
+MIRI_NOT_THREADS := many_runs_that_do_not_return whole_timers_in_tasks
 MIRI_TEST = $(CARGO) +nightly miri test --locked --target-dir $(abspath $(or $(CARGO_TARGET_DIR),target))/miri
 miri: export EVERBEAT_STRESS := 0.01
 miri: export MIRIFLAGS := -Zmiri-env-forward=EVERBEAT_STRESS -Zmiri-isolation-error=warn-nobacktrace
