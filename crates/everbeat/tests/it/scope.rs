@@ -132,7 +132,11 @@ fn l5_a_run_may_close_the_scope_of_its_own_timer() -> Result<(), Error> {
         with_callback.wait().block(LIMIT)?;
         let (drained, at_once) = *closer.latest().unwrap();
         assert!(drained >= 4 && at_once, "{drained}");
-        assert!(others.iter().all(|other| !other.is_running()));
+        for other in &others {
+            // The thread of its timers announces their ends when it gets to them.
+            assert!(inline || !other.is_running());
+            other.wait().block(LIMIT)?;
+        }
     }
     Ok(())
 }
