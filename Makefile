@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom soak mutants histories histories-python fuzz fmt clippy doc \
+.PHONY: help demo demo-python test test-rust test-python loom miri tsan soak mutants histories histories-python fuzz fmt clippy doc \
 	lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
-	bench-check clean cargo-present fuzz-present always python-present
+	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -49,6 +49,45 @@ loom: export RUSTFLAGS := --cfg everbeat_loom
 loom: cargo-present ## Check the hand-off between threads in every order
 	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
+
+# Cut off from the machine: time is then what miri makes of it, a step at a time, and a sleep takes none. What is left
+# out tries thousands of numbers or timers, for hours. Leaks are allowed: some tests make a timer hold itself.
+MIRI_CORE := buffer:: failure:: missed:: queue::slab queue::tests::an_ queue::tests::a_removed queue::tests::what_is \
+	queue::tests::the_next ratio:: schedule:: stats:: time:: timer::tests::lifecycle timer::tests::rest timer::tests::schedule
+MIRI_NOT_CORE := memory_is_given_back s5_
+MIRI_THREADS := thread_calls thread_endings thread_lean thread_restarts thread_stops scope:: delivery cancel_safety
+MIRI_NOT_THREADS := many_runs_that_do_not_return whole_timers_in_tasks
+MIRI_TEST = $(CARGO) +nightly miri test --locked --target-dir $(abspath $(or $(CARGO_TARGET_DIR),target))/miri
+miri: export EVERBEAT_STRESS := 0.01
+miri: export MIRIFLAGS := -Zmiri-env-forward=EVERBEAT_STRESS -Zmiri-isolation-error=warn-nobacktrace -Zmiri-ignore-leaks
+miri: miri-present ## Run tests of the core, of handles and of engines in miri: a quarter of an hour
+	$(MIRI_TEST) -p everbeat-core --lib -- $(MIRI_CORE) $(addprefix --skip ,$(MIRI_NOT_CORE))
+	$(MIRI_TEST) -p everbeat --all-features --test it -- $(MIRI_THREADS) $(addprefix --skip ,$(MIRI_NOT_THREADS))
+
+# A module is loaded by an interpreter that has no sanitizer: its runtime comes first then, and it is that of gcc, which
+# knows fewer calls than LLVM makes. Left out is what a sanitizer cannot do: live in little memory, start threads after
+# a fork, keep up with the clock.
+TSAN := $(abspath $(or $(CARGO_TARGET_DIR),target))/tsan
+TSAN_CARGO = --target-dir $(TSAN) -Zbuild-std --target $(TSAN_HOST) --locked
+TSAN_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+TSAN_PYTHON = TSAN_OPTIONS="die_after_fork=0 suppressions=$(CURDIR)/python/tsan-suppressions.txt" \
+	LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) PYTHONPATH=$(TSAN)/python $(BIN)/python
+TSAN_NOT_RUST := without_a_thread without_any_worker cannot_be_had
+TSAN_NOT_PYTHON := in_the_child or real_time or memory_does_not_grow or process_that_is_stopped
+TSAN_TESTS := tests/threading tests/timer/test_threads.py tests/timer/test_teardown.py tests/test_faults.py \
+	tests/test_logging_threads.py
+TSAN_SECONDS ?= 120
+tsan: export RUSTFLAGS := -Zsanitizer=thread -Cllvm-args=-tsan-instrument-memintrinsics=0
+tsan: export PYO3_BUILD_EXTENSION_MODULE := 1
+tsan: export PYO3_PYTHON := $(BIN)/python
+tsan: tsan-present $(TEST_STAMP) ## Look for data races, in Rust and in the Python module: a quarter of an hour
+	$(CARGO) +nightly test $(TSAN_CARGO) -p everbeat --all-features --lib --test it -- \
+		$(addprefix --skip ,$(TSAN_NOT_RUST))
+	$(CARGO) +nightly build $(TSAN_CARGO) -p everbeat-python
+	rm -rf $(TSAN)/python && cp -r python $(TSAN)
+	cp $(TSAN)/$(TSAN_HOST)/debug/lib_everbeat.so $(TSAN)/$(MODULE)
+	cd $(TSAN)/python && $(TSAN_PYTHON) -m pytest --capture=sys --timeout=300 -k "not ($(TSAN_NOT_PYTHON))" $(TSAN_TESTS)
+	$(TSAN_PYTHON) soak/soak.py --timers 300 --seconds $(TSAN_SECONDS)
 
 # Each language has so long, one after the other.
 soak: export SOAK_SECONDS ?= 600
@@ -170,6 +209,21 @@ fuzz-present: cargo-present
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
 		echo "Fuzzing needs a nightly compiler and cargo-fuzz:" \
 			"rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; \
+		exit 1; \
+	}
+
+miri-present: cargo-present
+	@$(CARGO) +nightly miri --version >/dev/null 2>&1 || { \
+		echo "Miri needs a nightly compiler:" \
+			"rustup toolchain install nightly --component miri,rust-src" >&2; \
+		exit 1; \
+	}
+
+tsan-present: cargo-present
+	@test -d "$$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" -a \
+			-e "$$(gcc -print-file-name=libtsan.so 2>/dev/null)" || { \
+		echo "ThreadSanitizer needs a nightly compiler with its sources, and gcc with its libtsan:" \
+			"rustup toolchain install nightly --component rust-src" >&2; \
 		exit 1; \
 	}
 

@@ -506,7 +506,7 @@ def main() -> int:
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)  # failures on purpose
     print(f"soak in Python: {args.seconds:g} s, {args.timers} timers, seed {args.seed}", flush=True)
-    asyncio.run(asyncio.sleep(0))  # what a first loop leaves behind is not ours
+    asyncio.run(asyncio.to_thread(int))  # what a first loop and a first thread leave behind is not ours
     before, memory, over = Held(), list[int](), threading.Event()
     watchdog = threading.Thread(target=guard, args=(over,))
     watchdog.start()

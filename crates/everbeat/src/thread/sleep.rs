@@ -143,7 +143,7 @@ fn park_until(time: &Time, end: Instant, note: &Note) -> bool {
 
 /// Brings the slack of this thread's timers down to the least there is.
 fn ask_for_least_slack() {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))] // which knows no slack
     if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
         tracing::warn!(%error, "the kernel keeps its timer slack: ticks are up to 50 µs later");
     }

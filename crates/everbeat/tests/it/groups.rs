@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick, Timer};
 use tokio::time::sleep;
 
-use crate::support::{Stopwatch, every, ms};
+use crate::support::{Stopwatch, every, ms, much};
 
 fn two() -> Result<Group, Error> {
     let group = Group::named("pair");
@@ -204,7 +204,7 @@ async fn g2_a_start_that_fails_stops_whom_it_has_brought_in() -> Result<(), Erro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l4_a_member_added_during_a_stop_does_not_run_on() -> Result<(), Error> {
-    for _ in 0..500 {
+    for _ in 0..much(500) {
         let group = two()?;
         group.start()?;
         let (adder, late) = (group.clone(), every(10).build(|| ())?);
@@ -239,7 +239,7 @@ async fn l4_a_start_that_fails_beside_a_stop_from_another_thread_leaves_nobody_r
 {
     let used_up = every(10).stop_when(async {}).start(|| ())?;
     used_up.wait().await?;
-    for _ in 0..300 {
+    for _ in 0..much(300) {
         let group = two()?;
         group.add(&used_up)?;
         let runtime = tokio::runtime::Handle::current();

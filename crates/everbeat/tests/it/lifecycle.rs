@@ -7,7 +7,7 @@ use std::time::Duration;
 use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer, WeakTimer};
 use tokio::time::sleep;
 
-use crate::support::{Journal, SECOND, Stopwatch, every, ms, settle};
+use crate::support::{Journal, SECOND, Stopwatch, every, ms, much, settle};
 
 #[tokio::test(start_paused = true)]
 async fn l1_start_on_a_running_timer_is_an_error() -> Result<(), Error> {
@@ -89,7 +89,7 @@ async fn l3_a_cancel_overtakes_a_shutdown() -> Result<(), Error> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l4_no_run_starts_after_a_stop_from_any_thread() -> Result<(), Error> {
-    for round in 0..300 {
+    for round in 0..much(300) {
         let stopped = Arc::new(AtomicBool::new(false));
         let late = Arc::new(AtomicUsize::new(0));
         let (flag, count) = (stopped.clone(), late.clone());
@@ -392,7 +392,7 @@ async fn l2_whoever_waits_for_a_value_is_told_of_the_end() -> Result<(), Error> 
 #[tokio::test(start_paused = true)]
 async fn l7_a_timer_can_be_restarted_the_moment_cancel_returns() -> Result<(), Error> {
     let timer = Timer::every(ms(10)).start(|tick: Tick| tick.run)?;
-    for _ in 0..1_000 {
+    for _ in 0..much(1_000) {
         timer.trigger().await?;
         timer.cancel().await;
         timer.start()?;

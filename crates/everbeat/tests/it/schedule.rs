@@ -7,7 +7,7 @@ use std::time::Duration;
 use everbeat::{Cause, Error, Missed, StopReason, Tick, Timer};
 use tokio::time::sleep;
 
-use crate::support::{Journal, SECOND, Stopwatch, every, factor, ms, settle};
+use crate::support::{Journal, SECOND, Stopwatch, every, ms, much, settle};
 
 #[tokio::test(start_paused = true)]
 async fn s2_s3_fixed_delay_drifts_by_the_run_and_fixed_rate_does_not() -> Result<(), Error> {
@@ -28,7 +28,7 @@ async fn s2_s3_fixed_delay_drifts_by_the_run_and_fixed_rate_does_not() -> Result
 
 #[tokio::test(start_paused = true)]
 async fn s3_no_drift_over_thousands_of_slots() -> Result<(), Error> {
-    let slots = 20_000 * factor();
+    let slots = much(20_000);
     let timer = every(7).fixed_rate().max_runs(slots.into()).start(|tick: Tick| tick)?;
     timer.wait().await?;
     let last = timer.latest().unwrap();

@@ -8,7 +8,7 @@ use everbeat::{Builder, Error, Group, Missed, OnError, StopReason, Tick, Timer, 
 use tokio::runtime::{Builder as RuntimeBuilder, Handle, Runtime};
 use tokio::time::sleep;
 
-use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, every, factor, ms, settle};
+use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, every, ms, much, settle};
 
 const BURST: Missed = Missed::Burst { max: 3 };
 
@@ -265,7 +265,7 @@ fn start_and_stop_from_many_threads(every: fn(&Group, Duration) -> Builder) -> R
             let (group, handle) = (group.clone(), runtime.handle().clone());
             std::thread::spawn(move || {
                 let _context = handle.enter();
-                for round in 0..200 {
+                for round in 0..much(200) {
                     let stopped = Arc::new(AtomicU64::new(0));
                     let seen = stopped.clone();
                     let target = move || assert_eq!(seen.load(Relaxed), 0, "a run after the stop");
@@ -381,7 +381,7 @@ fn s11_a_member_that_ends_while_it_is_being_started_is_not_started_again() -> Re
     let group = Group::new();
     drop(each(&group, 0).build(|| ())?);
     group.start()?;
-    for round in 0..2000 * factor() {
+    for round in 0..much(2000) {
         let runs = Arc::new(AtomicU64::new(0));
         let counted = runs.clone();
         let timer = each(&group, 0).max_runs(1).start(move || counted.fetch_add(1, Relaxed))?;
@@ -427,7 +427,7 @@ fn l9_a_timer_can_be_started_on_a_thread_that_is_being_torn_down() -> Result<(),
 fn l7_a_member_that_lost_its_runtime_is_started_at_once_on_another() -> Result<(), Error> {
     let next = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let _context = next.enter();
-    for _ in 0..100 * factor() {
+    for _ in 0..much(100) {
         let group = Group::new();
         let first = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let timer = first.block_on(async { each(&group, 1).start(|| 1) })?;

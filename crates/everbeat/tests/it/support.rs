@@ -87,8 +87,10 @@ impl Gate {
     }
 }
 
-/// How much longer than usual to race: `EVERBEAT_STRESS=100` races a hundred times as long.
-pub(crate) fn factor() -> u32 {
+/// How much of something to try: `EVERBEAT_STRESS=100` tries a hundred times as much, and `0.01` a hundredth.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of what a test counts to
+pub(crate) fn much(usual: u32) -> u32 {
     let factor = std::env::var("EVERBEAT_STRESS").ok();
-    factor.map_or(1, |factor| factor.parse().expect("EVERBEAT_STRESS is a number"))
+    let factor = factor.map_or(1.0, |factor| factor.parse().expect("EVERBEAT_STRESS is a number"));
+    (f64::from(usual) * factor).ceil() as u32
 }

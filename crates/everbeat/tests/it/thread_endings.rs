@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use everbeat::thread::{Engine, Precision};
 use everbeat::{Error, StopReason};
 
-use crate::support::{Gate, LIMIT, factor, ms};
+use crate::support::{Gate, LIMIT, ms, much};
 use crate::thread_support::{HOUR, alone, hold_up};
 
 const ABANDONED: StopReason = StopReason::Abandoned;
@@ -40,6 +40,7 @@ fn l10_a_closed_engine_has_called_back() -> Result<(), Error> {
 
 /// The thread has taken many timers together, of every kind, and is in the run of the first.
 #[test]
+#[cfg_attr(miri, ignore = "it needs a process of its own")]
 fn l4_no_run_of_a_batch_begins_after_its_engine_was_closed() {
     let name = "l4_no_run_of_a_batch_begins_after_its_engine_was_closed";
     // Alone, since others use the default engines too.
@@ -83,7 +84,7 @@ fn close_in_the_first_of_a_batch(engine: &Engine) -> Result<(), Error> {
 fn l4_a_stop_that_meets_a_start_ends_the_timer() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).build();
     let start = Instant::now();
-    while start.elapsed() < ms(500) * factor() {
+    while start.elapsed() < ms(much(500).into()) {
         let timer = engine.every(LIMIT).initial_delay(LIMIT).build(|| ())?;
         thread::scope(|scope| {
             let canceller = scope.spawn(|| {
@@ -110,7 +111,7 @@ fn l2_a_cancel_that_meets_a_start_is_answered() -> Result<(), Error> {
             Ok(())
         });
         let start = Instant::now();
-        while start.elapsed() < ms(500) * factor() {
+        while start.elapsed() < ms(much(500).into()) {
             while timer.start().is_err() && !canceller.is_finished() {}
         }
         over.store(true, Ordering::SeqCst);

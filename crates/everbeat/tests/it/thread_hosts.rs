@@ -9,7 +9,7 @@ use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine, Host, PeriodicTask, Precision};
 use everbeat::{Error, Tick};
 
-use crate::support::{Gate, LIMIT, factor, ms};
+use crate::support::{Gate, LIMIT, ms, much};
 use crate::thread_support::{HOUR, in_time, spin};
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -122,7 +122,7 @@ fn l9_a_hosted_engine_misses_no_alert() -> Result<(), Error> {
         });
         let race = || -> Result<(), Error> {
             let (start, mut rounds) = (Instant::now(), 0_u32);
-            while start.elapsed() < ms(500) * factor() {
+            while start.elapsed() < ms(much(500).into()) {
                 let ran = Gate::default();
                 let run = ran.clone();
                 let timer = engine.every(HOUR).start(move || run.open())?;
@@ -168,7 +168,7 @@ fn l12_whoever_asks_for_a_call_that_begins_has_its_result() -> Result<(), Error>
     let engine = Engine::builder().precision(Precision::Fine).workers(2).build();
     for early in [true, false] {
         let (start, mut rounds) = (Instant::now(), 0_u32);
-        while start.elapsed() < ms(300) * factor() {
+        while start.elapsed() < ms(much(300).into()) {
             let shot = engine.after(Duration::ZERO, || 7)?;
             spin(rounds % 400 * 10);
             let result = if early { shot.fire_now() } else { shot.wait() };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use everbeat::thread::{Engine, PeriodicTask, Precision};
 use everbeat::{Error, Missed, OnError, Timer};
 
-use crate::support::{LIMIT, eventually, factor, ms};
+use crate::support::{LIMIT, eventually, ms, much};
 
 const PRECISIONS: [Precision; 3] = [Precision::Coarse, Precision::Fine, Precision::Spin];
 
@@ -53,7 +53,7 @@ fn duel(engine: &Engine, shots: u64, seed: u64) -> Result<u64, Error> {
 fn l12_either_the_call_is_made_or_the_cancel_has_won() {
     for workers in [0, 2] {
         let engine = Engine::builder().precision(Precision::Fine).workers(workers).build();
-        let shots = 1_000 * u64::from(factor());
+        let shots = u64::from(much(1_000));
         let fired: u64 = thread::scope(|scope| {
             let duels: Vec<_> = (0..4)
                 .map(|seed| (seed, engine.clone()))
@@ -70,7 +70,7 @@ fn l12_either_the_call_is_made_or_the_cancel_has_won() {
 fn l12_a_call_that_is_asked_for_when_it_is_due_is_answered() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).build();
     let mut dice = Dice(11);
-    for round in 0..2_000 * factor() {
+    for round in 0..much(2_000) {
         let called = AtomicUsize::new(0);
         let called = Arc::new(called);
         let count = called.clone();
@@ -90,7 +90,7 @@ fn l12_a_call_that_is_asked_for_when_it_is_due_is_answered() -> Result<(), Error
 fn l12_many_threads_cancel_one_call_and_one_wins() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).build();
     let mut dice = Dice(7);
-    for _ in 0..500 * factor() {
+    for _ in 0..much(500) {
         let called = Arc::new(AtomicUsize::new(0));
         let count = called.clone();
         let delay = Duration::from_micros(dice.throw(300));
@@ -186,7 +186,7 @@ fn l4_no_run_starts_or_goes_on_after_a_stop_on_threads() -> Result<(), Error> {
     let mut stops = 0;
     for precision in PRECISIONS {
         for inline in [false, true] {
-            stops += race(precision, inline, ms(150) * factor())?;
+            stops += race(precision, inline, ms(much(150).into()))?;
         }
     }
     eprintln!("{stops} stops");
@@ -198,7 +198,7 @@ fn l4_every_thread_that_stops_a_timer_finds_it_stopped() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).workers(2).build();
     let start = Instant::now();
     let mut rounds = 0;
-    while start.elapsed() < ms(500) * factor() {
+    while start.elapsed() < ms(much(500).into()) {
         let witness = Arc::new(Witness::default());
         let target = witness.clone();
         let builder = engine.every(Duration::from_micros(5)).fixed_rate();
@@ -231,7 +231,7 @@ fn l7_a_task_that_is_started_while_it_ends_runs_again() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).workers(2).build();
     let task = PeriodicTask::of(engine.every(Duration::from_micros(5)).fixed_rate(), || spin(2))?;
     let mut dice = Dice(3);
-    for round in 0..5_000 * factor() {
+    for round in 0..much(5_000) {
         task.start()?;
         spin(dice.throw(40));
         task.timer().request_stop();
@@ -266,7 +266,7 @@ fn r1_triggers_from_many_threads_never_make_runs_overlap() -> Result<(), Error> 
 
 /// Every trigger is answered by a run that began after it.
 fn trigger_often(timer: &Timer<()>, witness: &Witness) {
-    for _ in 0..300 {
+    for _ in 0..much(300) {
         let before = witness.runs.load(Ordering::SeqCst);
         timer.trigger().block(LIMIT).unwrap();
         assert!(witness.runs.load(Ordering::SeqCst) > before);
@@ -277,7 +277,7 @@ fn trigger_often(timer: &Timer<()>, witness: &Witness) {
 #[test]
 fn d2_whoever_waits_while_timers_end_is_answered() -> Result<(), Error> {
     let engine = Engine::builder().precision(Precision::Fine).build();
-    for round in 0..200 * factor() {
+    for round in 0..much(200) {
         let timer = engine.every(Duration::from_micros(20)).on_error(OnError::Continue).start(|| ())?;
         thread::scope(|scope| {
             for _ in 0..3 {

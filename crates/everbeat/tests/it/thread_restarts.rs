@@ -10,8 +10,8 @@ use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine, PeriodicTask};
 use everbeat::{Error, StopReason, Timer};
 
-use crate::support::{Gate, LIMIT, eventually, factor, ms};
-use crate::thread_support::{HOUR, spin};
+use crate::support::{LIMIT, eventually, ms, much};
+use crate::thread_support::{HOUR, hold_up, spin};
 
 /// Starts a timer as soon as it is woken.
 struct Starts(Timer<()>, AtomicUsize);
@@ -52,7 +52,7 @@ fn l7_every_start_after_a_stop_runs() -> Result<(), Error> {
     let (begun, runs) = mpsc::channel();
     let task = PeriodicTask::of(engine.every(ms(1)), move || begun.send(()).unwrap_or(()))?;
     let (start, mut rounds) = (Instant::now(), 0_u32);
-    while start.elapsed() < ms(500) * factor() {
+    while start.elapsed() < ms(much(500).into()) {
         task.start()?;
         assert_run(&runs, &task, &engine, rounds);
         task.stop();
@@ -67,7 +67,7 @@ fn l7_every_start_after_a_stop_runs() -> Result<(), Error> {
 #[test]
 fn l7_a_task_that_is_started_while_it_ends_runs_at_once() -> Result<(), Error> {
     let (start, mut rounds) = (Instant::now(), 0_u32);
-    while start.elapsed() < ms(500) * factor() {
+    while start.elapsed() < ms(much(500).into()) {
         let engine = Engine::builder().workers(2).build();
         let (begun, runs) = mpsc::channel();
         let builder = engine.every(HOUR).histograms(true);
@@ -88,21 +88,19 @@ fn l7_a_task_that_is_started_while_it_ends_runs_at_once() -> Result<(), Error> {
 #[test]
 fn l7_a_restart_before_the_turn_of_the_last_start_stands() -> Result<(), Error> {
     let engine = Engine::builder().workers(0).build();
+    // Both become due while the only thread of the engine is held, so their turns are taken together.
+    let (_holdup, go) = hold_up(&engine);
     let second_timer: Arc<OnceLock<Timer<()>>> = Arc::default();
     let other = second_timer.clone();
-    let first = engine.every(HOUR).initial_delay(ms(100)).start(move || {
+    let first = engine.every(HOUR).initial_delay(ms(1)).start(move || {
         let other = other.get().unwrap();
         drop(other.cancel());
         other.start().unwrap();
     })?;
-    let second = engine.every(HOUR).initial_delay(ms(100)).start(|| ())?;
+    let second = engine.every(HOUR).initial_delay(ms(1)).start(|| ())?;
     assert!(second_timer.set(second.clone()).is_ok());
-    // Both become due while the only thread of the engine is held, so their turns are taken together.
-    let gate = Gate::default();
-    let wall = gate.clone();
-    let _hold = engine.every(HOUR).start(move || wall.pass())?;
-    std_thread::sleep(ms(150));
-    gate.open();
+    std_thread::sleep(ms(5));
+    go.send(()).unwrap();
     first.wait_hits(1).block(LIMIT)?;
     eventually("it runs after its restart", || second.hits() > 0);
     assert!(second.is_running());
@@ -113,19 +111,17 @@ fn l7_a_restart_before_the_turn_of_the_last_start_stands() -> Result<(), Error> 
 #[test]
 fn l5_an_inline_run_may_stop_and_start_a_timer_that_ran_just_before() -> Result<(), Error> {
     let engine = Engine::builder().workers(0).build();
+    let (_holdup, go) = hold_up(&engine);
     let seen = Arc::new(OnceLock::new());
-    let first = engine.every(HOUR).initial_delay(ms(100)).start(|| ())?;
+    let first = engine.every(HOUR).initial_delay(ms(1)).start(|| ())?;
     let (other, told) = (first.clone(), seen.clone());
-    let second = engine.every(HOUR).initial_delay(ms(100)).start(move || {
+    let second = engine.every(HOUR).initial_delay(ms(1)).start(move || {
         let before = (other.hits(), other.stats().busy);
         drop(other.cancel());
         let _ = told.set((before, other.is_running(), other.start().is_ok()));
     })?;
-    let gate = Gate::default();
-    let wall = gate.clone();
-    let _hold = engine.every(HOUR).start(move || wall.pass())?;
-    std_thread::sleep(ms(150));
-    gate.open();
+    std_thread::sleep(ms(5));
+    go.send(()).unwrap();
     second.wait_hits(1).block(LIMIT)?;
     assert_eq!(seen.get(), Some(&((1, false), false, true)));
     assert!(first.is_running());
