@@ -552,7 +552,7 @@ mod turns_of_many {
 
     /// Both come up in one turn of the task, which reads the clock once from one run to the next.
     #[test]
-    fn r7_a_run_is_not_blamed_for_the_consumers_of_the_one_before() {
+    fn a_run_is_not_blamed_for_the_consumers_of_the_one_before() {
         let clock = TestEngine::new();
         let mut turns = Turns::of(clock.engine());
         let builder = || clock.engine().every(HOUR).histograms(false).inline();
