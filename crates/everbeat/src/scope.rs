@@ -19,13 +19,13 @@ use crate::name::Name;
 use crate::pending::Shutdown;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Owns timers, and ends them when it is closed or dropped. A target must not own the scope of its own
-/// timer, since neither would ever be dropped then.
+/// Owns timers, and ends them when it is closed or dropped. A target that owns the scope of its own timer keeps
+/// both until somebody closes or cancels the scope.
 ///
 /// A timer that is built [`tied_to`](Builder::tied_to) a scope needs no handle elsewhere, and cannot outlive
 /// it: at the latest with the last clone of the scope it is cancelled, and cannot be started again
 /// ([`Error::ScopeClosed`]). Timers that have ended and to which nobody else has a handle are forgotten by
-/// and by.
+/// and by. Once a scope is closed its timers let go of their targets as they end, whoever has handles.
 ///
 /// ```
 /// use everbeat::{Scope, thread};

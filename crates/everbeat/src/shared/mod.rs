@@ -315,9 +315,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    /// From now on it cannot be started. It goes on if it runs.
+    /// From now on it cannot be started. It goes on if it runs; otherwise nothing needs its target.
     pub(crate) fn retire(&self) {
-        self.change(|state, _| state.retired = true);
+        let spent = self.change(|state, _| {
+            state.retired = true;
+            state.parked.take()
+        });
+        drop_quietly(spent);
     }
 
     /// Asks it to stop after the current run. Reads no clock and enters no runtime, so that it can be
@@ -527,16 +531,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.change(|state, left| state.announce_end(reason, left));
     }
 
-    /// Everybody was told: from now on the timer can be started again, by `parked`.
-    pub(crate) fn close(&self, parked: Option<BoxDrive<V>>) {
-        self.change(|state, left| {
+    /// Everybody was told: from now on the timer can be started again, with this.
+    pub(crate) fn close(&self, beat: Option<BoxDrive<V>>) {
+        let spent = self.change(|state, left| {
             state.machine.handle_closed();
-            state.parked = parked;
             left.unneeded = state.driver.take();
             left.bell = state.bell.take();
             state.key = None;
             state.settle_all(left);
+            state.park(beat)
         });
+        drop_quietly(spent);
     }
 
     /// The driver goes away before the timer has ended. Returns the reason for the end, unless it was

@@ -208,6 +208,11 @@ impl<V: 'static> State<V> {
         self.waiters.settle(&mut left.woken, |_| Some(end_reply(failure, reason)));
     }
 
+    /// Keeps this for the next start. Hands it out if there will be none.
+    pub(super) fn park(&mut self, beat: Option<BoxDrive<V>>) -> Option<BoxDrive<V>> {
+        if self.retired { beat } else { std::mem::replace(&mut self.parked, beat) }
+    }
+
     /// Takes a place in the line for the end.
     pub(super) fn queue_end(&mut self) -> Ending<V> {
         if self.machine.is_running() {

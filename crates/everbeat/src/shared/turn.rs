@@ -96,10 +96,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Err(failure) = guarded(|| call.rest()) {
             tracing::error!(timer = %self.name(), "letting go of the target {failure}");
         }
-        match &mut *self.lock() {
-            Cell::Lean(lean) => lean.call = Some(call),
-            Cell::Full(state) => state.parked = Some(beat_of(call, None, &self.plan)),
-        }
+        let spent = match &mut *self.lock() {
+            Cell::Lean(lean) => {
+                lean.call = Some(call);
+                None
+            }
+            Cell::Full(state) => state.park(Some(beat_of(call, None, &self.plan))),
+        };
+        drop_quietly(spent);
     }
 
     /// A turn of a lean timer, for the start that has this place; `None` if it takes the whole state. `now` is

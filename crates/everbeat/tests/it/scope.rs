@@ -1,14 +1,16 @@
 //! L10: timers end with what they belong to.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine, Precision};
-use everbeat::{Error, Scope, StopReason, Timer};
+use everbeat::{Error, Scope, StopReason, Tick, Timer};
 
 use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, ms, much};
+use crate::thread_support::HOUR;
 
 #[test]
 fn l10_closing_ends_every_timer_and_says_how() -> Result<(), Error> {
@@ -137,6 +139,39 @@ fn l5_a_run_may_close_the_scope_of_its_own_timer() -> Result<(), Error> {
             assert!(inline || !other.is_running());
             other.wait().block(LIMIT)?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn l10_timers_of_a_closed_scope_let_go_of_their_targets() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let owned = Arc::new(());
+    let make = || {
+        let owned = (owned.clone(), scope.clone());
+        thread::every(HOUR).on(&clock).tied_to(&scope).build(move |tick: Tick| {
+            if tick.run == 2 {
+                black_box(&owned).1.cancel();
+            }
+            tick.run
+        })
+    };
+    let (waits, ended, never_started, closes) = (make()?, make()?, make()?, make()?);
+    closes.start()?;
+    clock.settle();
+    waits.start()?;
+    ended.start()?;
+    clock.settle();
+    drop(ended.cancel());
+    clock.settle();
+    assert_eq!(Arc::strong_count(&owned), 5);
+    clock.advance(HOUR);
+    assert!(!waits.is_running() && !closes.is_running());
+    assert_eq!((waits.hits(), ended.hits(), closes.hits()), (1, 1, 2));
+    assert_eq!(Arc::strong_count(&owned), 1);
+    for timer in [waits, ended, never_started, closes] {
+        assert!(matches!(timer.start(), Err(Error::ScopeClosed { .. })));
     }
     Ok(())
 }
