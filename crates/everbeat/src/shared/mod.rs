@@ -370,7 +370,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
         let (before, seen) = match &*self.lock() {
             Cell::Lean(Lean { phase: Phase::Off(None), .. }) => (None, Instant::ORIGIN),
-            cell => cell.read(&self.plan, |state| (state.clock.clone(), state.machine.now())),
+            cell => cell.read(&self.plan, |state| {
+                // The machine of a lean timer knows of its slots, and not when the last run ended.
+                let seen = state.machine.now().max(state.last_tick.unwrap_or(Instant::ORIGIN));
+                (state.clock.clone(), seen)
+            }),
         };
         let clock = self.plan.home.clock(before.as_ref(), seen);
         let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name().clone() })?;

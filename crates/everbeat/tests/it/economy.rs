@@ -11,7 +11,7 @@ use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine};
 use everbeat::{Error, StopReason, Tick, Timer, Value};
 
-use crate::support::{Gate, LIMIT, SECOND, eventually, every, ms, settle};
+use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, every, ms, settle};
 use crate::thread_support::{HOUR, in_time};
 
 fn paused() -> tokio::runtime::Runtime {
@@ -259,6 +259,30 @@ fn l7_a_member_that_has_ended_is_started_on_a_runtime_whose_clock_is_behind() ->
         assert_eq!(timer.hits() - before, 5);
         Ok(())
     })
+}
+
+#[test]
+fn s9_the_time_of_a_plain_timer_does_not_run_backwards_on_another_runtime() -> Result<(), Error> {
+    let starts = Journal::new();
+    let log = starts.clone();
+    let builder = Timer::every(SECOND).fixed_rate().histograms(false);
+    let timer = builder.build(move |tick: Tick| log.add(tick.started()))?;
+    paused().block_on(async {
+        timer.start()?;
+        settle().await;
+        tokio::time::advance(ms(1_500)).await;
+        settle().await;
+        timer.cancel().await;
+        Ok::<_, Error>(())
+    })?;
+    paused().block_on(async {
+        timer.start()?;
+        settle().await;
+        Ok::<_, Error>(())
+    })?;
+    let at = |millis| everbeat::core::Instant::ORIGIN + ms(millis);
+    assert_eq!(starts.entries(), [at(0), at(1_500), at(1_500)]);
+    Ok(())
 }
 
 /// A timer in the queue that was asked for more, and then left to itself.
