@@ -107,7 +107,8 @@ class TimerGroup:
 
     def cancel_threadsafe(self, timeout: float | None = None) -> None:
         """`cancel_all`, from another thread than the loop's: blocks until it is done."""
-        run_on_loop(self._loop, self.cancel_all, repr(self), "cancel_all()", timeout)
+        limit = None if timeout is None else _nanoseconds("timeout", timeout) / 1e9
+        run_on_loop(self._loop, self.cancel_all, repr(self), "cancel_all()", limit)
 
     async def wait(
         self,

@@ -35,20 +35,23 @@ def run_on_loop(
     except RuntimeError:  # it was closed in this very moment
         coroutine.close()
         raise ThreadsafeDispatchError(f"the event loop of {who} is closed") from None
-    ended = ThreadsafeDispatchError(f"the event loop of {who} ended first: nothing of it goes on")
     end = None if timeout is None else time.monotonic() + timeout
     while not concurrent.futures.wait([future], _next_look(end)).done:
         # A loop that ends without another iteration tells nobody.
-        if loop.is_closed():
+        if loop.is_closed() and not future.done():
             if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                 coroutine.close()
-            raise ended
+            raise _ended(who)
         if end is not None and time.monotonic() >= end:
             raise TimeoutError(f"{who} did not answer within {timeout} s; what was asked stands")
     try:
         future.result()
     except concurrent.futures.CancelledError:
-        raise ended from None
+        raise _ended(who) from None
+
+
+def _ended(who: str) -> ThreadsafeDispatchError:
+    return ThreadsafeDispatchError(f"the event loop of {who} ended first: nothing of it goes on")
 
 
 def _next_look(end: float | None) -> float:

@@ -1,6 +1,7 @@
 """G: groups."""
 
 import asyncio
+import concurrent.futures
 import gc
 import logging
 import threading
@@ -492,6 +493,39 @@ def test_l9_a_thread_that_waits_when_the_loop_ends_is_told() -> None:
         ),
     ):
         asyncio.run(main()).result(30)
+
+
+def test_l9_an_answer_just_before_the_loop_is_closed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    group, loop, real = TimerGroup(timers()), asyncio.new_event_loop(), concurrent.futures.wait
+
+    async def start() -> None:
+        group.start()
+
+    def wait(futures: list[Future[None]], timeout: float | None = None) -> Any:
+        seen = real(futures, 0)
+        if not seen.done:
+            loop.run_until_complete(asyncio.sleep(0.05))
+            loop.close()
+        return seen
+
+    loop.run_until_complete(start())
+    monkeypatch.setattr(concurrent.futures, "wait", wait)
+    group.cancel_threadsafe(timeout=30)
+    assert not any(timer.is_running() for timer in group)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, "x", True])
+def test_l9_how_long_a_thread_waits_is_checked_before_anything_is_asked(timeout: Any) -> None:
+    group = TimerGroup(timers())
+
+    async def main() -> None:
+        group.start()
+        with pytest.raises((ScheduleError, TypeError), match="timeout"):
+            await asyncio.to_thread(group.cancel_threadsafe, timeout=timeout)
+        assert group.is_running()
+        await group.cancel()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("patience", [None, 30])

@@ -283,6 +283,11 @@ impl<'a> Slots<'a> {
         let was_busy = std::mem::replace(&mut self.period, period) == Span::ZERO;
         let Some(since) = self.since.filter(|_| rearm) else {
             let jitters = self.spec.jitter.is_some() && self.is_grid();
+            if period == Span::ZERO {
+                // What follows comes when the slot does that is waited for.
+                let drawn = self.drawn.filter(|drawn| drawn.number == self.next.number);
+                self.next.due = drawn.map_or(self.next.due, |drawn| drawn.due);
+            }
             self.stretched = jitters && self.upcoming().due.max(now) > self.next.due;
             // The slot that is waited for keeps its time; without a period that was now.
             if self.is_grid() && was_busy {

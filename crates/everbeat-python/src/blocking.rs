@@ -16,18 +16,18 @@ pub(crate) fn in_slices<T: Send>(
     limit: Duration,
     attempt: impl FnMut(Duration) -> Option<T> + Send,
 ) -> PyResult<Option<T>> {
-    looking_up(py, limit, attempt, |_| ())
+    looking_up(py, limit, attempt, |_| Ok(()))
 }
 
 /// The same, with something to look at in between.
 ///
 /// # Errors
-/// What the handler of a signal has raised.
+/// What the handler of a signal has raised, or who looks.
 pub(crate) fn looking_up<'py, T: Send>(
     py: Python<'py>,
     limit: Duration,
     mut attempt: impl FnMut(Duration) -> Option<T> + Send,
-    look: impl Fn(Python<'py>),
+    look: impl Fn(Python<'py>) -> PyResult<()>,
 ) -> PyResult<Option<T>> {
     let start = Instant::now();
     loop {
@@ -36,7 +36,7 @@ pub(crate) fn looking_up<'py, T: Send>(
             return Ok(Some(result));
         }
         py.check_signals()?;
-        look(py);
+        look(py)?;
         if rest.is_zero() {
             return Ok(None);
         }

@@ -50,7 +50,7 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
     if let Some(desk) = known.filter(|desk| !desk.is_closed()) {
         return Ok(desk);
     }
-    sweep(py);
+    sweep(py)?;
     let desk = Desk::new(&event_loop, Alarm::call_at())?;
     let desks = Desks { usual: desk.clone(), fine: None, others: Vec::new(), _watch: None };
     let replaced = lock().insert(address, desks);
@@ -128,14 +128,19 @@ fn watch(py: Python<'_>, desk: &Arc<Desk>) -> PyResult<Py<PyAny>> {
 }
 
 /// Ends the desks of loops that were closed without having been shut down.
-pub(crate) fn sweep(py: Python<'_>) {
+///
+/// # Errors
+/// What ends the program, where a signal came meanwhile.
+pub(crate) fn sweep(py: Python<'_>) -> PyResult<()> {
     let known: Vec<_> = lock().iter().map(|(address, desks)| (*address, desks.usual.clone())).collect();
     for (address, desk) in known {
-        let closed = desk.event_loop(py).call_method0(intern!(py, "is_closed"));
-        if closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)) {
-            end(address);
+        match desk.event_loop(py).call_method0(intern!(py, "is_closed")) {
+            Ok(closed) if closed.is_truthy().unwrap_or(false) => end(address),
+            Err(error) if ends_program(py, &error) => return Err(error),
+            _ => {}
         }
     }
+    Ok(())
 }
 
 fn end(address: usize) {

@@ -1,7 +1,7 @@
 //! Which process this is: a child of `fork` leaves alone what its parent has made.
 //!
 //! To ask the system takes longer than much of what asks, so it is asked when the module is loaded and after each
-//! fork, of which Python tells. Between its hooks nobody can know on which side of a fork they are, and they ask.
+//! fork of which Python tells; of others, which CPython does not allow either, nobody knows. Between its hooks nobody can know on which side of a fork they are, and they ask.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,9 +34,9 @@ fn after_fork_in_parent() {
     let _ = FORKS.fetch_update(Ordering::AcqRel, Ordering::Acquire, |forks| forks.checked_sub(1));
 }
 
-/// Other forks of the parent go on there, and not here.
+/// This process is another one than before. Forks that its parent has begun do not go on here.
 #[pyfunction]
-fn after_fork_in_child() {
+fn note_process() {
     KNOWN.store(process::id(), Ordering::Relaxed);
     FORKS.store(0, Ordering::Release);
 }
@@ -48,9 +48,9 @@ pub(crate) fn watch_forks(py: Python<'_>) -> PyResult<()> {
         let hooks = PyDict::new(py);
         hooks.set_item("before", wrap_pyfunction!(before_fork, py)?)?;
         hooks.set_item("after_in_parent", wrap_pyfunction!(after_fork_in_parent, py)?)?;
-        hooks.set_item("after_in_child", wrap_pyfunction!(after_fork_in_child, py)?)?;
+        hooks.set_item("after_in_child", wrap_pyfunction!(note_process, py)?)?;
         os.call_method("register_at_fork", (), Some(&hooks))?;
     }
-    after_fork_in_child();
+    note_process();
     Ok(())
 }

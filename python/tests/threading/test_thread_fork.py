@@ -148,3 +148,47 @@ def test_l11_what_runs_in_a_child_before_the_library_hears_of_it():
     # Hooks are called in the order in which they were registered.
     done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "0 True\n1 True\n2 True\n"), done.stderr
+
+
+LATE = """
+import os, threading
+begun, loaded, forks = threading.Event(), threading.Event(), []
+
+def wait_for_the_library():
+    if not forks:
+        begun.set()
+        loaded.wait(20)
+
+def look():
+    if forks:
+        try:
+            timer.cancel()
+        except everbeat.TimerError as error:
+            print(len(forks), "fork" in str(error), flush=True)
+
+def load():
+    global everbeat
+    begun.wait(20)
+    import everbeat.threading
+    loaded.set()
+
+os.register_at_fork(before=wait_for_the_library, after_in_child=look)
+loader = threading.Thread(target=load)
+loader.start()
+while len(forks) < 3:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    if not forks:
+        loader.join()
+        timer = everbeat.threading.Timer(3600, lambda: None, initial_delay=3600)
+        timer.start()
+    forks.append(pid)
+timer.cancel()
+"""
+
+
+def test_l11_the_library_may_be_loaded_while_another_thread_forks():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1 True\n2 True\n"), done.stderr

@@ -167,6 +167,37 @@ async def test_l9_a_loop_that_is_only_closed_answers_whoever_blocks() -> None:
     assert not timer.is_running()
 
 
+async def test_l9_ctrl_c_ends_a_wait_in_the_middle_of_a_look_at_the_loop() -> None:
+    timer, asked = Timer(3600, Times(), initial_delay=3600), threading.Event()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*args, **options)
+            asked.set()
+            return handle
+
+        def is_closed(self) -> bool:
+            if asked.is_set() and threading.current_thread().name == "asker_0":
+                raise KeyboardInterrupt
+            return super().is_closed()
+
+    async def start() -> None:
+        timer.start()
+
+    async def stop() -> None:
+        await timer.cancel()
+
+    def use() -> None:
+        loop = Loop()
+        loop.run_until_complete(start())
+        with ThreadPoolExecutor(thread_name_prefix="asker") as pool:
+            assert isinstance(pool.submit(timer.trigger_threadsafe, 30).exception(30), KeyboardInterrupt)
+        loop.run_until_complete(stop())
+        loop.close()
+
+    await asyncio.to_thread(use)
+
+
 async def test_l9_d5_many_threads_hammer_one_timer() -> None:
     active = 0
 

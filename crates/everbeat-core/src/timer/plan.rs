@@ -113,8 +113,7 @@ impl Timer {
     /// Drops a slot that is too late, with all others that passed, and waits for the next. A burst may
     /// still run those that are not too late yet.
     pub(super) fn skip_late(&mut self, now: Instant) {
-        let bursts = matches!(self.schedule.missed, Missed::Burst { .. });
-        if self.schedule.is_grid() && bursts && self.schedule.period_nanos > 0 {
+        if self.schedule.is_grid() && matches!(self.schedule.missed, Missed::Burst { .. }) {
             let patience = self.schedule.max_lateness_nanos.max(self.reach_nanos());
             self.drop_older(now, patience, Missed::Skip, Reason::Late);
             self.wait_on_grid(now);
@@ -128,9 +127,6 @@ impl Timer {
     fn skip(&mut self, now: Instant, reason: Reason) {
         if !self.schedule.is_grid() {
             self.lose_slot(now, reason);
-        } else if self.schedule.period_nanos == 0 {
-            // It comes now, even if it was drawn to come before its place on a grid that had a distance.
-            (self.anchor, self.anchor_slot) = (now, self.next_slot);
         }
         self.plan_by_schedule(now, Missed::Skip, reason);
     }
@@ -238,7 +234,16 @@ impl Timer {
         if first_wait || (pending && !rearm) {
             // The slot that is waited for keeps its time; the new period counts from there. If it is late
             // already it runs at once, and what follows is to come after it.
-            let nominal = self.grid().time_of(self.next_slot);
+            let nominal = match self.state {
+                // What follows without a distance comes when this slot does, wherever it was drawn to.
+                State::Waiting(Wait { due, cause: Cause::Schedule, .. })
+                | State::Due(Wait { due, cause: Cause::Schedule, .. })
+                    if period_nanos == 0 && self.schedule.is_grid() =>
+                {
+                    due
+                }
+                _ => self.grid().time_of(self.next_slot),
+            };
             let held_up = triggered || self.paused || !pending;
             // Without a period a slot that something else holds up is always now.
             let is_now = held_up && self.schedule.period_nanos == 0;

@@ -127,7 +127,7 @@ impl Timer {
         let core = slf.get().core()?;
         core.place_here(py)?;
         if core.is_running() {
-            loops::sweep(py); // its loop may have been closed without having told anybody
+            loops::sweep(py)?; // its loop may have been closed without having told anybody
         }
         if core.is_running() {
             return Err(errors::already_running(

@@ -279,7 +279,7 @@ pub(super) fn beat_of<V: Send + Sync + 'static>(
     Box::pin(run.into_iter().fold(beat, Beat::in_run))
 }
 
-#[cfg(all(test, target_pointer_width = "64", not(everbeat_loom)))]
+#[cfg(all(test, feature = "tokio", target_pointer_width = "64", not(everbeat_loom)))]
 mod tests {
     use super::*;
 

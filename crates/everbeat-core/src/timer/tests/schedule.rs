@@ -523,3 +523,19 @@ fn s10_what_passed_in_the_wait_for_a_retry_before_a_pause_is_not_due_to_the_paus
     let skipped = bench.timer.skipped();
     assert_eq!((skipped.backoff, skipped.paused, skipped.total()), (2, 2, 4));
 }
+
+#[test]
+fn s6_s7_what_follows_without_a_distance_comes_when_the_slot_was_drawn_to() {
+    for seed in 0..12 {
+        let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed };
+        let mut bench = Bench::started(rate(100).with_jitter(jitter).unwrap());
+        bench.work(0, 0);
+        let due = bench.timeout().unwrap();
+        bench.timer.set_period(at(50), ms(0), false);
+        bench.now = Instant::from_elapsed(due);
+        bench.timer.handle_timeout(bench.now);
+        assert!(matches!(bench.poll(), Some(Output::Run(_))));
+        bench.timer.handle_finished(bench.now, Outcome::Success);
+        assert_eq!(bench.timeout(), Some(due), "seed {seed}");
+    }
+}
