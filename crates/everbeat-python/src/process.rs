@@ -1,7 +1,8 @@
 //! Which process this is: a child of `fork` leaves alone what its parent has made.
 //!
 //! To ask the system takes longer than much of what asks, so it is asked when the module is loaded and after each
-//! fork of which Python tells; of others, which CPython does not allow either, nobody knows. Between its hooks nobody can know on which side of a fork they are, and they ask.
+//! fork of which Python tells. Forks behind its back, which Python does not survive either, are not noticed. Between
+//! its hooks nobody can know on which side of a fork they are, and they ask.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
