@@ -51,6 +51,7 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         let waits = Rested::new(at(3), 0, 0);
         assert_eq!(begun, if begins { waits.begun() } else { waits });
         assert_eq!((begun.runs(), begun.is_in_run()), (begins.into(), begins));
+        assert!(waits.begun().begun().is_in_run());
         if let Some(tick) = tick {
             let Tick { run, slot, missed, cause, .. } = tick;
             assert_eq!((run, slot, missed, cause), (1, 0, 0, Cause::Schedule));

@@ -539,3 +539,22 @@ fn s6_s7_what_follows_without_a_distance_comes_when_the_slot_was_drawn_to() {
         assert_eq!(bench.timeout(), Some(due), "seed {seed}");
     }
 }
+
+#[test]
+fn s5_s7_a_shorter_period_counts_from_where_the_slot_was_before_its_jitter() {
+    for seed in 0..12 {
+        let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed };
+        let mut bench = Bench::started(rate(100).with_jitter(jitter).unwrap());
+        bench.work(0, 0);
+        let due = bench.timeout().unwrap();
+        assert!((ms(75)..=ms(125)).contains(&due));
+        bench.timer.set_period(at(50), ms(120), false);
+        bench.now = Instant::from_elapsed(due);
+        bench.timer.handle_timeout(bench.now);
+        assert!(matches!(bench.poll(), Some(Output::Run(_))));
+        bench.timer.handle_finished(bench.now, Outcome::Success);
+        let next = bench.timer.grid().time_of(2);
+        assert_eq!(next, at(220), "seed {seed}");
+        assert!((ms(190)..=ms(250)).contains(&bench.timeout().unwrap()), "seed {seed}");
+    }
+}
