@@ -148,3 +148,15 @@ fn a_timer_with_more_to_remember_does_not_rest() {
         assert_eq!(bench.timer.rest(), None, "case {number}");
     }
 }
+
+/// Its time does not run backwards from there.
+#[test]
+fn s9_a_machine_that_was_at_rest_knows_what_time_it_has_seen() {
+    let machine = |rested| Timer::from_rest(Arc::new(delay(10)), rested);
+    let waits = Rested::new(at(15), 1, 0);
+    assert_eq!(machine(waits).now(), at(5), "when the wait began");
+    let mut runs = machine(waits.begun());
+    assert_eq!(runs.now(), at(15));
+    runs.handle_finished(at(12), Outcome::Success);
+    assert_eq!(runs.next_due(), Some(at(25)));
+}
