@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import heapq
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -219,3 +220,16 @@ class Times:
             return number
 
         return run
+
+
+class AskedLoop(asyncio.SelectorEventLoop):
+    """Knows when another thread has asked it for something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+        handle = super().call_soon_threadsafe(*args, **options)
+        self.asked.set()
+        return handle

@@ -20,6 +20,7 @@ from everbeat import (
     TimerRestartError,
 )
 from tests.loops import in_virtual_time, on_every_loop
+from tests.support import AskedLoop
 
 
 def timers(count: int = 3, delay: float = 10) -> list[Timer[int]]:
@@ -532,22 +533,15 @@ def test_l9_how_long_a_thread_waits_is_checked_before_anything_is_asked(timeout:
 def test_l9_a_thread_that_asks_a_loop_that_stands_still_is_told_when_that_is_closed(
     patience: float | None,
 ) -> None:
-    group, asked = TimerGroup(timers()), threading.Event()
+    group, loop = TimerGroup(timers()), AskedLoop()
 
     async def start() -> None:
         group.start()
 
-    class Loop(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
-            handle = super().call_soon_threadsafe(*args, **options)
-            asked.set()
-            return handle
-
-    loop = Loop()
     loop.run_until_complete(start())
     with ThreadPoolExecutor() as pool:
         told = pool.submit(group.cancel_threadsafe, timeout=patience)
-        assert asked.wait(30)
+        assert loop.asked.wait(30)
         loop.close()
         with pytest.raises(ThreadsafeDispatchError, match="ended first: nothing of it goes on"):
             told.result(30)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from everbeat import ThreadsafeDispatchError, Timer, TimerNotRunningError, TimerStoppedError
-from tests.support import Times, virtual
+from tests.support import AskedLoop, Times, virtual
 
 pytestmark = pytest.mark.asyncio
 
@@ -142,23 +142,17 @@ async def test_l9_a_loop_that_closes_answers_whoever_blocks() -> None:
 
 
 async def test_l9_a_loop_that_is_only_closed_answers_whoever_blocks() -> None:
-    timer, asked = Timer(3600, Times(), initial_delay=3600), threading.Event()
-
-    class Loop(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
-            handle = super().call_soon_threadsafe(*args, **options)
-            asked.set()
-            return handle
+    timer = Timer(3600, Times(), initial_delay=3600)
 
     async def start() -> None:
         timer.start()
 
     def use() -> None:
-        loop = Loop()
+        loop = AskedLoop()
         loop.run_until_complete(start())
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(timer.trigger_threadsafe)
-            assert asked.wait(30)
+            assert loop.asked.wait(30)
             loop.close()
             with pytest.raises(TimerStoppedError):
                 answer.result(30)
@@ -168,16 +162,11 @@ async def test_l9_a_loop_that_is_only_closed_answers_whoever_blocks() -> None:
 
 
 async def test_l9_ctrl_c_ends_a_wait_in_the_middle_of_a_look_at_the_loop() -> None:
-    timer, asked = Timer(3600, Times(), initial_delay=3600), threading.Event()
+    timer = Timer(3600, Times(), initial_delay=3600)
 
-    class Loop(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
-            handle = super().call_soon_threadsafe(*args, **options)
-            asked.set()
-            return handle
-
+    class Loop(AskedLoop):
         def is_closed(self) -> bool:
-            if asked.is_set() and threading.current_thread().name == "asker_0":
+            if self.asked.is_set() and threading.current_thread().name == "asker_0":
                 raise KeyboardInterrupt
             return super().is_closed()
 

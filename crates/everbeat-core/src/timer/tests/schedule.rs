@@ -524,37 +524,35 @@ fn s10_what_passed_in_the_wait_for_a_retry_before_a_pause_is_not_due_to_the_paus
     assert_eq!((skipped.backoff, skipped.paused, skipped.total()), (2, 2, 4));
 }
 
+/// A timer of 100 ms with jitter, whose period was changed at 50 ms and whose slot 1 has run since; and when that was
+/// drawn to come.
+fn changed_while_it_waits_for_a_draw(seed: u64, period: Duration) -> (Bench, Duration) {
+    let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed };
+    let mut bench = Bench::started(rate(100).with_jitter(jitter).unwrap());
+    bench.work(0, 0);
+    let due = bench.timeout().unwrap();
+    assert!((ms(75)..=ms(125)).contains(&due), "seed {seed}");
+    bench.timer.set_period(at(50), period, false);
+    bench.now = Instant::from_elapsed(due);
+    bench.timer.handle_timeout(bench.now);
+    assert!(matches!(bench.poll(), Some(Output::Run(_))));
+    bench.timer.handle_finished(bench.now, Outcome::Success);
+    (bench, due)
+}
+
 #[test]
 fn s6_s7_what_follows_without_a_distance_comes_when_the_slot_was_drawn_to() {
     for seed in 0..12 {
-        let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed };
-        let mut bench = Bench::started(rate(100).with_jitter(jitter).unwrap());
-        bench.work(0, 0);
-        let due = bench.timeout().unwrap();
-        bench.timer.set_period(at(50), ms(0), false);
-        bench.now = Instant::from_elapsed(due);
-        bench.timer.handle_timeout(bench.now);
-        assert!(matches!(bench.poll(), Some(Output::Run(_))));
-        bench.timer.handle_finished(bench.now, Outcome::Success);
+        let (bench, due) = changed_while_it_waits_for_a_draw(seed, ms(0));
         assert_eq!(bench.timeout(), Some(due), "seed {seed}");
     }
 }
 
 #[test]
-fn s5_s7_a_shorter_period_counts_from_where_the_slot_was_before_its_jitter() {
+fn s5_s7_another_period_counts_from_where_the_slot_was_before_its_jitter() {
     for seed in 0..12 {
-        let jitter = Jitter { fraction: Ratio::new(1, 4).unwrap(), seed };
-        let mut bench = Bench::started(rate(100).with_jitter(jitter).unwrap());
-        bench.work(0, 0);
-        let due = bench.timeout().unwrap();
-        assert!((ms(75)..=ms(125)).contains(&due));
-        bench.timer.set_period(at(50), ms(120), false);
-        bench.now = Instant::from_elapsed(due);
-        bench.timer.handle_timeout(bench.now);
-        assert!(matches!(bench.poll(), Some(Output::Run(_))));
-        bench.timer.handle_finished(bench.now, Outcome::Success);
-        let next = bench.timer.grid().time_of(2);
-        assert_eq!(next, at(220), "seed {seed}");
+        let (bench, _) = changed_while_it_waits_for_a_draw(seed, ms(120));
+        assert_eq!(bench.timer.grid().time_of(2), at(220), "seed {seed}");
         assert!((ms(190)..=ms(250)).contains(&bench.timeout().unwrap()), "seed {seed}");
     }
 }
