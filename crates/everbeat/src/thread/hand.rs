@@ -35,6 +35,8 @@ pub(super) struct Slot {
     /// `None` during the run, and once somebody else has taken it.
     pub(super) call: Option<Call<()>>,
     pub(super) progress: Progress,
+    /// It had to wait for a worker.
+    pub(super) queued: bool,
 }
 
 /// How far a run is.
@@ -73,8 +75,8 @@ pub(super) enum Begun {
 
 impl Slot {
     #[inline]
-    pub(super) fn new(rested: Rested, call: Option<Call<()>>) -> Self {
-        Self { rested, call, progress: Progress::Untouched }
+    pub(super) fn new(rested: Rested, call: Option<Call<()>>, queued: bool) -> Self {
+        Self { rested, call, progress: Progress::Untouched, queued }
     }
 
     /// Takes the timer away, and returns its call; `None`, and nothing has changed, in the middle of its run.

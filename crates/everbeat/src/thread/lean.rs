@@ -122,9 +122,17 @@ impl Record {
     /// It has its turn from here on, in this slot of a hand.
     #[inline]
     pub(super) fn take(&mut self, due: Instant, hand: u8, slot: u8) -> Slot {
-        self.queued = self.queued.saturating_add(u32::from(self.standing == Standing::Queued));
+        let queued = self.standing == Standing::Queued;
+        self.queued = self.queued.saturating_add(u32::from(queued));
         self.standing = Standing::InHand { hand, slot };
-        Slot::new(self.rested(due), self.call.take())
+        Slot::new(self.rested(due), self.call.take(), queued)
+    }
+
+    /// It has not had its turn after all, and waits for it as before.
+    fn untake(&mut self, slot: &mut Slot) {
+        self.call = slot.take_away();
+        self.queued = self.queued.saturating_sub(u32::from(slot.queued));
+        self.standing = if slot.queued { Standing::Queued } else { Standing::Listed };
     }
 
     /// It has had its turn. Returns when the next one is.
@@ -205,8 +213,9 @@ impl Roster {
         self.note_due(due);
     }
 
-    /// Brings a timer back from the hand in which it lies. If it is in the middle of its run it has to be
-    /// promoted after this, before the engine's lock is released.
+    /// Brings a timer back from the hand in which it lies. One that waited for a worker and has not begun its
+    /// run is the first in line. If it is in the middle of its run it has to be promoted after this, before the
+    /// engine's lock is released.
     fn bring_back(&mut self, key: Key) {
         let Some(Entry::Lean(record)) = self.queue.get_mut(key) else { return };
         let Standing::InHand { hand, slot } = record.standing else { return };
@@ -216,6 +225,11 @@ impl Roster {
         if slot.call.is_none() {
             slot.progress = Progress::Promoted;
             return;
+        }
+        if record.pooled && slot.progress == Progress::Untouched {
+            record.untake(slot);
+            self.figures.turns -= 1;
+            return self.pooled.push_front(key);
         }
         let due = record.take_back(slot);
         drop(slots);
@@ -456,6 +470,7 @@ mod tests {
     use super::*;
     use crate::Timer;
     use crate::testing::TestEngine;
+    use crate::thread::Engine;
     #[cfg(feature = "tokio")]
     use crate::thread::keeper::Turns;
     use crate::thread::runs::Batch;
@@ -506,6 +521,31 @@ mod tests {
         }
         assert!(is_record(&clock), "for want of a hand it has become a whole one");
         assert!(core.lock().hands.all.len() <= 2);
+    }
+
+    #[test]
+    fn who_is_promoted_at_its_turn_is_the_first_in_line_and_has_waited_once() {
+        let engine = Engine::builder().workers(1).build();
+        let core = engine.core();
+        core.lock().workers.alive = 1; // this thread
+        let timers: Vec<_> = (0..3).map(|_| engine.every(HOUR).start(|| ()).unwrap()).collect();
+        while engine.stats().queued < 3 {
+            std::thread::yield_now();
+        }
+        let mut batch = Batch::of(1, core);
+        for (timer, turns) in timers.iter().zip(1..) {
+            assert!(batch.take(&mut core.lock(), Roster::take_pooled_job));
+            let wait = timer.wait_hits(1);
+            core.take_turns(&mut batch);
+            batch.give_back(&mut core.lock());
+            assert_eq!(timer.hits(), 0, "its turn was taken away from it");
+            assert!(batch.take(&mut core.lock(), Roster::take_pooled_job));
+            core.take_turns(&mut batch);
+            batch.give_back(&mut core.lock());
+            assert!(wait.block(Duration::ZERO).is_ok(), "another had the turn");
+            assert_eq!((timer.stats().queued, engine.stats().turns), (1, turns));
+        }
+        batch.end(core);
     }
 
     #[cfg(feature = "tokio")]
