@@ -14,6 +14,7 @@ VENV_STAMP := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
 TEST_STAMP := $(VENV)/.requirements-dev
 CHECK_STAMP := $(VENV)/.requirements-check
 BENCH_VENV := bench/.venv
+BENCH_PIP := $(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check
 BENCH_STAMP := $(BENCH_VENV)/.requirements
 # What `tests/conformance` plays beside the scenarios. Made anew each time: how many, and from which seed.
 HISTORIES := $(VENV)/histories.jsonl
@@ -190,9 +191,10 @@ $(CHECK_STAMP): python/requirements-check.txt $(TEST_STAMP)
 $(HISTORIES): $(VENV_STAMP) always | cargo-present
 	$(CARGO) run --quiet --locked -p everbeat-conformance --example histories -- $(HISTORY_SEED) $(HISTORY_COUNT) > $@
 
-$(BENCH_STAMP): bench/python/requirements.txt | python-present
+$(BENCH_STAMP): $(wildcard bench/python/requirements*.txt) | python-present
 	$(PYTHON) -m venv --clear $(BENCH_VENV)
-	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(BENCH_PIP) -r bench/python/requirements.txt
+	$(BENCH_PIP) -r bench/python/requirements-apscheduler4.txt --target $(BENCH_VENV)/apscheduler4
 	touch $@
 
 $(MODULE): $(MODULE_SOURCES) $(TEST_STAMP) | cargo-present

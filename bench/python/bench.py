@@ -28,7 +28,7 @@ import uvloop
 
 import measures
 import threads
-from contenders import ALL, AT_SCALE, LIBRARIES, OF_SECONDS, fine
+from contenders import ALL, APSCHEDULER_4, AT_SCALE, LIBRARIES, OF_SECONDS, fine
 
 RESULTS = Path(__file__).parent.parent / "results"
 PEERS = ("APScheduler", "aiocron", "async-timer", "uvloop")
@@ -77,9 +77,12 @@ def measure_here(name: str, subject: str, quick: bool) -> None:
     os._exit(0)
 
 
-def measure_apart(name: str, subject: str, quick: bool) -> measures.Figures:
-    program = [sys.executable, __file__, "--case", name, subject, *["--quick"] * quick]
-    return json.loads(subprocess.run(program, check=True, stdout=subprocess.PIPE).stdout)
+def measure_apart(group: Group, subject: str, quick: bool) -> measures.Figures:
+    program = [sys.executable, __file__, "--case", group.name, subject, *["--quick"] * quick]
+    places = [getattr(group.contenders[subject], "path", None), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(str(place) for place in places if place)
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    return json.loads(done.stdout)
 
 
 def compare(group: Group, repeat: int, quick: bool, results: Any) -> None:
@@ -87,7 +90,7 @@ def compare(group: Group, repeat: int, quick: bool, results: Any) -> None:
     found: dict[str, list[measures.Figures]] = {subject: [] for subject in group.contenders}
     for _ in range(repeat):
         for subject, figures in found.items():
-            figures.append(measure_apart(group.name, subject, quick))
+            figures.append(measure_apart(group, subject, quick))
             line = {"group": group.name, "subject": subject, "figures": figures[-1]}
             print(json.dumps(line, ensure_ascii=False), file=results, flush=True)
     print(f"\n## {group.name} ({repeat} x)\n")
@@ -119,11 +122,17 @@ def print_table(rows: dict[str, dict[str, str]]) -> None:
 
 def facts(began: int) -> dict[str, Any]:
     """Where and with what everything was measured."""
+    (other,) = importlib.metadata.distributions(name="APScheduler", path=[str(APSCHEDULER_4)])
     return {
         "began": began,
         "load": Path("/proc/loadavg").read_text().strip(),
         "compiler": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": ", ".join(f"{peer} {importlib.metadata.version(peer)}" for peer in PEERS),
+        "versions": ", ".join(
+            [
+                *(f"{peer} {importlib.metadata.version(peer)}" for peer in PEERS),
+                f"APScheduler {other.version}",
+            ]
+        ),
     }
 
 

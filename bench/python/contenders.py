@@ -1,20 +1,24 @@
 """Timers for an event loop, by everbeat, by other libraries, and by hand.
 
-Each is made with a period, a function and a delay before the first call, and has `start()` and `await cancel()`.
+Each is made with a period, a function and a delay before the first call, and has `start()`, which may have to be
+awaited, and `await cancel()`.
 """
 
 import asyncio
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import aiocron
-import apscheduler.schedulers.asyncio
 import async_timer
 
 import everbeat
 
 Target = Callable[[], Any]
+
+# Where the other version of APScheduler is. A process has one of them.
+APSCHEDULER_4 = Path(__file__).parent.parent / ".venv" / "apscheduler4"
 
 
 class Chain:
@@ -78,9 +82,11 @@ class APSchedulerJob:
         self.job: Any = None
 
     def start(self) -> None:
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
         loop = asyncio.get_running_loop()
         if loop not in self.schedulers:
-            self.schedulers[loop] = apscheduler.schedulers.asyncio.AsyncIOScheduler(timezone=datetime.UTC)
+            self.schedulers[loop] = AsyncIOScheduler(timezone=datetime.UTC)
             self.schedulers[loop].start()
         first = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.first)
         self.job = self.schedulers[loop].add_job(
@@ -92,6 +98,38 @@ class APSchedulerJob:
 
     async def cancel(self) -> None:
         self.job.remove()
+
+
+class APScheduler4Schedule:
+    """A schedule of one scheduler for each loop, with a task of its own."""
+
+    path = APSCHEDULER_4
+    schedulers: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.delay, self.target, self.first = delay, target, initial_delay
+        self.scheduler: Any = None
+        self.name = str(id(self))
+
+    async def start(self) -> None:
+        from apscheduler import AsyncScheduler
+        from apscheduler.triggers.interval import IntervalTrigger
+
+        loop = asyncio.get_running_loop()
+        if loop not in self.schedulers:
+            self.schedulers[loop] = await AsyncScheduler().__aenter__()
+            await self.schedulers[loop].start_in_background()
+        self.scheduler = self.schedulers[loop]
+        await self.scheduler.configure_task(self.name, func=self.run)
+        first = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.first)
+        trigger = IntervalTrigger(microseconds=round(self.delay * 1e6), start_time=first)
+        await self.scheduler.add_schedule(self.name, trigger, id=self.name, misfire_grace_time=None)
+
+    async def run(self) -> None:
+        self.target()
+
+    async def cancel(self) -> None:
+        await self.scheduler.remove_schedule(self.name)
 
 
 class CronJob:
@@ -116,6 +154,7 @@ BY_HAND: dict[str, Any] = {"call_at chain": Chain, "sleep loop": SleepLoop}
 ALL: dict[str, Any] = {
     **LIBRARIES,
     "APScheduler": APSchedulerJob,
+    "APScheduler 4": APScheduler4Schedule,
     "repeat_every": RepeatEvery,
     **BY_HAND,
 }

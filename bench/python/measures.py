@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,13 @@ MakeTimer = Callable[..., Any]
 Figures = dict[str, float]
 
 MOST_SECONDS_TO_CANCEL = 20.0
+
+
+async def begin(*timers: Any) -> None:
+    begun = [timer.start() for timer in timers]
+    if inspect.isawaitable(begun[0]):
+        for each in begun:
+            await each
 
 
 async def as_fast_as_possible(make: MakeTimer, seconds: float, is_async: bool = False) -> Figures:
@@ -25,7 +33,7 @@ async def as_fast_as_possible(make: MakeTimer, seconds: float, is_async: bool = 
         run()
 
     timer = make(1e-6, run_async if is_async else run)
-    timer.start()
+    await begin(timer)
     began = time.process_time()
     await asyncio.sleep(seconds)
     spent = time.process_time() - began
@@ -52,8 +60,7 @@ async def many(make: MakeTimer, seconds: float, count: int) -> Figures:
     before = resident_bytes()
     timers = [make(1.0, target(i), initial_delay=i / count) for i in range(count)]
     started = time.perf_counter()
-    for timer in timers:
-        timer.start()
+    await begin(*timers)
     started = time.perf_counter() - started
     await asyncio.sleep(2)
     memory = (resident_bytes() - before) / count
@@ -94,7 +101,7 @@ async def lateness(make: MakeTimer, seconds: float) -> Figures:
         before = now
 
     timer = make(0.01, run)
-    timer.start()
+    await begin(timer)
     await asyncio.sleep(seconds)
     await timer.cancel()
     return {**quantiles(late), "% kept": len(late) / seconds}
@@ -113,7 +120,7 @@ async def delivery(make: MakeTimer, seconds: float, consumers: int) -> Figures:
 
     tasks = [asyncio.create_task(consume()) for _ in range(consumers)]
     await asyncio.sleep(0)
-    timer.start()
+    await begin(timer)
     began = time.process_time()
     await asyncio.sleep(seconds)
     spent, counted = time.process_time() - began, items
@@ -125,7 +132,7 @@ async def delivery(make: MakeTimer, seconds: float, consumers: int) -> Figures:
 async def trigger(make: MakeTimer, seconds: float) -> Figures:
     """A run that is asked for, and its value."""
     timer = make(1000, lambda: 1)
-    timer.start()
+    await begin(timer)
     await asyncio.sleep(0.01)
     trips, began = 0, time.perf_counter()
     cpu = time.process_time()

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import apscheduler.schedulers.background
-
 from everbeat.threading import PeriodicTask
 from measures import Figures, quantiles, resident_bytes
 
@@ -54,8 +52,10 @@ class APSchedulerJob:
         self.job: Any = None
 
     def start(self) -> None:
+        from apscheduler.schedulers.background import BackgroundScheduler
+
         if APSchedulerJob.scheduler is None:
-            scheduler = apscheduler.schedulers.background.BackgroundScheduler(timezone=datetime.UTC)
+            scheduler = BackgroundScheduler(timezone=datetime.UTC)
             APSchedulerJob.scheduler = scheduler
             scheduler.start()
         self.job = self.scheduler.add_job(
