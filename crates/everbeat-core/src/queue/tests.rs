@@ -1,6 +1,6 @@
 //! The queue against an ordered map, and its corners.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 use proptest::prelude::*;
@@ -54,6 +54,17 @@ fn a_removed_key_is_unknown() {
     assert_eq!((queue.remove(key), queue.get_mut(key)), (None, None), "the place is another's now");
     assert_eq!(queue.pop_due(at(1)), Some((at(1), 'b')));
     assert!(queue.is_empty());
+}
+
+#[test]
+fn keys_of_no_queue_are_as_many_as_there_are_numbers() {
+    let near = |bit: u32| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1];
+    let numbers: BTreeSet<u64> = (0..63).flat_map(near).chain([(1 << 63) - 1]).collect();
+    let keys: Vec<Key> = numbers.into_iter().map(Key::of_none).collect();
+    assert!((1..keys.len()).all(|i| !keys[..i].contains(&keys[i])));
+    let mut queue = Queue::new();
+    let key = queue.insert(at(1), ());
+    assert!(!keys.contains(&key) && keys.iter().all(|&key| queue.get(key).is_none()));
 }
 
 #[test]
