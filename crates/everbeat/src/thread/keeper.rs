@@ -177,3 +177,6 @@ impl Core {
         is_kept_by_this_thread(self)
     }
 }
+
+#[cfg(all(test, feature = "testing", feature = "tokio", not(everbeat_loom)))]
+mod tests;

@@ -44,6 +44,7 @@ pub(crate) mod handle;
 pub(crate) mod host;
 pub(crate) mod keeper;
 mod lean;
+mod line;
 #[cfg(all(test, everbeat_loom))]
 mod models;
 mod oneshot;

@@ -1,7 +1,7 @@
 //! What an engine knows of its timers: when each is due, and whose turn it is.
 //!
 //! Everything here happens under the engine's lock. No task is run, woken or dropped here; what has to be
-//! is handed out. Lean timers that lie here themselves are in `lean.rs`.
+//! is handed out. Whose turn it is, is in `line.rs`; lean timers that lie here themselves are in `lean.rs`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -10,13 +10,11 @@ use std::task::Waker;
 
 use everbeat_core::{Instant, Key, Queue, Summary};
 
-use super::hand::Slot;
 use super::lean::{Front, Hands, Record};
 use super::runs::Batch;
 use crate::any::Control;
 use crate::beat::Progress;
 use crate::shared::Plan;
-use crate::sync::MutexGuard;
 use crate::sync::thread::Thread;
 use crate::target::Call;
 
@@ -30,7 +28,7 @@ pub(super) struct Roster {
     /// That of a host, between two rounds.
     pub(super) spare: Option<Batch>,
     /// Whose turn it is on the thread that keeps the time.
-    own: VecDeque<Key>,
+    pub(super) own: VecDeque<Key>,
     /// Whose turn it is on a worker.
     pub(super) pooled: VecDeque<Key>,
     /// What the keeper sleeps for; the origin while it is awake, since then nobody has to wake it.
@@ -41,9 +39,9 @@ pub(super) struct Roster {
     pub(super) workers: Workers,
     pub(super) timers: usize,
     /// Appointments of others.
-    bells: usize,
+    pub(super) bells: usize,
     /// How many keys on the lists have lost their meaning.
-    unlisted: usize,
+    pub(super) unlisted: usize,
     /// How often somebody was given something to do, other than by being restless.
     pub(super) stirred: u64,
     pub(super) figures: Figures,
@@ -65,7 +63,7 @@ pub(super) struct Workers {
 
 impl Workers {
     /// How many will take the next jobs.
-    fn free(&self) -> usize {
+    pub(super) fn free(&self) -> usize {
         self.idle + self.coming
     }
 }
@@ -127,26 +125,6 @@ pub(super) enum Job {
     Ring(Waker),
     /// What it was has been done.
     Done,
-}
-
-/// What a thread takes from the roster.
-pub(super) struct Taking<'a> {
-    pub(super) jobs: &'a mut Vec<Job>,
-    /// Where runs of lean timers go, and the number of that hand. Without one there are none.
-    pub(super) hand: Option<(u8, MutexGuard<'a, Vec<Slot>>)>,
-    pub(super) last_plan: *const Plan,
-}
-
-impl Taking<'_> {
-    /// Returns whether there is a hand for it.
-    #[inline]
-    fn take_lean(&mut self, key: Key, due: Instant, record: &mut Record) -> bool {
-        let Some((number, slots)) = &mut self.hand else { return false };
-        let Ok(slot) = u8::try_from(slots.len()) else { return false };
-        slots.push(record.take(due, *number, slot));
-        self.jobs.push(Job::Lean { key, plan: record.plan_after(&mut self.last_plan) });
-        true
-    }
 }
 
 /// What was found of a task that is woken.
@@ -338,124 +316,6 @@ impl Roster {
         true
     }
 
-    /// A key on a list has lost its meaning. The lists are cleared of such keys before they are mostly that.
-    pub(super) fn unlist(&mut self) {
-        self.unlisted += 1;
-        if self.unlisted < 64 || self.unlisted * 2 < self.own.len() + self.pooled.len() {
-            return;
-        }
-        self.unlisted = 0;
-        let queue = &mut self.queue;
-        let mut means_something = |key: &Key| match queue.get(*key) {
-            Some(Entry::Timer { task, .. }) => task.is_some(),
-            Some(Entry::Lean(record)) => record.is_listed(),
-            _ => false,
-        };
-        self.own.retain(&mut means_something);
-        self.pooled.retain(&mut means_something);
-    }
-
-    /// Makes it the turn of a task that waits.
-    fn list(&mut self, key: Key) {
-        let workers = &self.workers;
-        let busy = workers.alive >= workers.most && self.pooled.len() >= workers.free();
-        let (pooled, queued) = match self.queue.get_mut(key) {
-            Some(Entry::Timer { seat: seat @ Seat::Waiting, pooled, .. }) => {
-                let queued = *pooled && busy;
-                *seat = if queued { Seat::Queued } else { Seat::Listed };
-                (*pooled, queued)
-            }
-            Some(Entry::Lean(record)) => {
-                let queued = record.is_pooled() && busy;
-                if !record.list(queued) {
-                    return;
-                }
-                (record.is_pooled(), queued)
-            }
-            _ => return,
-        };
-        self.figures.queued += u64::from(queued);
-        if pooled {
-            self.pooled.push_back(key);
-        } else {
-            self.own.push_back(key);
-            self.call_keeper();
-        }
-    }
-
-    /// Adds the next job that is due, in the order of the deadlines. What workers run is only listed for
-    /// them. Returns whether there was one.
-    #[inline]
-    pub(super) fn take_due_job(&mut self, now: Instant, taking: &mut Taking<'_>) -> bool {
-        loop {
-            let Some((key, due, entry)) = self.queue.take_due(now) else { return false };
-            let taken = match entry {
-                Entry::Lean(record) if !record.is_pooled() => taking.take_lean(key, due, record),
-                Entry::Timer { task: place @ Some(_), seat, pooled: false, .. } => {
-                    *seat = Seat::Away;
-                    taking.jobs.extend(place.take().map(|task| Job::Turn { key, task, queued: false }));
-                    true
-                }
-                Entry::Timer { .. } | Entry::Lean(_) => false,
-                Entry::Bell(_) | Entry::Moved(_) => {
-                    let Some(Entry::Bell(waker)) = self.queue.remove(key) else { continue };
-                    self.bells -= 1;
-                    taking.jobs.push(Job::Ring(waker));
-                    return true;
-                }
-            };
-            self.figures.lateness.record(now.saturating_since(due));
-            if taken {
-                self.figures.turns += 1;
-                return true;
-            }
-            self.list(key);
-        }
-    }
-
-    /// Adds the next turn on the keeper's own thread. Returns whether there was one.
-    pub(super) fn take_own_job(&mut self, taking: &mut Taking<'_>) -> bool {
-        self.take_listed_job(|roster| &mut roster.own, taking)
-    }
-
-    /// Adds the next turn on a worker.
-    pub(super) fn take_pooled_job(&mut self, taking: &mut Taking<'_>) -> bool {
-        self.take_listed_job(|roster| &mut roster.pooled, taking)
-    }
-
-    fn take_listed_job(
-        &mut self,
-        list: fn(&mut Self) -> &mut VecDeque<Key>,
-        taking: &mut Taking<'_>,
-    ) -> bool {
-        while let Some(key) = list(self).pop_front() {
-            if self.take_turn(key, taking) {
-                self.figures.turns += 1;
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Returns whether the timer is still there and waits for its turn.
-    fn take_turn(&mut self, key: Key, taking: &mut Taking<'_>) -> bool {
-        let Some(due) = self.queue.due(key) else { return false };
-        if let Some(Entry::Lean(record)) = self.queue.get_mut(key) {
-            if !record.is_listed() {
-                return false;
-            }
-            if taking.take_lean(key, due, record) {
-                return true;
-            }
-            self.promote(key); // there is no hand for it
-        }
-        let Some(Entry::Timer { task, seat, .. }) = self.queue.get_mut(key) else { return false };
-        let Some(task) = task.take() else { return false };
-        let queued = mem::replace(seat, Seat::Away) == Seat::Queued;
-        taking.jobs.push(Job::Turn { key, task, queued });
-        true
-    }
-
     /// Keeps an appointment for somebody.
     pub(super) fn ring_at(&mut self, due: Instant, waker: Waker) -> Key {
         self.note_due(due);
@@ -560,7 +420,7 @@ impl Roster {
         }
     }
 
-    fn call_keeper(&mut self) {
+    pub(super) fn call_keeper(&mut self) {
         if self.wakes_at != Instant::ORIGIN {
             self.wakes_at = Instant::ORIGIN;
             self.alert = true;
