@@ -28,7 +28,7 @@ import uvloop
 
 import measures
 import threads
-from contenders import ALL, APSCHEDULER_4, AT_SCALE, LIBRARIES, OF_SECONDS, fine
+from contenders import ALL, APSCHEDULER_4, AT_SCALE, DELIVER, FAST, LIBRARIES, OF_SECONDS, fine
 
 RESULTS = Path(__file__).parent.parent / "results"
 PEERS = ("APScheduler", "aiocron", "async-timer", "uvloop")
@@ -55,18 +55,28 @@ def groups() -> list[Group]:
     for loop in LOOPS:
         fast, many, delivery = measures.as_fast_as_possible, measures.many, measures.delivery
         found += [
-            Group(f"{loop}/fast/sync", ALL, fast),
+            Group(f"{loop}/fast/sync", FAST, fast),
             Group(f"{loop}/fast/async", LIBRARIES, partial(fast, is_async=True)),
+            Group(f"{loop}/zero/sync", FAST, partial(fast, delay=0), in_quick=False),
             Group(f"{loop}/lateness/10ms", {"everbeat, fine": fine, **ALL}, measures.lateness, 4),
+            *(
+                Group(f"{loop}/many/{count}", OF_SECONDS, partial(many, count=count), 8, in_quick=False)
+                for count in (1, 10, 100)
+            ),
             Group(f"{loop}/many/1000", OF_SECONDS, partial(many, count=1_000), 8),
             Group(f"{loop}/many/10000", OF_SECONDS, partial(many, count=10_000), 8, in_quick=False),
             Group(f"{loop}/many/100000", AT_SCALE, partial(many, count=100_000), 8, in_quick=False),
             Group(f"{loop}/trigger", LIBRARIES, measures.trigger),
-            Group(f"{loop}/delivery/1", LIBRARIES, partial(delivery, consumers=1)),
-            Group(f"{loop}/delivery/10", LIBRARIES, partial(delivery, consumers=10), in_quick=False),
-            Group(f"{loop}/delivery/100", LIBRARIES, partial(delivery, consumers=100)),
+            *(
+                Group(f"{loop}/delivery/{count}", DELIVER, partial(delivery, consumers=count), in_quick=quick)
+                for count, quick in ((1, True), (10, False), (100, True), (1000, False))
+            ),
         ]
-    return [*found, Group("threads/many/1000", threads.CONTENDERS, partial(threads.many, count=1_000), 8)]
+    return [
+        *found,
+        Group("threads/fast", threads.FAST, threads.as_fast_as_possible),
+        Group("threads/many/1000", threads.CONTENDERS, partial(threads.many, count=1_000), 8),
+    ]
 
 
 def measure_here(name: str, subject: str, quick: bool) -> None:
@@ -120,12 +130,28 @@ def print_table(rows: dict[str, dict[str, str]]) -> None:
         )
 
 
+def cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
+
+
+def commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, stdout=subprocess.PIPE, text=True
+    )
+    return described.stdout.strip()
+
+
 def facts(began: int) -> dict[str, Any]:
     """Where and with what everything was measured."""
     (other,) = importlib.metadata.distributions(name="APScheduler", path=[str(APSCHEDULER_4)])
     return {
         "began": began,
         "load": Path("/proc/loadavg").read_text().strip(),
+        "cpu": cpu(),
+        "cores": str(os.cpu_count()),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "commit": commit(),
         "compiler": f"{platform.python_implementation()} {platform.python_version()}",
         "versions": ", ".join(
             [

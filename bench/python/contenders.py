@@ -5,8 +5,9 @@ awaited, and `await cancel()`.
 """
 
 import asyncio
+import contextlib
 import datetime
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,12 +146,44 @@ class CronJob:
         self.cron.stop()
 
 
+class SharedFuture:
+    """What one may write by hand for consumers that are always there in time: all wait for one future."""
+
+    def __init__(self, delay: float, target: Target, initial_delay: float = 0.0) -> None:
+        self.target, self.loop = target, asyncio.get_running_loop()
+        self.running, self.next = False, self.loop.create_future()
+
+    def start(self) -> None:
+        self.running = True
+        self.loop.call_soon(self.run)
+
+    def run(self) -> None:
+        if self.running:
+            this, self.next = self.next, self.loop.create_future()
+            this.set_result(self.target())
+            self.loop.call_soon(self.run)
+
+    async def cancel(self) -> None:
+        self.running = False
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[Any]]:
+        yield self.items()
+
+    async def items(self) -> AsyncIterator[Any]:
+        while True:
+            yield await self.next
+
+
 def fine(delay: float, target: Target, initial_delay: float = 0.0) -> everbeat.Timer[Any]:
     return everbeat.Timer(delay, target, initial_delay=initial_delay, precision="fine")
 
 
 LIBRARIES: dict[str, Any] = {"everbeat": everbeat.Timer, "async-timer": async_timer.Timer}
 BY_HAND: dict[str, Any] = {"call_at chain": Chain, "sleep loop": SleepLoop}
+# APScheduler's triggers go through all the times that have passed, one by one.
+FAST: dict[str, Any] = {**LIBRARIES, "repeat_every": RepeatEvery, **BY_HAND}
+DELIVER: dict[str, Any] = {**LIBRARIES, "shared future": SharedFuture}
 ALL: dict[str, Any] = {
     **LIBRARIES,
     "APScheduler": APSchedulerJob,

@@ -21,7 +21,8 @@ pub(crate) fn groups(quick: bool) -> Vec<Group> {
             .case("everbeat-pooled", move || {
                 measure(length, || start(Engine::default().every(Duration::ZERO)))
             })
-            .case("yield-now-loop", move || measure(length, || on_runtime(0, give_way()))),
+            .case("yield-now-loop", move || measure(length, || on_runtime(0, give_way())))
+            .case("yield-now-task", move || measure(length, || on_runtime(0, in_a_task(give_way())))),
     ]
 }
 
@@ -42,6 +43,10 @@ async fn forever() {
     let timer = start(Timer::every(Duration::ZERO));
     std::future::pending::<()>().await;
     drop(timer);
+}
+
+async fn in_a_task(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task).await.expect("a loop without an end");
 }
 
 async fn give_way() {

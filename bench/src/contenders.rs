@@ -26,6 +26,7 @@ const ALL: &[Contender] = &[
     Contender { name: "everbeat-inline-fine", start: |beats| ours::on_engine(beats, true, Precision::Fine), most: ANY },
     Contender { name: "everbeat-pooled", start: |beats| ours::on_engine(beats, false, Precision::Coarse), most: ANY },
     Contender { name: "everbeat-tokio", start: |beats| tasks::each(0, beats, ours::on_tokio), most: ANY },
+    Contender { name: "everbeat-tokio-histograms", start: |beats| tasks::each(0, beats, ours::on_tokio_with_histograms), most: ANY },
     Contender { name: "everbeat-group", start: |beats| tasks::each(0, beats, ours::in_group), most: ANY },
     Contender { name: "everbeat-tokio-2-workers", start: |beats| tasks::each(2, beats, ours::on_tokio), most: ANY },
     Contender { name: "tokio-interval", start: |beats| tasks::each(0, beats, tasks::interval), most: ANY },

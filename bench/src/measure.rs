@@ -68,6 +68,21 @@ fn value_of(bucket: usize) -> f64 {
     ((1 << FINENESS) as f64 + fraction as f64 + 0.5) * (1_u64 << (row - 1)) as f64
 }
 
+/// Those that begin with a line are for plots.
+const QUANTILES: [(&str, f64); 11] = [
+    ("p50 µs", 0.5),
+    ("p90 µs", 0.9),
+    ("p99 µs", 0.99),
+    ("p99.9 µs", 0.999),
+    ("|p1 µs", 0.01),
+    ("|p10 µs", 0.1),
+    ("|p25 µs", 0.25),
+    ("|p75 µs", 0.75),
+    ("|p95 µs", 0.95),
+    ("|p98 µs", 0.98),
+    ("|p99.5 µs", 0.995),
+];
+
 /// What has happened between two points in time.
 pub(crate) struct Window {
     pub(crate) wall: Duration,
@@ -107,8 +122,10 @@ impl Window {
     }
 
     pub(crate) fn lateness(&self) -> Figures {
-        let quantiles = [("p50 µs", 0.5), ("p90 µs", 0.9), ("p99 µs", 0.99), ("p99.9 µs", 0.999)];
-        quantiles.map(|(name, fraction)| (name, self.lateness_micros(fraction))).to_vec()
+        // Of fewer ticks one single tick would be the quantile.
+        let enough = |fraction: f64| self.ticks as f64 * (1.0 - fraction) >= 2.0;
+        let wanted = QUANTILES.iter().filter(|(_, fraction)| enough(*fraction));
+        wanted.map(|&(name, fraction)| (name, self.lateness_micros(fraction))).collect()
     }
 }
 

@@ -29,6 +29,12 @@ pub(crate) fn on_tokio(beat: Beat) -> Timer<()> {
     start(Timer::every(Duration::from_nanos(beat.period)), beat)
 }
 
+/// As it is without a word: with histograms of its own.
+pub(crate) fn on_tokio_with_histograms(beat: Beat) -> Timer<()> {
+    let delay = Duration::from_nanos(beat.first.saturating_sub(now()));
+    start_counting(Timer::every(Duration::from_nanos(beat.period)).initial_delay(delay))
+}
+
 fn start(builder: Builder, beat: Beat) -> Timer<()> {
     let delay = Duration::from_nanos(beat.first.saturating_sub(now()));
     start_counting(builder.initial_delay(delay).histograms(false))

@@ -12,7 +12,7 @@ impl Row {
     }
 
     pub(crate) fn add(&mut self, figures: &[(String, f64)]) {
-        for (name, value) in figures {
+        for (name, value) in figures.iter().filter(|(name, _)| !name.starts_with('|')) {
             match self.columns.iter_mut().find(|(known, _)| known == name) {
                 Some((_, values)) => values.push(*value),
                 None => self.columns.push((name.clone(), vec![*value])),
