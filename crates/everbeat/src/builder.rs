@@ -216,9 +216,8 @@ impl Builder {
         self
     }
 
-    /// Whether the lateness and the duration of its runs are recorded, half a kilobyte a timer, with
-    /// histograms. Default: yes on tokio; no on an engine, which records the lateness of all its timers
-    /// together.
+    /// Whether the lateness and the duration of its runs are recorded, with histograms. Default: yes on tokio; no
+    /// on an engine, which records the lateness of all its timers together.
     #[inline]
     pub fn histograms(mut self, keep: bool) -> Self {
         self.figures = Some(keep);
@@ -421,8 +420,7 @@ impl Builder {
 
     /// Whether nothing about it is special, and so it can be stored as a lean timer.
     fn can_be_lean(&self, home: &Home, schedule: &Schedule) -> bool {
-        let figures = self.keeps_figures(home);
-        self.attachments.extras.is_none() && Plan::is_plain(home, figures, self.until, schedule)
+        self.attachments.extras.is_none() && Plan::is_plain(home, self.until, schedule)
     }
 
     /// The plan of a timer that was lately built alike, or a new one. The delay before the first tick is
@@ -432,6 +430,7 @@ impl Builder {
             plan.schedule.is_alike(schedule)
                 && plan.name == self.name
                 && plan.blocked_after == self.attachments.blocked_after
+                && plan.figures == self.keeps_figures(home)
                 && plan.home == *home
         };
         home.plans().known(alike).unwrap_or_else(|| {
@@ -509,8 +508,8 @@ impl<V: Send + Sync + 'static> LeanParts<V> {
     fn start(self) -> Result<Timer<V>, Error> {
         let Self { plan, call, delay } = self;
         let delay_nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        // There nobody is told of the end.
-        let due = if call.has_rest() { None } else { Placed::first_due(&plan, delay_nanos) };
+        // There nobody is told of the end, and no figures are kept.
+        let due = if call.has_rest() || plan.figures { None } else { Placed::first_due(&plan, delay_nanos) };
         let call = match (cast(call), due) {
             (Ok(call), Some(due)) => {
                 return Placed::start(plan, call, delay_nanos, due).map(Timer::placed);

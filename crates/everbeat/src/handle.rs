@@ -301,7 +301,9 @@ impl<V: Send + Sync + 'static> Timer<V> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         match self.found() {
-            Found::Lean(lean, queued) => Stats::of(self.name(), queued.into(), &lean.state(self.plan())),
+            Found::Lean(lean, queued) => {
+                Stats::of(self.name(), queued.into(), &lean.state(self.plan(), None))
+            }
             Found::Whole(timer) => timer.stats(),
         }
     }
@@ -373,7 +375,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// Looks at the state.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&State<V>) -> R) -> R {
         match self.found() {
-            Found::Lean(lean, _) => f(&lean.state(self.plan())),
+            Found::Lean(lean, _) => f(&lean.state(self.plan(), None)),
             Found::Whole(timer) => timer.read(f),
         }
     }

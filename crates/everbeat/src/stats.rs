@@ -71,8 +71,8 @@ impl Stats {
             skipped: machine.skipped(),
             last_tick: state.last_tick.and_then(to_std),
             next_due: due.and_then(to_std),
-            lateness: state.lateness.clone(),
-            duration: state.duration.clone(),
+            lateness: state.figures.lateness.clone(),
+            duration: state.figures.duration.clone(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A lean timer waits for its next run or is in the middle of it, nobody but the consumers of its feeds waits
 //! for it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
 //! asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is *frozen*. All
-//! rules are written once, for the whole state; what is lean is only stored otherwise.
+//! rules are written once, for the whole state; what is lean is only stored otherwise. One that keeps figures of
+//! its own has them beside it.
 //!
 //! One that delivers nothing needs even less, and lies with its engine: see `thread/lean.rs`. It comes here as
 //! [`Lean`] when it is looked at, or promoted.
@@ -15,7 +16,7 @@ use std::time::Duration;
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick, Timer as Machine};
 
 use super::plan::Plan;
-use super::state::State;
+use super::state::{Figures, State};
 use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive};
 use crate::clock::Clock;
@@ -27,7 +28,19 @@ use crate::target::{Call, CallTarget};
 /// What a timer's lock guards.
 pub(super) enum Cell<V> {
     Lean(Lean<V>),
+    Apart(Apart<V>),
+}
+
+/// What has a block of memory of its own. (A cell of three kinds would be larger than a lean timer.)
+pub(super) enum Apart<V> {
+    Measured(Box<Measured<V>>),
     Full(Box<State<V>>),
+}
+
+/// A lean timer that keeps figures.
+pub(super) struct Measured<V> {
+    lean: Lean<V>,
+    figures: Figures,
 }
 
 pub(crate) struct Lean<V> {
@@ -55,55 +68,99 @@ pub(crate) enum Phase {
 }
 
 impl<V: Send + Sync + 'static> Cell<V> {
+    /// A lean timer.
+    pub(super) fn of(lean: Lean<V>, figures: Option<Figures>) -> Self {
+        match figures {
+            None => Self::Lean(lean),
+            Some(figures) => Self::Apart(Apart::Measured(Box::new(Measured { lean, figures }))),
+        }
+    }
+
     /// The whole state, from here on.
     pub(super) fn thaw(&mut self, plan: &Plan) -> &mut State<V> {
-        if let Self::Lean(lean) = self {
+        if let Some((lean, figures)) = self.lean_with_figures() {
             let feeds = lean.feeds.take();
-            let mut state = Box::new(lean.state(plan));
+            let mut state = Box::new(lean.state(plan, figures.map(std::mem::take)));
             (state.feeds, state.driver) = (feeds, lean.driver.take());
             state.take_up(lean.call.take(), lean.phase, plan);
-            *self = Self::Full(state);
+            *self = Self::Apart(Apart::Full(state));
         }
         match self {
-            Self::Full(state) => state,
-            Self::Lean(_) => unreachable!("thawed above"),
+            Self::Apart(Apart::Full(state)) => state,
+            Self::Lean(_) | Self::Apart(Apart::Measured(_)) => unreachable!("thawed above"),
         }
     }
 
     /// Looks at the whole state. That of a lean timer is made for the occasion, without its target.
     pub(super) fn read<R>(&self, plan: &Plan, f: impl FnOnce(&State<V>) -> R) -> R {
         match self {
-            Self::Full(state) => f(state),
-            Self::Lean(lean) => f(&lean.state(plan)),
+            Self::Apart(Apart::Full(state)) => f(state),
+            Self::Lean(lean) => f(&lean.state(plan, None)),
+            Self::Apart(Apart::Measured(measured)) => {
+                f(&measured.lean.state(plan, Some(measured.figures.clone())))
+            }
         }
     }
 
     /// Makes it lean if nothing would be lost. Hands out what is not needed any more.
     pub(super) fn freeze(&mut self, plan: &Plan) -> Option<Box<State<V>>> {
-        let Self::Full(state) = self else { return None };
+        let Self::Apart(Apart::Full(state)) = self else { return None };
         let lean = state.take_lean(plan)?;
-        match std::mem::replace(self, Self::Lean(lean)) {
-            Self::Full(state) => Some(state),
-            Self::Lean(_) => None,
+        let figures = plan.figures.then(|| std::mem::take(&mut state.figures));
+        match std::mem::replace(self, Self::of(lean, figures)) {
+            Self::Apart(Apart::Full(state)) => Some(state),
+            Self::Lean(_) | Self::Apart(Apart::Measured(_)) => None,
         }
     }
 }
 
 impl<V> Cell<V> {
+    /// A lean timer.
+    pub(super) fn lean(&self) -> Option<&Lean<V>> {
+        match self {
+            Self::Lean(lean) => Some(lean),
+            Self::Apart(Apart::Measured(measured)) => Some(&measured.lean),
+            Self::Apart(Apart::Full(_)) => None,
+        }
+    }
+
+    pub(super) fn lean_mut(&mut self) -> Option<&mut Lean<V>> {
+        self.lean_with_figures().map(|(lean, _)| lean)
+    }
+
+    /// A lean timer, and the figures that it keeps.
+    pub(super) fn lean_with_figures(&mut self) -> Option<(&mut Lean<V>, Option<&mut Figures>)> {
+        match self {
+            Self::Lean(lean) => Some((lean, None)),
+            Self::Apart(Apart::Measured(measured)) => {
+                let Measured { lean, figures } = &mut **measured;
+                Some((lean, Some(figures)))
+            }
+            Self::Apart(Apart::Full(_)) => None,
+        }
+    }
+
+    pub(super) fn feeds_mut(&mut self) -> &mut Option<Box<Feeds<V>>> {
+        match self {
+            Self::Lean(lean) => &mut lean.feeds,
+            Self::Apart(Apart::Measured(measured)) => &mut measured.lean.feeds,
+            Self::Apart(Apart::Full(state)) => &mut state.feeds,
+        }
+    }
+
     /// A lean timer that waits at this place.
     pub(super) fn lean_that_waits(&mut self, key: Key) -> Option<&mut Lean<V>> {
-        match self {
-            Self::Lean(lean) if lean.phase == Phase::On(key) && !lean.rested.is_in_run() => Some(lean),
-            _ => None,
-        }
+        self.lean_mut().filter(|lean| lean.phase == Phase::On(key) && !lean.rested.is_in_run())
     }
 
     /// The timer's place with its engine, while it runs.
     pub(super) fn key(&self) -> Option<Key> {
         match self {
-            Self::Lean(Lean { phase: Phase::On(key), .. }) => Some(*key),
-            Self::Lean(_) => None,
-            Self::Full(state) => state.key,
+            Self::Apart(Apart::Full(state)) => state.key,
+            cell => match cell.lean()?.phase {
+                Phase::On(key) => Some(key),
+                Phase::Off(_) => None,
+            },
         }
     }
 }
@@ -155,8 +212,8 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     /// Its whole state, without the target.
-    pub(crate) fn state(&self, plan: &Plan) -> State<V> {
-        let mut state = State::new(plan, self.machine(plan), false);
+    pub(crate) fn state(&self, plan: &Plan, figures: Option<Figures>) -> State<V> {
+        let mut state = State::new(figures, self.machine(plan), false);
         state.hits = self.hits();
         state.last_tick = (state.hits > 0).then(|| self.rested.last_end(&plan.schedule));
         state.latest.clone_from(&self.latest);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, StopReason};
 
-use super::cell::{Cell, Lean, Phase};
+use super::cell::{Apart, Cell, Lean, Phase};
 use super::{Ending, Machine, Shared};
 use crate::beat::BoxDrive;
 use crate::clock::Clock;
@@ -36,8 +36,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The clock since the last start; `None` before the first.
     pub(crate) fn clock(&self) -> Option<Clock> {
         match &*self.lock() {
-            Cell::Lean(lean) => lean.clock(&self.plan),
-            Cell::Full(state) => state.clock.clone(),
+            Cell::Apart(Apart::Full(state)) => state.clock.clone(),
+            cell => cell.lean()?.clock(&self.plan),
         }
     }
 
@@ -120,14 +120,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
     /// done without the lock.
     pub(super) fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
-        let (before, seen) = match &*self.lock() {
-            Cell::Lean(Lean { phase: Phase::Off(None), .. }) => (None, Instant::ORIGIN),
-            cell => cell.read(&self.plan, |state| {
+        let cell = self.lock();
+        let (before, seen) = match cell.lean() {
+            Some(Lean { phase: Phase::Off(None), .. }) => (None, Instant::ORIGIN),
+            _ => cell.read(&self.plan, |state| {
                 // The machine of a lean timer knows of its slots, and not when the last run ended.
                 let seen = state.machine.now().max(state.last_tick.unwrap_or(Instant::ORIGIN));
                 (state.clock.clone(), seen)
             }),
         };
+        drop(cell);
         let clock = self.plan.home.clock(before.as_ref(), seen);
         let clock = clock.ok_or_else(|| Error::NoRuntime { name: self.name().clone() })?;
         let now = clock.now();
@@ -177,7 +179,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Takes a place in the line for the end.
     pub(crate) fn queue_end(&self) -> Ending<V> {
-        if let Cell::Lean(Lean { phase: Phase::Off(Some(reason)), .. }) = &*self.lock() {
+        if let Some(Lean { phase: Phase::Off(Some(reason)), .. }) = self.lock().lean() {
             return Ending::Past(Reply::Ended(*reason));
         }
         self.change(|state, _| state.queue_end())
@@ -217,11 +219,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn unsubscribe(&self, line: &Arc<Line<V>>) {
         let removed = {
             let mut cell = self.lock();
-            let feeds = match &mut *cell {
-                Cell::Lean(lean) => &mut lean.feeds,
-                Cell::Full(state) => &mut state.feeds,
-            };
-            Feeds::remove(feeds, line)
+            Feeds::remove(cell.feeds_mut(), line)
         };
         drop(removed);
     }

@@ -29,11 +29,11 @@ use everbeat_core::{
     AbortCause, Instant, Key, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine,
 };
 
-use self::cell::Cell;
+use self::cell::{Apart, Cell};
 pub(crate) use self::cell::{Lean, Phase};
 pub(crate) use self::plan::{Plan, Plans};
-use self::state::Leftovers;
 pub(crate) use self::state::State;
+use self::state::{Figures, Leftovers};
 pub(crate) use self::turn::{Made, TurnOf, unit};
 use crate::any::Identity;
 use crate::beat::BoxDrive;
@@ -136,14 +136,15 @@ pub(crate) enum Work<V> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(plan: Arc<Plan>, work: Work<V>) -> Arc<Self> {
+        let figures = || plan.figures.then(Figures::with_histograms);
         let whole = |parked: Option<BoxDrive<V>>| {
             let machine = Machine::new(plan.schedule.clone());
-            let mut state = State::new(&plan, machine, parked.is_none());
+            let mut state = State::new(figures(), machine, parked.is_none());
             state.parked = parked;
-            Cell::Full(Box::new(state))
+            Cell::Apart(Apart::Full(Box::new(state)))
         };
         let cell = match work {
-            Work::Lean(call, delay) => Cell::Lean(Lean::idle(call, delay)),
+            Work::Lean(call, delay) => Cell::of(Lean::idle(call, delay), figures()),
             Work::Beat(beat) => whole(Some(beat)),
             Work::Nothing => whole(None),
         };
@@ -198,24 +199,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Whether it was started and has not ended.
     pub(crate) fn is_running(&self) -> bool {
         match &*self.lock() {
-            Cell::Lean(lean) => lean.is_running(),
-            Cell::Full(state) => state.machine.is_running(),
+            Cell::Apart(Apart::Full(state)) => state.machine.is_running(),
+            cell => cell.lean().is_some_and(Lean::is_running),
         }
     }
 
     /// The newest value.
     pub(crate) fn latest(&self) -> Option<Arc<V>> {
         match &*self.lock() {
-            Cell::Lean(lean) => lean.latest.clone(),
-            Cell::Full(state) => state.latest.clone(),
+            Cell::Apart(Apart::Full(state)) => state.latest.clone(),
+            cell => cell.lean()?.latest.clone(),
         }
     }
 
     /// How many values it has delivered.
     pub(crate) fn hits(&self) -> u64 {
         match &*self.lock() {
-            Cell::Lean(lean) => lean.hits(),
-            Cell::Full(state) => state.hits,
+            Cell::Apart(Apart::Full(state)) => state.hits,
+            cell => cell.lean().map_or(0, Lean::hits),
         }
     }
 
@@ -247,15 +248,17 @@ impl<V> Drop for Shared<V> {
     /// The last value and the target are the user's, and their drops may panic wherever this happens.
     fn drop(&mut self) {
         match self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            Cell::Lean(lean) => {
-                drop_quietly(lean.latest.take());
-                drop_quietly(lean.call.take());
-            }
-            Cell::Full(state) => {
+            Cell::Apart(Apart::Full(state)) => {
                 drop_quietly(state.latest.take());
                 drop_quietly(state.failure.take());
                 drop_quietly(state.parked.take());
                 drop_quietly(state.beat.take());
+            }
+            cell => {
+                if let Some(lean) = cell.lean_mut() {
+                    drop_quietly(lean.latest.take());
+                    drop_quietly(lean.call.take());
+                }
             }
         }
     }
@@ -283,8 +286,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(crate) fn has_period_zero(&self) -> bool {
         match &*self.lock() {
-            Cell::Lean(_) => self.plan.schedule.period().is_zero(),
-            Cell::Full(state) => state.machine.schedule().period().is_zero(),
+            Cell::Apart(Apart::Full(state)) => state.machine.schedule().period().is_zero(),
+            Cell::Lean(_) | Cell::Apart(Apart::Measured(_)) => self.plan.schedule.period().is_zero(),
         }
     }
 
@@ -304,8 +307,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return;
             }
             if self.plan.figures && !matches!(end, RunEnd::Exhausted) {
-                state.lateness.record(tick.lateness);
-                state.duration.record(now.saturating_since(tick.started()));
+                state.figures.record(tick, now);
             }
             state.machine.handle_finished(now, end.outcome());
             match end {

@@ -27,19 +27,14 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether a timer can do with the few bytes of a lean one while nothing special happens.
     pub(crate) fn can_be_lean(&self) -> bool {
-        !self.single_use && Self::is_plain(&self.home, self.figures, self.until, &self.schedule)
+        !self.single_use && Self::is_plain(&self.home, self.until, &self.schedule)
     }
 
     /// Whether a plan of these parts allows a lean timer, if the timer can be started more than once.
-    pub(crate) fn is_plain(
-        home: &Home,
-        figures: bool,
-        until: Option<StdInstant>,
-        schedule: &Schedule,
-    ) -> bool {
+    pub(crate) fn is_plain(home: &Home, until: Option<StdInstant>, schedule: &Schedule) -> bool {
         // On an engine the next run would be due in the same round, over and over where time stands still.
         let is_paced = !home.is_engine() || !schedule.period().is_zero();
-        home.has_lean_timers() && is_paced && !figures && until.is_none() && schedule.can_rest()
+        home.has_lean_timers() && is_paced && until.is_none() && schedule.can_rest()
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use everbeat_core::{Instant, Key, MissedBatch, Outcome, Output, StopReason, Summary, Timer as Machine};
+use everbeat_core::{
+    Instant, Key, MissedBatch, Outcome, Output, StopReason, Summary, Tick, Timer as Machine,
+};
 
 use super::plan::Plan;
 use super::turn::Replaced;
@@ -37,12 +39,30 @@ pub(crate) struct State<V> {
     pub(crate) hits: u64,
     pub(crate) failures: u64,
     pub(crate) blocked: u64,
-    pub(crate) lateness: Summary,
-    pub(crate) duration: Summary,
+    pub(crate) figures: Figures,
     /// The failure that ended the timer.
     pub(super) failure: Option<Failure>,
     pub(super) waiters: Waiters<V>,
     pub(super) feeds: Option<Box<Feeds<V>>>,
+}
+
+/// How late the runs of a timer were, and how long they took.
+#[derive(Clone, Default)]
+pub(crate) struct Figures {
+    pub(crate) lateness: Summary,
+    pub(crate) duration: Summary,
+}
+
+impl Figures {
+    pub(super) fn with_histograms() -> Self {
+        Self { lateness: Summary::with_histogram(), duration: Summary::with_histogram() }
+    }
+
+    /// A run has ended.
+    pub(super) fn record(&mut self, tick: &Tick, now: Instant) {
+        self.lateness.record(tick.lateness);
+        self.duration.record(now.saturating_since(tick.started()));
+    }
 }
 
 /// What is done once the lock is released.
@@ -61,8 +81,7 @@ pub(super) struct Leftovers<V> {
 
 impl<V: 'static> State<V> {
     /// The state of a timer with this machine, and nothing else to remember.
-    pub(super) fn new(plan: &Plan, machine: Machine, driverless: bool) -> Self {
-        let summary = if plan.figures { Summary::with_histogram } else { Summary::default };
+    pub(super) fn new(figures: Option<Figures>, machine: Machine, driverless: bool) -> Self {
         Self {
             machine,
             clock: None,
@@ -78,8 +97,7 @@ impl<V: 'static> State<V> {
             hits: 0,
             failures: 0,
             blocked: 0,
-            lateness: summary(),
-            duration: summary(),
+            figures: figures.unwrap_or_default(),
             failure: None,
             waiters: Waiters::default(),
             feeds: None,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 
-use super::cell::{Cell, Lean, Phase, beat_of};
+use super::cell::{Apart, Cell, Lean, Phase, beat_of};
 use super::state::{Leftovers, wake};
 use super::{RunEnd, Shared};
 use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
@@ -44,7 +44,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn start_lean(&self, key: Key, (clock, now): &(Clock, Instant)) -> Option<Instant> {
         let mut cell = self.lock();
-        let Cell::Lean(lean @ Lean { phase: Phase::Off(None), .. }) = &mut *cell else { return None };
+        let lean = cell.lean_mut().filter(|lean| lean.phase == Phase::Off(None))?;
         lean.rested = Rested::start(&self.plan.schedule, now.add_nanos(lean.initial_delay_nanos))?;
         lean.phase = Phase::On(key);
         lean.set_clock(Some(clock));
@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) fn stop_lean(&self, reason: StopReason) -> Option<(StopReason, bool)> {
         let (key, resting, driver) = {
             let mut cell = self.lock();
-            let Cell::Lean(lean) = &mut *cell else { return None };
+            let lean = cell.lean_mut()?;
             let key = match lean.phase {
                 Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() => key,
                 Phase::Off(Some(reason)) => return Some((reason, false)),
@@ -97,11 +97,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
             tracing::error!(timer = %self.name(), "letting go of the target {failure}");
         }
         let spent = match &mut *self.lock() {
-            Cell::Lean(lean) => {
-                lean.call = Some(call);
+            Cell::Apart(Apart::Full(state)) => state.park(Some(beat_of(call, None, &self.plan))),
+            cell => {
+                if let Some(lean) = cell.lean_mut() {
+                    lean.call = Some(call);
+                }
                 None
             }
-            Cell::Full(state) => state.park(Some(beat_of(call, None, &self.plan))),
         };
         drop_quietly(spent);
     }
@@ -162,13 +164,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
-            match &mut *cell {
-                Cell::Lean(lean) => {
+            match cell.lean_with_figures() {
+                Some((lean, figures)) => {
                     let end = lean.finish(&self.plan.schedule, call, value, now, &mut replaced);
-                    left = if end.is_ok() { lean.feed(now) } else { None };
+                    if end.is_ok() {
+                        if let Some(figures) = figures {
+                            figures.record(tick, now);
+                        }
+                        left = lean.feed(now);
+                    }
                     end
                 }
-                Cell::Full(_) => Err((call, value)),
+                None => Err((call, value)),
             }
         };
         let told = left.is_some();

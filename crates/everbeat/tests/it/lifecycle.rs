@@ -305,7 +305,8 @@ async fn l8_the_last_handle_stops_the_timer_after_its_run() -> Result<(), Error>
 
 #[tokio::test]
 async fn l9_blocking_on_a_thread_that_the_timer_needs_is_refused() -> Result<(), Error> {
-    let timer = every(10).name("mine").start(|| ())?;
+    let timer = every(10).name("mine").start(|| sleep(SECOND))?;
+    settle().await; // it is in the middle of a run
     let error = timer.cancel().block(SECOND).unwrap_err();
     assert!(matches!(error, Error::ThreadsafeDispatch { .. }), "{error}");
     assert!(error.to_string().contains("`mine`") && error.to_string().contains("another thread"), "{error}");

@@ -142,12 +142,25 @@ struct Side<S, V: Send + Sync + 'static> {
     feeds: Vec<everbeat::Feed<V>>,
 }
 
+/// How a timer is stored, while nothing special happens to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lean,
+    /// The same, with figures.
+    Measured,
+    /// Runs have a limit, so it is never lean.
+    Whole,
+}
+
 impl<S: Stage, V: std::fmt::Debug + Send + Sync + 'static> Side<S, V> {
-    fn new(whole: bool, seed: u64, deliver: fn(u64) -> V) -> Self {
+    fn new(kind: Kind, seed: u64, deliver: fn(u64) -> V) -> Self {
         let clock = S::new();
         let origin = clock.now();
         let mut random = Random(seed | 1);
-        let mut builder = clock.every(ms(10)).histograms(whole).name("timer");
+        let mut builder = clock.every(ms(10)).histograms(kind != Kind::Lean).name("timer");
+        if kind == Kind::Whole {
+            builder = builder.run_timeout(HOUR);
+        }
         if random.below(2) == 0 {
             builder = builder.fixed_rate();
         }
@@ -246,18 +259,29 @@ impl<S: Stage, V: std::fmt::Debug + Send + Sync + 'static> Side<S, V> {
     }
 }
 
+impl<S: Stage, V: std::fmt::Debug + Send + Sync + 'static> Side<S, V> {
+    fn figures(&self) -> String {
+        let stats = self.timer.stats();
+        format!("{:?} {:?}", stats.lateness, stats.duration)
+    }
+}
+
 fn do_the_same<S: Stage, V: std::fmt::Debug + Send + Sync + 'static>(deliver: fn(u64) -> V) {
     for seed in 1..=u64::from(much(60)) {
         let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let [mut lean, mut whole] = [false, true].map(|whole| Side::<S, V>::new(whole, seed, deliver));
+        let kinds = [Kind::Lean, Kind::Measured, Kind::Whole];
+        let [mut lean, mut measured, mut whole] = kinds.map(|kind| Side::<S, V>::new(kind, seed, deliver));
         let mut history = Vec::new();
         for step in 0..60_u64 {
             let mut random = Random((seed ^ (step + 1).wrapping_mul(0xD134_2543_DE82_EF95)) | 1);
             (0..4).for_each(|_| _ = random.below(2));
-            let mut again = Random(random.0);
+            let again = random.0;
             history.push(lean.step(&mut random));
-            whole.step(&mut again);
+            measured.step(&mut Random(again));
+            whole.step(&mut Random(again));
             assert_eq!(lean.state(), whole.state(), "seed {seed}: {history:?}");
+            assert_eq!(measured.state(), whole.state(), "seed {seed}: {history:?}");
+            assert_eq!(measured.figures(), whole.figures(), "seed {seed}: {history:?}");
         }
     }
 }
@@ -344,7 +368,7 @@ fn o2_runs_of_plain_timers_have_spans_like_all_others() {
     leave_nothing_unheard();
     tracing::subscriber::with_default(curious, || {
         let clock = TestEngine::new();
-        let full = thread::every(HOUR).on(&clock).histograms(true).start(|| ()).unwrap();
+        let full = thread::every(HOUR).on(&clock).on_end(|_| ()).start(|| ()).unwrap();
         clock.settle();
         assert_eq!((full.hits(), spans.load(SeqCst)), (1, 1));
         let lean = thread::every(HOUR).on(&clock).start(|| ()).unwrap();

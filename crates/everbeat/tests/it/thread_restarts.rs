@@ -70,7 +70,7 @@ fn l7_a_task_that_is_started_while_it_ends_runs_at_once() -> Result<(), Error> {
     while start.elapsed() < ms(much(500).into()) {
         let engine = Engine::builder().workers(2).build();
         let (begun, runs) = mpsc::channel();
-        let builder = engine.every(HOUR).histograms(true);
+        let builder = engine.every(HOUR).on_end(|_| ());
         let task = PeriodicTask::of(builder, move || begun.send(()).unwrap_or(()))?;
         task.start()?;
         assert!(runs.recv_timeout(LIMIT).is_ok());
