@@ -280,3 +280,33 @@ fn l4_commands_on_a_timer_that_has_ended_book_nothing() {
     bench.work(900, 900);
     assert_eq!(bench.timeout(), Some(ms(920)));
 }
+
+/// A shutdown without any grace gives the run up in the same moment, and whoever drives the timer learns of it later.
+#[test]
+fn l3_a_cancel_right_after_a_shutdown_without_grace_is_what_ends_it() {
+    for (told, reason) in [(false, StopReason::Cancelled), (true, StopReason::GraceExpired)] {
+        let mut bench = Bench::started(rate(10));
+        bench.run_at(0);
+        bench.timer.drain(at(1), StopReason::Drained, ms(0));
+        if told {
+            assert_eq!(bench.poll(), Some(Output::Abort(AbortCause::Stopping)));
+        }
+        bench.timer.cancel(at(1));
+        assert_eq!(bench.timer.stop_reason(), Some(reason));
+    }
+}
+
+#[test]
+fn d1_runs_are_counted_over_all_starts() {
+    let mut bench = Bench::started(rate(10));
+    assert_eq!(bench.timer.runs(), 0);
+    bench.run_at(0);
+    assert_eq!(bench.timer.runs(), 1);
+    bench.finish_at(0, Outcome::Success);
+    bench.timer.cancel(at(1));
+    assert_eq!(bench.poll(), Some(Output::Stopped(StopReason::Cancelled)));
+    bench.timer.handle_closed();
+    bench.timer.start(at(20)).unwrap();
+    bench.run_at(20);
+    assert_eq!(bench.timer.runs(), 2);
+}
