@@ -408,6 +408,7 @@ impl Builder {
             schedule: Arc::new(schedule),
             figures: self.keeps_figures(&home),
             until: self.until,
+            can_be_lean: false,
             single_use,
             blocked_after: self.attachments.blocked_after,
             home,
@@ -435,7 +436,7 @@ impl Builder {
         };
         home.plans().known(alike).unwrap_or_else(|| {
             let schedule = schedule.clone().with_initial_delay(Duration::ZERO);
-            let plan = Arc::new(self.plan(home.clone(), schedule, false));
+            let plan = Arc::new(Plan { can_be_lean: true, ..self.plan(home.clone(), schedule, false) });
             home.plans().remember(&plan);
             plan
         })

@@ -289,7 +289,7 @@ impl<V: Send + Sync + 'static> State<V> {
 
     /// The same as a lean timer, if nothing would be lost.
     fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
-        if !plan.can_be_lean() || !self.waiters.is_empty() {
+        if !plan.can_be_lean || !self.waiters.is_empty() {
             return None;
         }
         let rested = self.machine.rest()?;

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) figures: bool,
     /// When the clock ends it.
     pub(crate) until: Option<StdInstant>,
+    /// Whether it can do with the few bytes of a lean timer while nothing special happens.
+    pub(crate) can_be_lean: bool,
     /// Whether it can only be started once.
     pub(crate) single_use: bool,
     /// How long a run may hold its thread before it is reported.
@@ -25,12 +27,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Whether a timer can do with the few bytes of a lean one while nothing special happens.
-    pub(crate) fn can_be_lean(&self) -> bool {
-        !self.single_use && Self::is_plain(&self.home, self.until, &self.schedule)
-    }
-
-    /// Whether a plan of these parts allows a lean timer, if the timer can be started more than once.
+    /// Whether a plan of these parts allows a lean timer, if its target does.
     pub(crate) fn is_plain(home: &Home, until: Option<StdInstant>, schedule: &Schedule) -> bool {
         // On an engine the next run would be due in the same round, over and over where time stands still.
         let is_paced = !home.is_engine() || !schedule.period().is_zero();
