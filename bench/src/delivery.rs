@@ -68,8 +68,8 @@ fn feeds(consumers: usize) -> Timer<u64> {
     for _ in 0..consumers {
         let mut feed = timer.subscribe().open().expect("a feed");
         tokio::spawn(async move {
-            while let Some(Ok(value)) = feed.next().await {
-                consume(&value);
+            while let Some(value) = feed.next().await {
+                consume(&value.expect("a timer that does not fail"));
             }
         });
     }
@@ -105,8 +105,12 @@ fn broadcasts(consumers: usize) {
     for _ in 0..consumers {
         let mut receiver = sender.subscribe();
         tokio::spawn(async move {
-            while let Ok(value) = receiver.recv().await {
-                consume(&value);
+            loop {
+                match receiver.recv().await {
+                    Ok(value) => consume(&value),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                    Err(lag) => panic!("{lag}"),
+                }
             }
         });
     }
