@@ -18,7 +18,7 @@ fn main() {
     let mut written = 0;
     while written < count {
         let bytes = random_bytes(&mut state);
-        let shape = Shape { instant: written % 2 == 1, stretch: 1, grain: Span::NANOSECOND };
+        let shape = Shape { instant: written % 2 == 1, plain: false, stretch: 1, grain: Span::NANOSECOND };
         let Ok(mut story) = history(&bytes, shape) else { continue };
         if is_for_python(&story) {
             story.name = format!("history-{seed}-{written}");

@@ -27,6 +27,8 @@ pub const COMMAND: usize = 5;
 pub struct Shape {
     /// Whether no run takes time, as with sync targets, which then are always callables.
     pub instant: bool,
+    /// Whether nothing is asked of the timer that it has to be whole for.
+    pub plain: bool,
     /// How many times as long as usual they are watched after their last command.
     pub stretch: u64,
     /// The finest step of the driver's clock.
@@ -51,7 +53,9 @@ pub fn history(bytes: &[u8], shape: Shape) -> Result<Scenario, Unpredictable> {
 /// # Errors
 /// Where they differ.
 pub fn compare_history(bytes: &[u8]) -> Result<(), String> {
-    let Ok(scenario) = history(bytes, Shape { instant: false, stretch: 1, grain: Span::NANOSECOND }) else {
+    let Ok(scenario) =
+        history(bytes, Shape { instant: false, plain: false, stretch: 1, grain: Span::NANOSECOND })
+    else {
         return Ok(());
     };
     for restless in [false, true] {
@@ -208,6 +212,16 @@ impl<'a> Writer<'a> {
         }
         // Drivers have the end of time in different places, around which nothing shall be drawn.
         timer.jitter = jitter.filter(|_| !self.endless);
+        if self.shape.plain {
+            timer = TimerSpec {
+                jitter: None,
+                until: None,
+                run_for: None,
+                stop_when: None,
+                run_timeout: None,
+                ..timer
+            };
+        }
         if timer.jitter.is_some() {
             // Whether a slot that is too late gets another chance in what its window has left is left open.
             timer.max_lateness = None;
@@ -425,6 +439,8 @@ impl<'a> Writer<'a> {
         // Whoever a closed feed wakes has its turn first, and so has whoever has just begun to wait.
         let disturbs = |command: &Command| match (&command.action, &action) {
             (Do::CloseFeed(_), _) => true,
+            // A lean timer that only waits ends with the command, and others with their next turn.
+            (Do::Cancel | Do::Shutdown(_), _) => self.shape.plain,
             (_, Do::Forget(name)) => command.name.as_ref() == Some(name),
             _ => false,
         };

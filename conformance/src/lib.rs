@@ -21,7 +21,7 @@ pub use expect::{
     AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, FeedThen, Got, Look,
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
-pub use face_subject::{SharedTaskSubject, ThreadSubject, TokioSubject};
+pub use face_subject::{FaceSubject, Form, Place};
 pub use history::{COMMAND, HEAD, Shape, compare_history, history, to_file};
 pub use load::{Story, load, parse};
 pub use model::{Unpredictable, compare_queue, predict};
@@ -35,7 +35,7 @@ pub use trace::{Given, Run, RunEnd, Trace};
 /// Something that can play a scenario.
 pub trait Subject {
     /// What it is called in reports.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> String;
 
     /// Which driver it stands for.
     fn driver(&self) -> Driver;

@@ -356,6 +356,15 @@ pub struct DropSpec {
     pub count: usize,
 }
 
+impl TimerSpec {
+    /// Whether nothing is asked of it that a timer has to be whole for.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let times = [self.until, self.run_for, self.stop_when, self.run_timeout];
+        self.jitter.is_none() && times.iter().all(Option::is_none)
+    }
+}
+
 impl Scenario {
     /// What run number `run` is like.
     #[must_use]
@@ -367,6 +376,14 @@ impl Scenario {
     #[must_use]
     pub fn is_for(&self, driver: Driver) -> bool {
         self.drivers.as_ref().is_none_or(|drivers| drivers.contains(&driver))
+    }
+
+    /// Whether time passes after each stop. A lean timer that only waits ends with the command, and others with their
+    /// next turn.
+    #[must_use]
+    pub fn gives_stops_time(&self) -> bool {
+        let stops = |command: &Command| matches!(command.action, Do::Cancel | Do::Shutdown(_));
+        self.commands.windows(2).all(|pair| !stops(&pair[0]) || pair[0].at < pair[1].at)
     }
 
     /// Whether no run takes any time.

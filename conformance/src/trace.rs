@@ -24,14 +24,16 @@ pub struct Trace {
     pub answers: BTreeMap<String, Given>,
     /// The feeds as they were left.
     pub feeds: BTreeMap<String, FeedState>,
-    /// The ends of the timer that were announced.
-    pub ended: Vec<Ended>,
+    /// The ends of the timer that were announced; `None` where nobody listens.
+    pub ended: Option<Vec<Ended>>,
     /// What was counted; `None` where nobody is left to ask.
     pub counters: Option<Counters>,
-    /// The failures that the callback was told of.
-    pub failures_told: u64,
+    /// The failures that the callback was told of; `None` where there is none.
+    pub failures_told: Option<u64>,
     /// The reports of missed slots; `None` where they cannot be seen.
     pub batches: Option<Vec<Batch>>,
+    /// Whether runs deliver nothing but `()`, which is written as zero.
+    pub valueless: bool,
     /// What must never happen, in no scenario, and did.
     pub faults: Vec<String>,
 }
@@ -53,8 +55,8 @@ pub struct Run {
     pub missed: u64,
     /// Why it ran, as it was told.
     pub cause: Cause,
-    /// The hit count that it read when it began.
-    pub hits: u64,
+    /// The hit count that it read when it began, if it did.
+    pub hits: Option<u64>,
     /// How it ended and when, if it did.
     pub end: Option<(Span, RunEnd)>,
 }
@@ -86,7 +88,7 @@ pub struct Given {
 impl Trace {
     /// A run begins. Returns whether the play may go on: a timer that has run wild is to be stopped.
     #[must_use]
-    pub fn begin(&mut self, tick: &Tick, at: Span, hits: u64) -> bool {
+    pub fn begin(&mut self, tick: &Tick, at: Span, hits: Option<u64>) -> bool {
         if let Some(running) = self.open_run() {
             let number = running.number;
             self.faults.push(format!("run {} began at {at}, during run {number}", tick.run));
@@ -123,7 +125,7 @@ impl Trace {
                 let number = run.number;
                 self.faults.push(format!("`{name}` was told of the end during run {number}"));
             }
-            if !self.runs.is_empty() && self.ended.is_empty() {
+            if !self.runs.is_empty() && self.ended.as_ref().is_some_and(Vec::is_empty) {
                 self.faults.push(format!("`{name}` was told of an end before the callback"));
             }
         }
@@ -142,7 +144,12 @@ impl Trace {
                 .map(|name| (name.clone(), self.answers.get(&name).map(AnswerSpec::from)))
                 .collect(),
             feeds: self.feeds.clone(),
-            ended: self.ended.iter().map(|end| EndSpec { at: Some(end.at), reason: end.reason }).collect(),
+            ended: self
+                .ended
+                .iter()
+                .flatten()
+                .map(|end| EndSpec { at: Some(end.at), reason: end.reason })
+                .collect(),
             counters: self.counters.unwrap_or_default(),
             batches: self.batches.clone(),
         }

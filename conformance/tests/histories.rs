@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::Path;
 
 use everbeat_conformance::{
-    COMMAND, CoreSubject, Driver, HEAD, Shape, SharedTaskSubject, Span, Subject, ThreadSubject, TokioSubject,
-    check, compare_history, compare_queue, history, to_file,
+    COMMAND, CoreSubject, Driver, FaceSubject, Form, HEAD, Place, Shape, Span, Subject, check,
+    compare_history, compare_queue, history, to_file,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -25,9 +25,9 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 /// Plays as many histories on this subject as are wanted.
-fn play(subject: &dyn Subject, instant: bool) {
+fn play(subject: &dyn Subject, instant: bool, plain: bool) {
     let grain = if subject.driver() == Driver::Core { Span::NANOSECOND } else { Span::MILLISECOND };
-    let shape = Shape { instant, stretch: number("EVERBEAT_STRETCH", 1), grain };
+    let shape = Shape { instant, plain, stretch: number("EVERBEAT_STRETCH", 1), grain };
     let seed =
         number("PROPTEST_RNG_SEED", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
     let cases = u32::try_from(number("PROPTEST_CASES", 300)).unwrap_or(u32::MAX);
@@ -64,42 +64,43 @@ fn play(subject: &dyn Subject, instant: bool) {
 
 #[test]
 fn the_core_does_what_the_model_says() {
-    play(&CoreSubject { restless: false }, false);
+    play(&CoreSubject { restless: false }, false, false);
 }
 
 #[test]
 fn the_core_does_what_the_model_says_when_woken_needlessly() {
-    play(&CoreSubject { restless: true }, false);
+    play(&CoreSubject { restless: true }, false, false);
 }
 
-#[test]
-fn tokio_does_what_the_model_says() {
-    play(&TokioSubject { sync: false }, false);
+macro_rules! faces {
+    ($($name:ident: $place:ident $form:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let (place, form) = (Place::$place, Form::$form);
+                let lean = !matches!(form, Form::Slow | Form::Sync);
+                play(&FaceSubject { place, form }, form != Form::Slow, lean);
+            }
+        )*
+    };
 }
 
-#[test]
-fn tokio_with_sync_targets_does_what_the_model_says() {
-    play(&TokioSubject { sync: true }, true);
-}
-
-#[test]
-fn threads_do_what_the_model_says() {
-    play(&ThreadSubject { sync: false }, false);
-}
-
-#[test]
-fn threads_with_sync_targets_do_what_the_model_says() {
-    play(&ThreadSubject { sync: true }, true);
-}
-
-#[test]
-fn a_shared_task_does_what_the_model_says() {
-    play(&SharedTaskSubject { sync: false }, false);
-}
-
-#[test]
-fn a_shared_task_with_sync_targets_does_what_the_model_says() {
-    play(&SharedTaskSubject { sync: true }, true);
+faces! {
+    tokio_does_what_the_model_says: Task Slow;
+    tokio_with_sync_targets_do_what_the_model_says: Task Sync;
+    tokio_with_lean_timers_do_what_the_model_says: Task Lean;
+    tokio_with_lean_timers_without_values_do_what_the_model_says: Task LeanUnit;
+    tokio_with_lean_timers_with_histograms_do_what_the_model_says: Task LeanMeasured;
+    threads_do_what_the_model_says: Engine Slow;
+    threads_with_sync_targets_do_what_the_model_says: Engine Sync;
+    threads_with_lean_timers_do_what_the_model_says: Engine Lean;
+    threads_with_lean_timers_without_values_do_what_the_model_says: Engine LeanUnit;
+    threads_with_lean_timers_with_histograms_do_what_the_model_says: Engine LeanMeasured;
+    a_shared_task_does_what_the_model_says: SharedTask Slow;
+    a_shared_task_with_sync_targets_do_what_the_model_says: SharedTask Sync;
+    a_shared_task_with_lean_timers_do_what_the_model_says: SharedTask Lean;
+    a_shared_task_with_lean_timers_without_values_do_what_the_model_says: SharedTask LeanUnit;
+    a_shared_task_with_lean_timers_with_histograms_do_what_the_model_says: SharedTask LeanMeasured;
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub struct CoreSubject {
 }
 
 impl Subject for CoreSubject {
-    fn name(&self) -> &'static str {
-        if self.restless { "core, woken needlessly" } else { "core" }
+    fn name(&self) -> String {
+        if self.restless { "core, woken needlessly".into() } else { "core".into() }
     }
 
     fn driver(&self) -> Driver {
@@ -82,7 +82,12 @@ impl<'a> Play<'a> {
             items: 0,
             detached: false,
             desk: Desk::default(),
-            trace: Trace { batches: Some(Vec::new()), ..Trace::default() },
+            trace: Trace {
+                ended: Some(Vec::new()),
+                failures_told: Some(0),
+                batches: Some(Vec::new()),
+                ..Trace::default()
+            },
         }
     }
 
@@ -188,7 +193,7 @@ impl<'a> Play<'a> {
     }
 
     fn begin(&mut self, tick: Tick) {
-        if !self.trace.begin(&tick, self.now.into(), self.desk.hits) {
+        if !self.trace.begin(&tick, self.now.into(), Some(self.desk.hits)) {
             self.timer.cancel(self.now);
         }
         let plan = self.scenario.plan(tick.run);
@@ -235,7 +240,7 @@ impl<'a> Play<'a> {
     }
 
     fn fail(&mut self, flight: &Flight<'_>, kind: FailureKind) {
-        self.trace.failures_told += 1;
+        self.trace.failures_told.iter_mut().for_each(|told| *told += 1);
         self.timer.handle_finished(self.now, Outcome::Failure);
         let fatal = self.timer.stop_reason() == Some(StopReason::Failed);
         self.desk.fail(flight.tick.run, kind, fatal);
@@ -257,7 +262,7 @@ impl<'a> Play<'a> {
     }
 
     fn stopped(&mut self, reason: Reason) {
-        self.trace.ended.push(Ended { at: self.now.into(), reason });
+        self.trace.ended.iter_mut().for_each(|ended| ended.push(Ended { at: self.now.into(), reason }));
         self.timer.handle_closed();
         self.desk.end(reason);
     }

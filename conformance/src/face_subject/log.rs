@@ -23,12 +23,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(origin: Instant, counts_from_origin: bool) -> Self {
+    pub(super) fn new(origin: Instant, counts_from_origin: bool, trace: Trace) -> Self {
         let start = OnceLock::new();
         if counts_from_origin {
             start.get_or_init(|| Span::ZERO);
         }
-        Self { origin, start, run: AtomicU64::new(0), trace: Mutex::default() }
+        Self { origin, start, run: AtomicU64::new(0), trace: Mutex::new(trace) }
     }
 
     pub(super) fn now(&self) -> Span {
@@ -47,7 +47,7 @@ impl Log {
 
     /// Returns whether the play may go on.
     #[must_use]
-    pub(super) fn begin(&self, tick: &Tick, hits: u64) -> bool {
+    pub(super) fn begin(&self, tick: &Tick, hits: Option<u64>) -> bool {
         self.run.store(tick.run, Ordering::Relaxed);
         let mut tick = *tick;
         tick.scheduled = tick.scheduled + self.start.get().copied().unwrap_or_default().to_duration();
@@ -63,11 +63,12 @@ impl Log {
     }
 
     pub(super) fn failure_told(&self) {
-        self.trace().failures_told += 1;
+        self.trace().failures_told.iter_mut().for_each(|told| *told += 1);
     }
 
     pub(super) fn ended(&self, reason: Reason) {
-        self.trace().ended.push(Ended { at: self.now(), reason });
+        let end = Ended { at: self.now(), reason };
+        self.trace().ended.iter_mut().for_each(|ended| ended.push(end));
     }
 
     /// What has been written so far.

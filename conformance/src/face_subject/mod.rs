@@ -20,93 +20,121 @@ use crate::scenario::{Driver, Mode, Scenario, TargetSpec, TimerSpec};
 use crate::trace::Trace;
 use log::Log;
 use stage::Stage;
-use target::{Iterated, Recorded, Script, Streamed};
+use target::{Delivered, Iterated, Recorded, Script, Streamed};
 
-/// The tokio face under paused time.
-#[derive(Clone, Copy, Debug)]
-pub struct TokioSubject {
-    /// Whether callables are sync. Such runs take no time.
-    pub sync: bool,
+/// Where the timer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a task of its own.
+    Task,
+    /// On an engine that lives in a task on the same stage, and takes its time from there.
+    Engine,
+    /// In a task that it would share with the other timers of its group.
+    SharedTask,
 }
 
-impl Subject for TokioSubject {
-    fn name(&self) -> &'static str {
-        if self.sync { "tokio, sync target" } else { "tokio" }
+/// What the timer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Runs take their time, and callbacks are told of failures and ends.
+    Slow,
+    /// The same with sync callables. Such runs take no time.
+    Sync,
+    /// A plain sync closure and nothing else: the timer is stored in a few bytes whenever it can be.
+    Lean,
+    /// The same, delivering nothing: on an engine it lies in the queue.
+    LeanUnit,
+    /// As `Lean`, with histograms.
+    LeanMeasured,
+}
+
+impl Form {
+    fn is_lean(self) -> bool {
+        !matches!(self, Self::Slow | Self::Sync)
+    }
+}
+
+/// A face of the library: a timer of this form at this place.
+#[derive(Clone, Copy, Debug)]
+pub struct FaceSubject {
+    /// Where it lives.
+    pub place: Place,
+    /// What it is made of.
+    pub form: Form,
+}
+
+impl Subject for FaceSubject {
+    fn name(&self) -> String {
+        let place = match self.place {
+            Place::Task => "tokio",
+            Place::Engine => "threads",
+            Place::SharedTask => "tokio, shared task",
+        };
+        let form = match self.form {
+            Form::Slow => "",
+            Form::Sync => ", sync target",
+            Form::Lean => ", lean",
+            Form::LeanUnit => ", lean without values",
+            Form::LeanMeasured => ", lean with histograms",
+        };
+        format!("{place}{form}")
     }
 
     fn driver(&self) -> Driver {
-        Driver::Tokio
+        if self.place == Place::Task { Driver::Tokio } else { Driver::Thread }
     }
 
     fn can_play(&self, scenario: &Scenario) -> bool {
-        !self.sync || is_for_sync(scenario)
-    }
-
-    fn play(&self, scenario: &Scenario) -> Trace {
-        in_paused_time(play(scenario, self.sync, false, Timer::every, |_| ()))
-    }
-}
-
-/// The thread face: an engine that lives in a task on the same stage, and takes its time from there.
-#[derive(Clone, Copy, Debug)]
-pub struct ThreadSubject {
-    /// Whether callables are sync. Such runs take no time.
-    pub sync: bool,
-}
-
-impl Subject for ThreadSubject {
-    fn name(&self) -> &'static str {
-        if self.sync { "threads, sync target" } else { "threads" }
-    }
-
-    fn driver(&self) -> Driver {
-        Driver::Thread
-    }
-
-    fn can_play(&self, scenario: &Scenario) -> bool {
-        !self.sync || is_for_sync(scenario)
-    }
-
-    fn play(&self, scenario: &Scenario) -> Trace {
-        in_paused_time(async {
-            let engine = hosted::spawn();
-            play(scenario, self.sync, true, |period| engine.every(period), |_| ()).await
-        })
-    }
-}
-
-/// The tokio face, with the timer in a task that it would share with the other timers of its group.
-#[derive(Clone, Copy, Debug)]
-pub struct SharedTaskSubject {
-    /// Whether callables are sync. Such runs take no time.
-    pub sync: bool,
-}
-
-impl Subject for SharedTaskSubject {
-    fn name(&self) -> &'static str {
-        if self.sync { "tokio, shared task, sync target" } else { "tokio, shared task" }
-    }
-
-    fn driver(&self) -> Driver {
-        Driver::Thread
-    }
-
-    fn can_play(&self, scenario: &Scenario) -> bool {
-        !self.sync || is_for_sync(scenario)
+        let is_for_sync = scenario.timer.target == TargetSpec::Call && scenario.is_instant();
+        match self.form {
+            Form::Slow => true,
+            Form::Sync => is_for_sync,
+            _ => is_for_sync && scenario.timer.is_plain() && scenario.gives_stops_time(),
+        }
     }
 
     fn play(&self, scenario: &Scenario) -> Trace {
         in_paused_time(async {
-            let group = Group::new();
-            // A group keeps its members going; here the stage has the only handle.
-            let leave = |timer: &Timer<u64>| _ = group.remove(timer);
-            play(scenario, self.sync, true, |period| group.every(period), leave).await
+            match self.place {
+                Place::Task => self.play_with(scenario, Timer::every, None).await,
+                Place::Engine => {
+                    let engine = hosted::spawn();
+                    self.play_with(scenario, |period| engine.every(period), None).await
+                }
+                Place::SharedTask => {
+                    let group = Group::new();
+                    self.play_with(scenario, |period| group.every(period), Some(&group)).await
+                }
+            }
         })
     }
 }
 
-fn is_for_sync(scenario: &Scenario) -> bool {
-    scenario.timer.target == TargetSpec::Call && scenario.is_instant()
+impl FaceSubject {
+    async fn play_with(
+        self,
+        scenario: &Scenario,
+        every: impl Fn(Duration) -> Builder,
+        group: Option<&Group>,
+    ) -> Trace {
+        let trace = if self.form.is_lean() {
+            Trace { valueless: self.form == Form::LeanUnit, ..Trace::default() }
+        } else {
+            Trace { ended: Some(Vec::new()), failures_told: Some(0), ..Trace::default() }
+        };
+        let log = Arc::new(Log::new(Instant::now(), self.place != Place::Task, trace));
+        let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
+        let builder = configure(every(scenario.timer.period.to_duration()), &scenario.timer, &log);
+        match self.form {
+            Form::Slow => perform(&script, build(&script, listen(builder, &log)), group).await,
+            Form::Sync => perform(&script, build_sync(&script, listen(builder, &log)), group).await,
+            Form::Lean => perform(&script, lean::<u64>(&script, builder.histograms(false)), group).await,
+            Form::LeanUnit => perform(&script, lean::<()>(&script, builder.histograms(false)), group).await,
+            Form::LeanMeasured => {
+                perform(&script, lean::<u64>(&script, builder.histograms(true)), group).await
+            }
+        }
+    }
 }
 
 fn in_paused_time(play: impl Future<Output = Trace>) -> Trace {
@@ -115,33 +143,25 @@ fn in_paused_time(play: impl Future<Output = Trace>) -> Trace {
     runtime.block_on(play)
 }
 
-async fn play(
-    scenario: &Scenario,
-    sync: bool,
-    on_engine: bool,
-    every: impl Fn(Duration) -> Builder,
-    built: impl Fn(&Timer<u64>),
+async fn perform<V: Delivered>(
+    script: &Script,
+    timer: Result<Timer<V>, Error>,
+    group: Option<&Group>,
 ) -> Trace {
-    let log = Arc::new(Log::new(Instant::now(), on_engine));
-    let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
-    match build(&script, sync, every) {
+    match timer {
         Ok(timer) => {
-            built(&timer);
-            Stage::new(&log, timer).play(scenario).await
+            // A group keeps its members going; here the stage has the only handle.
+            group.map(|group| group.remove(&timer));
+            Stage::new(&script.log, timer).play(&script.scenario).await
         }
         Err(Error::Schedule(error)) => Trace { refused: Some(error.field().to_owned()), ..Trace::default() },
         Err(error) => Trace { faults: vec![error.to_string()], ..Trace::default() },
     }
 }
 
-fn build(script: &Script, sync: bool, every: impl Fn(Duration) -> Builder) -> Result<Timer<u64>, Error> {
-    let spec = &script.scenario.timer;
-    let builder = configure(every(spec.period.to_duration()), spec, &script.log);
+fn build(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
     let own = script.clone();
     match script.scenario.timer.target {
-        TargetSpec::Call if sync => {
-            builder.build(Recorded::new(move |tick: everbeat::Tick| own.call(tick.run), script))
-        }
         TargetSpec::Call => builder
             .build(Recorded::new(move |tick: everbeat::Tick| own.clone().call_slowly(tick.run), script)),
         TargetSpec::Iterator(count) => {
@@ -151,14 +171,34 @@ fn build(script: &Script, sync: bool, every: impl Fn(Duration) -> Builder) -> Re
     }
 }
 
-fn configure(builder: Builder, spec: &TimerSpec, log: &Arc<Log>) -> Builder {
-    let (failures, ends, origin) = (log.clone(), log.clone(), log.origin);
+fn build_sync(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
+    let own = script.clone();
+    builder.build(Recorded::new(move |tick: everbeat::Tick| own.call(tick.run), script))
+}
+
+/// Only a timer that is started as it is built goes straight into the queue of its engine.
+fn lean<V: Delivered>(script: &Script, builder: Builder) -> Result<Timer<V>, Error> {
+    let own = script.clone();
+    let target = move |tick: everbeat::Tick| own.call_recorded(tick).map(V::of);
+    if script.scenario.autostart {
+        script.log.started();
+        builder.start(target)
+    } else {
+        builder.build(target)
+    }
+}
+
+fn listen(builder: Builder, log: &Arc<Log>) -> Builder {
+    let (failures, ends) = (log.clone(), log.clone());
+    builder.on_failure(move |_| failures.failure_told()).on_end(move |reason| ends.ended(reason.into()))
+}
+
+fn configure(builder: Builder, spec: &TimerSpec, log: &Log) -> Builder {
+    let origin = log.origin;
     let mut builder = builder
         .initial_delay(spec.initial_delay.to_duration())
         .missed(config::missed(spec.missed))
-        .on_error(config::on_error(spec.on_error))
-        .on_failure(move |_| failures.failure_told())
-        .on_end(move |reason| ends.ended(reason.into()));
+        .on_error(config::on_error(spec.on_error));
     if spec.mode == Mode::FixedRate {
         builder = builder.fixed_rate();
     }

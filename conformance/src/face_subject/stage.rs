@@ -12,35 +12,36 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep_until, timeout};
 
 use super::log::{Log, kind_of};
+use super::target::Delivered;
 use crate::expect::{Counters, FeedState, FeedThen, Got, Look, Reason, ShutdownKind};
 use crate::scenario::{Command, Do, DropPolicy, FeedSpec, Scenario};
 use crate::span::Span;
 use crate::trace::Trace;
 
-pub(super) struct Stage {
+pub(super) struct Stage<V: Delivered> {
     log: Arc<Log>,
     /// The only handle, until it is dropped.
-    timer: Option<Timer<u64>>,
+    timer: Option<Timer<V>>,
     /// Those who wait for an answer, by its name.
     waiting: BTreeMap<String, JoinHandle<()>>,
-    feeds: BTreeMap<String, OpenFeed>,
+    feeds: BTreeMap<String, OpenFeed<V>>,
 }
 
-struct OpenFeed {
-    feed: Arc<Feed<u64>>,
+struct OpenFeed<V: Delivered> {
+    feed: Arc<Feed<V>>,
     /// Held by whoever of its consumers is next.
     line: Arc<Mutex<()>>,
-    closer: FeedCloser<u64>,
+    closer: FeedCloser<V>,
 }
 
-impl Stage {
-    pub(super) fn new(log: &Arc<Log>, timer: Timer<u64>) -> Self {
+impl<V: Delivered> Stage<V> {
+    pub(super) fn new(log: &Arc<Log>, timer: Timer<V>) -> Self {
         Self { log: log.clone(), timer: Some(timer), waiting: BTreeMap::new(), feeds: BTreeMap::new() }
     }
 
     /// Plays to the end and returns what was seen.
     pub(super) async fn play(mut self, scenario: &Scenario) -> Trace {
-        if scenario.autostart {
+        if scenario.autostart && !self.timer.as_ref().is_some_and(Timer::is_running) {
             self.start();
         }
         for command in &scenario.commands {
@@ -91,8 +92,10 @@ impl Stage {
             Do::Resume => timer.resume(),
             Do::SetPeriod(period) => timer.set_period(period.to_duration()),
             Do::Rearm(period) => timer.rearm(period.to_duration()),
-            Do::Trigger => self.listen(command, answer(timer.trigger(), limit, |value| Got::Value(*value))),
-            Do::Join => self.listen(command, answer(timer.join(), limit, |value| Got::Value(*value))),
+            Do::Trigger => {
+                self.listen(command, answer(timer.trigger(), limit, |value| Got::Value(value.seen())));
+            }
+            Do::Join => self.listen(command, answer(timer.join(), limit, |value| Got::Value(value.seen()))),
             Do::WaitHits(count) => self.listen(command, answer(timer.wait_hits(*count), limit, |()| Got::Ok)),
             Do::WaitMore(count) => self.listen(command, answer(timer.wait_more(*count), limit, |()| Got::Ok)),
             Do::Cancel => {
@@ -173,7 +176,7 @@ impl Stage {
         self.waiting.insert(name, waiting);
     }
 
-    fn look(&self, timer: &Timer<u64>) -> Look {
+    fn look(&self, timer: &Timer<V>) -> Look {
         let stats = timer.stats();
         let origin = self.log.origin.into_std();
         let next_due = stats.next_due.map(|due| due.saturating_duration_since(origin).into());
@@ -182,7 +185,7 @@ impl Stage {
             busy: Some(stats.busy),
             paused: Some(stats.paused),
             hits: Some(stats.hits),
-            latest: Some(timer.latest().map(|value| *value)),
+            latest: Some(timer.latest().map(|value| value.seen())),
             next_due: Some(next_due),
         }
     }
@@ -196,14 +199,18 @@ impl Stage {
     }
 }
 
-fn counters(timer: &Timer<u64>) -> Counters {
+fn counters<V: Delivered>(timer: &Timer<V>) -> Counters {
     let stats = timer.stats();
     let skipped = stats.skipped;
     Counters { hits: stats.hits, failures: stats.failures, skipped: skipped.into(), missed: skipped.missed }
 }
 
 /// Waits for an answer, at most as long as its command allows.
-async fn answer<O>(pending: Pending<u64, O>, limit: Option<Span>, mean: fn(O::Value) -> Got) -> Got
+async fn answer<V: Delivered, O>(
+    pending: Pending<V, O>,
+    limit: Option<Span>,
+    mean: fn(O::Value) -> Got,
+) -> Got
 where
     O: Answer,
 {
@@ -214,13 +221,13 @@ where
     got(answer, mean)
 }
 
-async fn wait_at_most(timer: Timer<u64>, limit: Duration) -> Got {
+async fn wait_at_most<V: Delivered>(timer: Timer<V>, limit: Duration) -> Got {
     let ended = timer.wait_at_most(limit).await;
     got(ended, |reason| reason.map_or(Got::StillRunning, |reason| Got::Ended(reason.into())))
 }
 
 /// Whoever stands in line waits, too.
-async fn next_item(feed: Arc<Feed<u64>>, line: Arc<Mutex<()>>, limit: Option<Span>) -> Got {
+async fn next_item<V: Delivered>(feed: Arc<Feed<V>>, line: Arc<Mutex<()>>, limit: Option<Span>) -> Got {
     let item = async {
         let _first = line.lock().await;
         poll_fn(|cx| feed.poll_value(cx)).await
@@ -233,18 +240,18 @@ async fn next_item(feed: Arc<Feed<u64>>, line: Arc<Mutex<()>>, limit: Option<Spa
         },
     };
     match item {
-        Some(Ok(value)) => Got::Value(*value),
+        Some(Ok(value)) => Got::Value(value.seen()),
         Some(Err(failure)) => Got::Failed(kind_of(&failure)),
         None => Got::FeedEnd,
     }
 }
 
-fn take_all(feed: &Feed<u64>) -> Vec<u64> {
+fn take_all<V: Delivered>(feed: &Feed<V>) -> Vec<u64> {
     let values = (0..feed.len()).map(|_| poll_now(feed));
-    values.filter_map(|item| Some(*item??.ok()?)).collect()
+    values.filter_map(|item| Some(item??.ok()?.seen())).collect()
 }
 
-fn leave_feed(feed: &Feed<u64>) -> FeedState {
+fn leave_feed<V: Delivered>(feed: &Feed<V>) -> FeedState {
     let (holds, dropped) = (take_all(feed), feed.dropped_count());
     let then = match poll_now(feed) {
         Some(None) => FeedThen::End,
@@ -255,7 +262,7 @@ fn leave_feed(feed: &Feed<u64>) -> FeedState {
 }
 
 /// The next item, if it is there.
-fn poll_now(feed: &Feed<u64>) -> Option<Option<Result<Arc<u64>, Failure>>> {
+fn poll_now<V: Delivered>(feed: &Feed<V>) -> Option<Option<Result<Arc<V>, Failure>>> {
     match feed.poll_value(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(item) => Some(item),
         Poll::Pending => None,

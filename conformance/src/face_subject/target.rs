@@ -17,6 +17,30 @@ use crate::scenario::{Do, Returns, RunPlan, Scenario};
 use crate::span::Span;
 use crate::trace::RunEnd;
 
+/// What a run delivers.
+pub(super) trait Delivered: Send + Sync + 'static {
+    fn of(value: u64) -> Self;
+    fn seen(&self) -> u64;
+}
+
+impl Delivered for u64 {
+    fn of(value: u64) -> Self {
+        value
+    }
+
+    fn seen(&self) -> u64 {
+        *self
+    }
+}
+
+impl Delivered for () {
+    fn of(_: u64) -> Self {}
+
+    fn seen(&self) -> u64 {
+        0
+    }
+}
+
 /// What the runs of a scenario do.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
@@ -39,6 +63,31 @@ impl std::error::Error for Planned {}
 impl Script {
     pub(super) fn plan(&self, run: u64) -> &RunPlan {
         self.scenario.plan(run)
+    }
+
+    /// A run begins, and does to its own timer what is planned.
+    fn begin(&self, tick: &Tick, me: Option<&AnyTimer>) {
+        if !self.log.begin(tick, me.map(|me| me.stats().hits)) {
+            everbeat::current().map(|me| me.cancel());
+        }
+        if let Some(me) = me {
+            self.plan(tick.run).does.iter().for_each(|action| act(me, action));
+        }
+    }
+
+    /// A run that takes no time and is written down. It asks who its timer is only if it has to: that makes a lean
+    /// timer a whole one.
+    pub(super) fn call_recorded(&self, tick: Tick) -> Result<u64, Planned> {
+        let asks = !self.plan(tick.run).does.is_empty();
+        let me = asks.then(|| everbeat::current().expect("a run has a current timer"));
+        self.begin(&tick, me.as_ref());
+        let result = catch_unwind(AssertUnwindSafe(|| self.call(tick.run)));
+        self.log.end(match &result {
+            Ok(Ok(value)) => RunEnd::Value(*value),
+            Ok(Err(Planned)) => RunEnd::Failed(FailureKind::Error),
+            Err(_) => RunEnd::Failed(FailureKind::Panic),
+        });
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// A run that takes no time.
@@ -138,10 +187,7 @@ impl<X: Target<Value = u64>> Target for Recorded<X> {
 
     fn begin(mut self: Pin<&mut Self>, tick: Tick) {
         let me = everbeat::current().expect("a run has a current timer, as long as somebody holds it");
-        if !self.script.log.begin(&tick, me.stats().hits) {
-            drop(me.cancel());
-        }
-        self.script.plan(tick.run).does.iter().for_each(|action| act(&me, action));
+        self.script.begin(&tick, Some(&me));
         self.inner.as_mut().begin(tick);
     }
 

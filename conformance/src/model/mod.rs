@@ -176,9 +176,9 @@ impl<'a> Model<'a> {
         let Desk { hits, failures, .. } = self.desk;
         Trace {
             runs: self.runs,
-            ended: self.ends,
+            ended: Some(self.ends),
             counters: Some(Counters { hits, failures, skipped, missed }),
-            failures_told: failures,
+            failures_told: Some(failures),
             batches: Some(batches),
             feeds: self.desk.feeds(),
             answers: self.desk.answers,
@@ -298,7 +298,7 @@ impl<'a> Model<'a> {
             lateness: now.minus(scheduled),
             missed,
             cause,
-            hits: self.desk.hits,
+            hits: Some(self.desk.hits),
             end: None,
         });
         self.run(number, slot);

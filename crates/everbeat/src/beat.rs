@@ -103,10 +103,22 @@ pin_project! {
         #[pin]
         target: X,
         run: Option<InFlight>,
+        // That a run was made elsewhere, in the turn to which the next poll belongs.
+        has_run: bool,
         attachments: Attachments,
         missed_log: MissedLog,
         span: Option<Box<Span>>,
     }
+}
+
+/// What was made of a turn before the beat took it over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Elsewhere {
+    Nothing,
+    /// A run that goes on.
+    Begun(Tick),
+    /// A run that is over.
+    Made,
 }
 
 /// The run in flight.
@@ -122,13 +134,19 @@ struct InFlight {
 
 impl<X: Target> Beat<X> {
     pub(crate) fn new(target: X, attachments: Attachments) -> Self {
-        Self { target, run: None, attachments, missed_log: MissedLog::default(), span: None }
+        Self { target, run: None, has_run: false, attachments, missed_log: MissedLog::default(), span: None }
     }
 
-    /// The same in the middle of a run that has begun elsewhere.
-    pub(crate) fn in_run(self, tick: Tick) -> Self {
-        let run = InFlight { tick, begun: true, giving_up: None, last_chance: false };
-        Self { run: Some(run), ..self }
+    /// The same, when a run has begun elsewhere.
+    pub(crate) fn after(self, elsewhere: Elsewhere) -> Self {
+        match elsewhere {
+            Elsewhere::Nothing => self,
+            Elsewhere::Begun(tick) => {
+                let run = InFlight { tick, begun: true, giving_up: None, last_chance: false };
+                Self { run: Some(run), ..self }
+            }
+            Elsewhere::Made => Self { has_run: true, ..self },
+        }
     }
 }
 
@@ -137,7 +155,7 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         self.as_mut().poll_conditions(host, cx);
         let mut now = host.clock.now();
         // One run a poll: whoever was woken by it, and everybody else, has a turn before the next.
-        let mut may_run = true;
+        let mut may_run = !std::mem::take(self.as_mut().project().has_run);
         let mut polled = false;
         loop {
             match host.shared.next_action(now, cx.waker(), may_run) {

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick, Timer as Machine};
+use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Timer as Machine};
 
 use super::plan::Plan;
 use super::state::{Figures, State};
 use super::turn::unit;
-use crate::beat::{Attachments, Beat, BoxDrive};
+use crate::beat::{Attachments, Beat, BoxDrive, Elsewhere};
 use crate::clock::Clock;
 use crate::feed::Feeds;
 #[cfg(feature = "tokio")]
@@ -268,7 +268,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
 impl<V: Send + Sync + 'static> State<V> {
     /// Takes over what a lean timer has besides its figures: the target, and its place with the engine.
     fn take_up(&mut self, call: Option<Call<V>>, phase: Phase, plan: &Plan) {
-        let beat = call.map(|call| beat_of(call, None, plan));
+        let beat = call.map(|call| beat_of(call, Elsewhere::Nothing, plan));
         match phase {
             Phase::Off(_) => self.parked = beat,
             Phase::On(key) => {
@@ -325,15 +325,14 @@ impl<V: Send + Sync + 'static> State<V> {
     }
 }
 
-/// The target of a lean timer with all that belongs to its runs; `run`: that one goes on.
+/// The target of a lean timer with all that belongs to its runs.
 pub(super) fn beat_of<V: Send + Sync + 'static>(
     call: Call<V>,
-    run: Option<Tick>,
+    elsewhere: Elsewhere,
     plan: &Plan,
 ) -> BoxDrive<V> {
     let attachments = Attachments { run_timeout: None, blocked_after: plan.blocked_after, extras: None };
-    let beat = Beat::new(CallTarget::new(call), attachments);
-    Box::pin(run.into_iter().fold(beat, Beat::in_run))
+    Box::pin(Beat::new(CallTarget::new(call), attachments).after(elsewhere))
 }
 
 #[cfg(all(test, feature = "tokio", target_pointer_width = "64", not(everbeat_loom)))]

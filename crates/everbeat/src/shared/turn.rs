@@ -14,7 +14,7 @@ use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
 use super::cell::{Apart, Cell, Lean, Phase, beat_of};
 use super::state::{Leftovers, wake};
 use super::{RunEnd, Shared};
-use crate::beat::{BoxDrive, Duty, Progress, log_failure, report_blocked, spans_are_wanted};
+use crate::beat::{BoxDrive, Duty, Elsewhere, Progress, log_failure, report_blocked, spans_are_wanted};
 use crate::clock::Clock;
 use crate::current::{Current, Scope};
 use crate::error::{Error, Failure};
@@ -97,7 +97,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             tracing::error!(timer = %self.name(), "letting go of the target {failure}");
         }
         let spent = match &mut *self.lock() {
-            Cell::Apart(Apart::Full(state)) => state.park(Some(beat_of(call, None, &self.plan))),
+            Cell::Apart(Apart::Full(state)) => {
+                state.park(Some(beat_of(call, Elsewhere::Nothing, &self.plan)))
+            }
             cell => {
                 if let Some(lean) = cell.lean_mut() {
                     lean.call = Some(call);
@@ -201,7 +203,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Poll::Ready(step)) => Some(step.into()),
             Err(failure) => Some(RunEnd::Failed(failure)),
         };
-        let beat = beat_of(call, end.is_none().then_some(tick), &self.plan);
+        // The beat makes no further run in this turn: whoever is woken by this one has a turn first.
+        let elsewhere = if end.is_none() { Elsewhere::Begun(tick) } else { Elsewhere::Made };
+        let beat = beat_of(call, elsewhere, &self.plan);
         if blocked {
             report_blocked(self, ended.saturating_since(tick.started()));
         }
