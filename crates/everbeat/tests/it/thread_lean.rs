@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
@@ -561,14 +561,28 @@ fn l4_no_run_starts_after_a_stop_by_a_run_that_followed_at_once() {
     assert_eq!(late.load(SeqCst), 0, "runs that began after the stop had returned");
 }
 
+/// Takes its time when it is woken.
+struct SlowToWake;
+
+impl Wake for SlowToWake {
+    fn wake(self: Arc<Self>) {
+        std::thread::sleep(ms(60));
+    }
+}
+
 #[test]
 fn o3_a_run_is_not_blamed_for_what_another_timer_did_before_it() {
     let engine = thread::Engine::builder().workers(0).build();
     let (_holdup, go) = hold_up(&engine);
-    let _first = engine.every(HOUR).inline().start(|tick: Tick| match tick.run {
-        1 => drop(everbeat::current().unwrap().trigger()),
-        _ => std::thread::sleep(ms(60)),
+    let slot = Arc::new(OnceLock::<Timer<()>>::new());
+    let (first, waiting) = (slot.clone(), Mutex::new(None));
+    let first = engine.every(HOUR).inline().start(move || {
+        let mut wait = Box::pin(first.get().unwrap().wait_hits(1));
+        let slow = Waker::from(Arc::new(SlowToWake));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&slow)).is_pending());
+        *waiting.lock().unwrap() = Some(wait);
     });
+    slot.set(first.unwrap()).unwrap();
     let (done, end) = std::sync::mpsc::channel();
     let second = engine.every(HOUR).inline().blocked_after(ms(50)).start(move |tick: Tick| {
         done.send(tick.lateness).unwrap();
