@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -574,21 +574,22 @@ impl Wake for SlowToWake {
 fn o3_a_run_is_not_blamed_for_what_another_timer_did_before_it() {
     let engine = thread::Engine::builder().workers(0).build();
     let (_holdup, go) = hold_up(&engine);
-    let slot = Arc::new(OnceLock::<Timer<()>>::new());
-    let (first, waiting) = (slot.clone(), Mutex::new(None));
+    let ((begun, has_begun), (finish, may_finish)) = (mpsc::channel(), mpsc::channel::<()>());
     let first = engine.every(HOUR).inline().start(move || {
-        let mut wait = Box::pin(first.get().unwrap().wait_hits(1));
-        let slow = Waker::from(Arc::new(SlowToWake));
-        assert!(wait.as_mut().poll(&mut Context::from_waker(&slow)).is_pending());
-        *waiting.lock().unwrap() = Some(wait);
+        begun.send(()).unwrap();
+        let _ = may_finish.recv_timeout(LIMIT);
     });
-    slot.set(first.unwrap()).unwrap();
-    let (done, end) = std::sync::mpsc::channel();
+    let (done, end) = mpsc::channel();
     let second = engine.every(HOUR).inline().blocked_after(ms(50)).start(move |tick: Tick| {
         done.send(tick.lateness).unwrap();
         1_u64 // has a lock of its own
     });
     go.send(()).unwrap();
+    has_begun.recv_timeout(LIMIT).unwrap();
+    let mut wait = pin!(first.as_ref().unwrap().wait_hits(1));
+    let slow = Waker::from(Arc::new(SlowToWake));
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&slow)).is_pending());
+    finish.send(()).unwrap();
     let lateness = end.recv_timeout(LIMIT).unwrap();
     let second = second.unwrap();
     second.cancel().block(LIMIT).unwrap();
