@@ -409,13 +409,14 @@ impl Desk {
             self.kick(py);
         }
         if before != due {
-            if let Err(error) = self.alarm.set(py, self, due) {
+            let set = self.alarm.set(py, self, due);
+            if !matches!(set, Ok(true)) {
                 self.lock().armed = None; // the next turn tries again
-                if ends_program(py, &error) {
-                    self.interrupt(py, &error);
-                } else {
-                    self.report(py, "the alarm of timers could not be set", &error);
-                }
+            }
+            match set {
+                Err(error) if ends_program(py, &error) => self.interrupt(py, &error),
+                Err(error) => self.report(py, "the alarm of timers could not be set", &error),
+                Ok(_) => {}
             }
         }
     }
