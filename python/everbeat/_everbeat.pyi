@@ -404,7 +404,8 @@ class Tick:
 
     @property
     def scheduled(self) -> float:
-        """When it was due: seconds on the clock of its loop, or, on threads, on that of `time.monotonic`."""
+        """When it was due: seconds on the clock of its loop, or, on threads, on that of its engine, which is
+        `time.monotonic` unless that is a `TestEngine`."""
 
     @property
     def lateness(self) -> float:
@@ -476,7 +477,14 @@ class TestEngine(Engine):  # type: ignore[misc]  # final for everybody else
     """An engine for timers on threads that a test moves by hand, on the test's own thread.
 
     It runs the timers that are given it, and within `with engine:` all that have no engine of their own, in
-    the order of their deadlines, each at exactly its time. Nothing sleeps, and no other thread is involved.
+    the order of their deadlines, each at exactly its time. No other thread is involved, and all points in time
+    that its timers tell are on its clock.
+
+    Nothing sleeps: while the thread waits that moves the time, none passes. Such a wait has whatever is due now
+    run first. If that does not end it, nothing can: with a `timeout`, however long, its time is over at once, and
+    without one it raises `NothingDueError`. With a `timeout` of 0 nothing runs either. A wait on any other
+    thread blocks until time was moved far enough; its `timeout` is in real time. The thread that moves the time
+    is the one that did so last, or entered the engine, or made it.
     """
 
     __test__: ClassVar[bool]

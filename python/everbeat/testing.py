@@ -11,9 +11,11 @@ As fixtures of pytest: `everbeat_clock` and `everbeat_engine`.
 """
 
 import asyncio
+import math
 import selectors
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
 from typing import Any, Generic, Self, TypeVar
 
 from everbeat._everbeat import TestEngine, Timer, _install_clock, _nanoseconds
@@ -132,9 +134,10 @@ class _Hands:
     def elapsed(self) -> int:
         return self.now
 
-    def set_alarm(self, due: int | None, turn: Callable[[], None]) -> None:
+    def set_alarm(self, due: int | None, turn: Callable[[], None]) -> bool:
         self.due, self._turn = due, turn
         self.stirred += 1
+        return True
 
     def ring(self, due: int) -> None:
         """Time is `due`: the timers have their turn, as the loop would call it."""
@@ -145,43 +148,63 @@ class _Hands:
 
 
 class _Instantly:
-    """The clock of a `MockTimer`: whoever sets an alarm is woken soon, and then it is that time."""
+    """The clock of a `MockTimer`: whoever sets an alarm is woken soon, and then it is that time.
 
-    def __init__(self, note: weakref.WeakMethod[Callable[[float], object]]) -> None:
+    It stands still during a run, whose limits are never reached: only the run itself can end it.
+    """
+
+    def __init__(self, timer: "MockTimer[Any]") -> None:
         self._now = 0
-        self._note = note  # weak, since the timer holds its clock where the collector does not look
+        # Weak, since the timer holds its clock where the collector does not look.
+        self._timer = weakref.ref(timer)
         self._alarm: tuple[int, Callable[[], None]] | None = None
 
     def elapsed(self) -> int:
         return self._now
 
-    def set_alarm(self, due: int | None, turn: Callable[[], None]) -> None:
-        if due is None:
-            self._alarm = None
-            return
+    def set_alarm(self, due: int | None, turn: Callable[[], None]) -> bool:
+        self._alarm = None
+        timer = self._timer()
+        if due is None or timer is None:
+            return True
+        if self._stands_still():
+            return False
         self._alarm = alarm = (due, turn)
-        if (note := self._note()) is not None:
-            note((due - self._now) / 1e9)
+        timer._note_sleep((due - self._now) / 1e9)
         loop = asyncio.get_running_loop()
         # In the round after the next: what is asked of the timer meanwhile comes before time passes.
         loop.call_soon(lambda: loop.call_soon(self._ring, alarm))
+        return True
 
     def _ring(self, alarm: tuple[int, Callable[[], None]]) -> None:
         if alarm is self._alarm:
             due, turn = alarm
-            self._now, self._alarm = max(self._now, due), None
+            self._alarm = None
+            # A run may have been triggered meanwhile: the turn sets the alarm anew.
+            if not self._stands_still():
+                self._now = max(self._now, due)
             turn()
+
+    def _stands_still(self) -> bool:
+        timer = self._timer()
+        return timer is not None and Timer.stats(timer).busy
 
 
 class MockTimer(Timer[T], Generic[T]):
-    """A `Timer` that does not wait. `sleeps` lists what it would have slept, in seconds."""
+    """A `Timer` that does not wait: the time of its own jumps to whatever it waits for.
 
-    sleeps: list[float]
+    That stands still during a run. So `run_timeout` and the grace of a shutdown never strike: a run ends by
+    itself, or when the timer is cancelled.
+    """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.sleeps = []
-        self._clock = _Instantly(weakref.WeakMethod(self._note_sleep))
-        super().__init__(*args, **options)
+    @cached_property
+    def sleeps(self) -> list[float]:
+        """What it would have slept, in seconds."""
+        return []
+
+    @cached_property
+    def _clock(self) -> _Instantly:
+        return _Instantly(self)
 
     def start(self) -> None:
         self._use_clock(self._clock)
@@ -194,8 +217,9 @@ class MockTimer(Timer[T], Generic[T]):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock stands still while anything is left to do, and then jumps to the next call.
 
-    Time starts at zero and is exact to a nanosecond. It does not pass while the loop's executor works. Sockets
-    that are ready come before a jump, but nobody waits for a peer who takes real time.
+    Time starts at zero and is exact to a nanosecond, or, after 97 days, to what a float of seconds can tell. It
+    does not pass while the loop's executor works. Sockets that are ready come before a jump, but nobody waits for
+    a peer who takes real time.
 
     Where a usual loop would wait for ever, this one raises `NothingDueError`.
     """
@@ -227,6 +251,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _jump(self, seconds: float) -> None:
         # At least a nanosecond: what is a fraction of one away shall come too.
         self._nanos += max(1, round(seconds * 1e9))
+        # asyncio calls what is due before the time plus this, so a time that this is lost in is never reached.
+        self._clock_resolution = max(1e-9, math.ulp(self.time()))
 
 
 class _Jumping(selectors.DefaultSelector):

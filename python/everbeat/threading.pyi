@@ -35,7 +35,8 @@ Timers that end with what they belong to:
 Durations
     A number of seconds, a `datetime.timedelta` (exact to a microsecond) or an `everbeat.ns` (a whole number of
     nanoseconds). Negative, infinite and NaN durations are refused with `ScheduleError`, which is a
-    `ValueError`; anything else with `TypeError`. Points in time are seconds as `time.monotonic()` counts.
+    `ValueError`; anything else with `TypeError`. Points in time are seconds as `time.monotonic()` counts, or, on a
+    `TestEngine`, its own `time()`.
 
 Timeouts
     Every call that waits takes a `timeout`, and waits without limit if it is `None`. When the time is over it

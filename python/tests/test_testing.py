@@ -96,6 +96,54 @@ async def test_t3_time_passes_for_a_mock_timer_up_to_what_it_waits_for() -> None
 
 
 @on_every_loop
+async def test_t3_a_mocked_run_ends_only_by_itself() -> None:
+    running = asyncio.Event()
+
+    async def run() -> int:
+        running.set()
+        await asyncio.sleep(0.001)
+        running.clear()
+        return 1
+
+    timer = MockTimer(5, run, run_timeout=60, start=True)
+    assert await timer.wait(hits=3) == 1
+    assert timer.stats().failures == 0 and {*timer.sleeps} == {5}
+    await timer.cancel()
+    # What it waits for after a run may be due when the limit of the run was.
+    same = MockTimer(60, run, run_timeout=60, start=True)
+    assert await same.wait(hits=3) == 1
+    await same.cancel()
+    for busy in (timer, same):
+        busy.start()
+        await busy.wait(hits=1)
+        running.clear()
+        asked = busy.trigger()
+        await running.wait()
+        sleeps = len(busy.sleeps)
+        assert await busy.shutdown(10) == "drained"
+        assert await asked == 1 and len(busy.sleeps) == sleeps
+
+    limited = MockTimer(5, run, run_for=12, start=True)
+    await limited.wait()
+    assert (limited.hit_count, limited.stats().failures) == (3, 0)
+
+    in_thread = MockTimer(5, lambda: time.sleep(0.01), offload=True, run_timeout=60, start=True)
+    await in_thread.wait(hits=2)
+    await in_thread.cancel()
+    assert in_thread.stats().failures == 0
+
+
+@on_every_loop
+async def test_t3_a_mocked_run_that_is_stuck_can_be_cancelled() -> None:
+    timer = MockTimer(5, asyncio.Event().wait, run_timeout=60, start=True)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert timer.stats().busy and timer.sleeps == []
+    await timer.cancel()
+    assert timer.sleeps == [] and timer.stats().failures == 0
+
+
+@on_every_loop
 async def test_time_moves_only_by_hand() -> None:
     """T1"""
     with TestClock() as clock:

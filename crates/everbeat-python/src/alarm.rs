@@ -28,8 +28,9 @@ pub(crate) trait ManualClock: Send + Sync {
     /// The time since the desk was made.
     fn elapsed(&self) -> Duration;
 
-    /// The desk wants a turn then; `None`: nothing is to come.
-    fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<()>;
+    /// The desk wants a turn then; `None`: nothing is to come. Returns whether the clock will see to it; if not,
+    /// it is asked again after the next turn.
+    fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<bool>;
 }
 
 impl Alarm {
@@ -78,12 +79,12 @@ impl Alarm {
         !matches!(self, Self::CallAt(_))
     }
 
-    /// Rings at `due` and at no other time.
-    pub(crate) fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Instant>) -> PyResult<()> {
+    /// Rings at `due` and at no other time. Returns whether it will: if not, it is to be set anew after the next turn.
+    pub(crate) fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Instant>) -> PyResult<bool> {
         match self {
             Self::CallAt(handle) => {
                 self.clear(py);
-                let Some(due) = due else { return Ok(()) };
+                let Some(due) = due else { return Ok(true) };
                 let call = (desk.alarm_seconds(due), desk.turn_by_alarm());
                 let made = desk.event_loop(py).call_method(
                     intern!(py, "call_at"),
@@ -92,10 +93,10 @@ impl Alarm {
                 )?;
                 let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
                 *handle = Some(made.unbind());
-                Ok(())
+                Ok(true)
             }
             #[cfg(target_os = "linux")]
-            Self::Descriptor(descriptor) => descriptor.set(py, desk, due),
+            Self::Descriptor(descriptor) => descriptor.set(py, desk, due).map(|()| true),
             Self::Manual(clock) => clock.set(py, desk, due.map(|due| desk.since_origin(due))),
         }
     }

@@ -16,6 +16,9 @@ use crate::desk::ends_program;
 /// A loop that tells a time between two readings of the machine's clock, or so little off, has the same clock.
 const SAME: Duration = Duration::from_micros(5);
 
+/// Of a second.
+const NANOSECOND: f64 = 1e-9;
+
 /// So often the loop is asked at first: the first time it takes long, and nobody knows when in between it looked.
 const FIRST_LOOKS: usize = 3;
 
@@ -161,14 +164,17 @@ impl LoopClock {
         self.origin_seconds + self.since_origin(moment).as_secs_f64()
     }
 
-    /// When to have the loop call for a moment: then it has come.
-    pub(crate) fn alarm_seconds(&self, moment: Instant) -> f64 {
+    /// When to have the loop call for a moment: then it has come. `early` calls in a row came before, and the clock
+    /// has stood still since: it rounds off what it is asked for, so each time twice as much is added.
+    pub(crate) fn alarm_seconds(&self, moment: Instant, early: u32) -> f64 {
         let seconds = self.seconds(moment);
+        let more = f64::from((1_u32 << early.min(31)) - 1);
         if self.counts_millis {
             // Such a loop takes a fraction of a millisecond for nothing, and would call again and again.
-            return (seconds * 1_000.0).ceil() / 1_000.0;
+            return ((seconds * 1_000.0).ceil() + more) / 1_000.0;
         }
-        f64::from_bits(seconds.to_bits() + 1).max(seconds) // the next larger number
+        let next = f64::from_bits(seconds.to_bits() + 1).max(seconds); // the next larger number
+        next + more * (seconds.abs() * f64::EPSILON).max(NANOSECOND)
     }
 
     /// How long after the origin a moment is.

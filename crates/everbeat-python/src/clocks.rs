@@ -11,7 +11,8 @@ use crate::alarm::{Alarm, ManualClock};
 use crate::desk::Desk;
 
 /// A Python object with two methods: `elapsed()`, in nanoseconds, and `set_alarm(due, turn)`: `turn()` is
-/// to be called in the loop when the clock has reached `due` nanoseconds; `None`: at no time.
+/// to be called in the loop when the clock has reached `due` nanoseconds; `None`: at no time. A clock that will not
+/// do so for now returns `False`, and is asked again after the next turn.
 struct PyClock(Py<PyAny>);
 
 impl ManualClock for PyClock {
@@ -27,10 +28,11 @@ impl ManualClock for PyClock {
         }
     }
 
-    fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<()> {
+    fn set(&self, py: Python<'_>, desk: &Arc<Desk>, due: Option<Duration>) -> PyResult<bool> {
         let turn = desk.turn_by_alarm();
         let due = due.map(|due| due.as_nanos());
-        self.0.call_method1(py, intern!(py, "set_alarm"), (due, turn)).map(drop)
+        let taken = self.0.bind(py).call_method1(intern!(py, "set_alarm"), (due, turn))?;
+        taken.extract()
     }
 }
 

@@ -70,6 +70,8 @@ struct State {
     armed: Option<Instant>,
     /// When the alarm has rung last.
     rang: Option<Instant>,
+    /// How often in a row it has rung before what it was set to, at one and the same time.
+    early: u32,
     ready: Vec<Wakeup>,
     /// What a sync target raised to end the program.
     interrupt: Option<PyErr>,
@@ -192,7 +194,7 @@ impl Desk {
 
     /// When to have the loop call for a moment.
     pub(crate) fn alarm_seconds(&self, moment: Instant) -> f64 {
-        self.clock.alarm_seconds(moment)
+        self.clock.alarm_seconds(moment, self.lock().early)
     }
 
     /// How long after the origin of its clock a moment is.
@@ -309,11 +311,10 @@ impl Desk {
     }
 
     fn turn(self: &Arc<Self>, py: Python<'_>, by_alarm: bool) -> PyResult<()> {
-        {
+        let set_to = {
             let mut state = self.lock();
-            if by_alarm {
-                state.armed = None;
-            } else {
+            let set_to = if by_alarm { state.armed.take() } else { None };
+            if !by_alarm {
                 state.soon = false;
             }
             if state.closed || self.process != process::id() {
@@ -323,7 +324,8 @@ impl Desk {
                 state.again = true; // a target runs the loop itself, one level deeper
                 return Ok(());
             }
-        }
+            set_to
+        };
         if by_alarm {
             self.alarm.rang();
         }
@@ -331,7 +333,10 @@ impl Desk {
         if !self.is_for_tests() {
             self.clock.begin_turn(event_loop);
         }
-        self.begin_gathering(by_alarm);
+        if by_alarm {
+            self.note_ring(set_to);
+        }
+        self.runs.store(0, Ordering::Relaxed);
         let mut next = self.engine().turn();
         let mut raised = self.step_ready(py);
         // Who was stepped may have finished a run: one more look spares an iteration of the loop.
@@ -404,22 +409,26 @@ impl Desk {
             self.kick(py);
         }
         if before != due {
-            if let Err(error) = self.alarm.set(py, self, due) {
+            let set = self.alarm.set(py, self, due);
+            if !matches!(set, Ok(true)) {
                 self.lock().armed = None; // the next turn tries again
-                if ends_program(py, &error) {
-                    self.interrupt(py, &error);
-                } else {
-                    self.report(py, "the alarm of timers could not be set", &error);
-                }
+            }
+            match set {
+                Err(error) if ends_program(py, &error) => self.interrupt(py, &error),
+                Err(error) => self.report(py, "the alarm of timers could not be set", &error),
+                Ok(_) => {}
             }
         }
     }
 
-    fn begin_gathering(&self, by_alarm: bool) {
-        self.runs.store(0, Ordering::Relaxed);
-        if by_alarm {
-            self.lock().rang = Some(self.clock.told());
-        }
+    /// The alarm has rung. A loop may call a little early, and time goes on; but one whose clock has stood still
+    /// since the last call would do so for ever.
+    fn note_ring(&self, set_to: Option<Instant>) {
+        let now = self.clock.told();
+        let mut state = self.lock();
+        let before = state.rang.replace(now);
+        let again = before == Some(now) && set_to.is_some_and(|due| due > now);
+        state.early = if again { state.early.saturating_add(1) } else { 0 };
     }
 
     /// When to ring for what is due then. A wake-up costs many times what a run does, so where there is little

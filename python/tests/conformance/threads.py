@@ -27,10 +27,6 @@ LONG = 20.0
 
 HELPER = ThreadPoolExecutor(1)
 
-NOT_HERE = {
-    "on-the-grid-after-twenty-years": "a float has no milliseconds left then",
-}
-
 
 def lacking(scenario: Json) -> str | None:
     """What this face has not got, if the scenario needs it."""
@@ -47,7 +43,7 @@ def lacking(scenario: Json) -> str | None:
         match command["do"]:
             case {"subscribe": {"drop": "newest"}}:
                 return "a subscription on threads drops the oldest"
-    return NOT_HERE.get(scenario["name"]) or scenarios.lacking(scenario)
+    return scenarios.lacking(scenario)
 
 
 @contextmanager

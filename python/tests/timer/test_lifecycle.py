@@ -1,6 +1,7 @@
 """L1 to L7: starting and ending."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -381,6 +382,27 @@ async def test_l6_a_cancel_goes_on_when_its_caller_is_cancelled() -> None:
     assert ends == []
     await asyncio.sleep(1)
     assert (ends, timer.is_running()) == ([True], False)
+
+
+async def test_l6_a_cancel_of_a_run_on_a_thread_goes_on_when_its_caller_is_cancelled() -> None:
+    go_on, ends = threading.Event(), list[bool]()
+
+    def run() -> None:
+        go_on.wait(10)
+
+    timer = Timer(0.01, run, None, lambda *_: ends.append(True), offload=True, start=True)
+    while not timer.stats().busy:
+        await spin(1)
+    for _ in range(2):
+        caller = asyncio.ensure_future(timer.cancel())
+        await spin()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    assert ends == [] and timer.stats().busy
+    go_on.set()
+    await timer.cancel()
+    assert (ends, timer.is_running(), timer.stats().runs) == ([True], False, 1)
 
 
 async def test_l6_leaving_the_block_by_cancellation() -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from everbeat import Burst, Subscription, Tick, Timer, TimerNotRunningError, current_tick, ns
+from everbeat import Backoff, Burst, Subscription, Tick, Timer, TimerNotRunningError, current_tick, ns
 from tests.support import (
     NANOS,
     PENDING,
@@ -18,6 +18,7 @@ from tests.support import (
     VirtualUvloop,
     settled,
     spin,
+    virtual,
 )
 
 MS = 1_000_000
@@ -156,6 +157,10 @@ def test_s5_s9_jitter_stays_in_its_window_and_nothing_is_early(
         before = moment
 
 
+class PlannedError(Exception):
+    pass
+
+
 class Commands(RuleBasedStateMachine):
     """A timer under random commands."""
 
@@ -172,7 +177,21 @@ class Commands(RuleBasedStateMachine):
         self.starts = 0
         self.stopped_at: int | None = None
         self.feeds: list[tuple[Subscription[int], list[int], int]] = []
-        self.timer = Timer(0.01, self.target, None, self.told_end)
+        self.fails = False
+        self.failures_told = 0
+
+    @initialize(
+        mode=st.sampled_from(["fixed_delay", "fixed_rate"]),
+        jitter=st.sampled_from([0.0, 0.5]),
+        missed=st.sampled_from(["skip", "delay", Burst(2)]),
+        on_error=st.sampled_from(["stop", "continue", Backoff(0.005, 0.02)]),
+        limit=st.sampled_from([None, 0.006]),
+    )
+    def make(self, mode: Any, jitter: float, missed: Any, on_error: Any, limit: float | None) -> None:
+        self.limit = limit
+        options: dict[str, Any] = {"mode": mode, "jitter": jitter, "missed": missed, "on_error": on_error}
+        options["run_timeout"] = limit
+        self.timer = Timer(0.01, self.target, self.told_failure, self.told_end, seed=7, **options)
 
     def do(self, what: Callable[[], Awaitable[Any]]) -> Any:
         async def main() -> Any:
@@ -187,10 +206,15 @@ class Commands(RuleBasedStateMachine):
         self.runs += 1
         try:
             await asyncio.sleep((self.runs % 4) * 0.004)
+            if self.fails:
+                raise PlannedError
             self.values += 1
             return self.values
         finally:
             self.active -= 1
+
+    def told_failure(self, *_: object) -> None:
+        self.failures_told += 1
 
     def told_end(self, *_: object) -> None:
         assert self.active == 0
@@ -221,6 +245,43 @@ class Commands(RuleBasedStateMachine):
         self.do(lambda: asyncio.sleep(milliseconds / 1_000))
         assert self.stopped_at in (None, self.runs)
 
+    @rule(milliseconds=st.integers(1, 100))
+    def stall(self, milliseconds: int) -> None:
+        async def stall() -> None:
+            virtual().advance(milliseconds / 1_000)
+
+        self.do(stall)
+
+    @rule(fails=st.booleans())
+    def fail(self, fails: bool) -> None:
+        self.fails = fails
+
+    @rule(
+        how=st.sampled_from(["trigger", "join", "wait", "cancel", "shutdown", "anext"]),
+        turns=st.integers(0, 5),
+    )
+    def give_up(self, how: str, turns: int) -> None:
+        """Whoever waits is cancelled. What was asked of the timer goes on."""
+
+        async def wait() -> Any:
+            match how:
+                case "shutdown":
+                    return await self.timer.shutdown(0.001)
+                case "anext":
+                    async with self.timer.subscribe() as feed:
+                        return await anext(feed)
+            return await getattr(self.timer, how)()
+
+        async def give_up() -> None:
+            waiting = asyncio.create_task(wait())
+            await spin(turns)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            if how in ("cancel", "shutdown"):
+                await asyncio.sleep(0.002)
+
+        self.do(give_up)
+
     @rule(turns=st.integers(0, 5))
     def turn(self, turns: int) -> None:
         self.do(lambda: spin(turns))
@@ -238,6 +299,10 @@ class Commands(RuleBasedStateMachine):
                 assert how == "join" or self.runs > before
             except TimerNotRunningError:
                 assert not was_running
+            except PlannedError:
+                assert self.timer.stats().failures > 0
+            except TimeoutError as error:
+                assert "exceeded its time limit" in str(error)
 
         self.do(ask)
 
@@ -293,6 +358,7 @@ class Commands(RuleBasedStateMachine):
         hits = self.timer.hit_count
         assert hits >= self.most_hits
         self.most_hits = hits
+        assert self.failures_told == self.timer.stats().failures
         assert self.ends in (self.starts, self.starts - 1)
 
     @invariant()
@@ -303,7 +369,8 @@ class Commands(RuleBasedStateMachine):
                 assert feed.qsize <= maxsize
             else:
                 assert feed.dropped_count == 0
-                assert not seen or seen == list(range(seen[0], seen[0] + len(seen)))
+                # A run that is over its limit may have come to its value in the same moment.
+                assert self.limit or not seen or seen == list(range(seen[0], seen[0] + len(seen)))
 
     def teardown(self) -> None:
         self.runner.close()

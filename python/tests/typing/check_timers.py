@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, assert_type
 
 from everbeat import Backoff, Burst, Subscription, Timer, ns
+from everbeat.testing import MockTimer
 
 
 def number() -> int:
@@ -57,6 +58,15 @@ assert_type(Timer(1, lambda: 1.5), Timer[float])
 assert_type(Timer(1, iter([1, 2])), Timer[int])
 
 
+# One that does not wait is made as any other.
+assert_type(MockTimer(1, number), MockTimer[int])
+assert_type(MockTimer(1, later), MockTimer[str])
+assert_type(MockTimer(1, numbers), MockTimer[int])
+assert_type(MockTimer(1, texts), MockTimer[str])
+assert_type(MockTimer(1, iter([1, 2]), max_runs=2, start=True), MockTimer[int])
+assert_type(MockTimer(1, later).sleeps, list[float])
+
+
 async def flows(timer: Timer[int]) -> None:
     assert_type(await timer.join(), int)
     assert_type(await timer.trigger(), int)
@@ -96,3 +106,5 @@ def takes_all_options(make: Callable[[], Awaitable[int]]) -> Timer[int]:
 Timer(1, number, mode="sometimes")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Timer("1", number)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Timer(1, 3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+MockTimer("1", number)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+MockTimer(1, number, often=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

@@ -14,6 +14,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::clock::Clock;
 use super::oneshot::OneShot;
 use super::process::{Native, begin_exit};
 use super::timer::Timer;
@@ -66,6 +67,7 @@ impl Drop for Enrolled {
 #[pyclass(frozen, weakref, subclass, module = "everbeat.threading")]
 pub(crate) struct Engine {
     native: Native<Enrolled>,
+    clock: Clock,
 }
 
 impl Engine {
@@ -110,11 +112,15 @@ impl Engine {
 
     fn build(py: Python<'_>, name: &str, precision: Precision, workers: usize) -> PyResult<Py<Self>> {
         let engine = thread::Engine::builder().name(name).precision(precision).workers(workers);
-        Py::new(py, Self::of(engine.around_threads(live_in_python).build()))
+        Py::new(py, Self::of(engine.around_threads(live_in_python).build(), Clock::default()))
     }
 
-    pub(super) fn of(engine: thread::Engine) -> Self {
-        Self { native: Native::new(Enrolled::new(engine)) }
+    pub(super) fn of(engine: thread::Engine, clock: Clock) -> Self {
+        Self { native: Native::new(Enrolled::new(engine)), clock }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 }
 

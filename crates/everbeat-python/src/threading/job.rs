@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
+use super::clock::Clock;
 use super::engine::Engine;
 use super::process::{Presence, in_python, is_exiting};
 use super::reports;
@@ -41,7 +42,7 @@ pub(super) struct Job {
     /// Whether a failure is reported where it happens.
     pub(super) reports: bool,
     /// Held so that it is on the roll for as long as it has timers.
-    _engine: Py<Engine>,
+    engine: Py<Engine>,
     call: Mutex<Option<Call>>,
 }
 
@@ -106,7 +107,12 @@ impl Job {
     ) -> PyResult<Self> {
         let name = name_of(target)?;
         let call = Call { target: target.clone().unbind(), args, kwargs, items };
-        Ok(Self { name, reports: true, _engine: engine, call: Mutex::new(Some(call)) })
+        Ok(Self { name, reports: true, engine, call: Mutex::new(Some(call)) })
+    }
+
+    /// What the times of its timer are told by.
+    pub(super) fn clock(&self) -> &Clock {
+        self.engine.get().clock()
     }
 
     /// Calls the target, on a thread of the engine.

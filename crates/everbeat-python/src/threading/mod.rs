@@ -4,6 +4,7 @@
 //! forks and for the exit, `job.rs` what is called and who owns it, `wait.rs` the blocking calls.
 
 mod callbacks;
+mod clock;
 mod engine;
 mod job;
 mod oneshot;

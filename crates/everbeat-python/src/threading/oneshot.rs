@@ -63,7 +63,7 @@ impl OneShot {
         result: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        match wait::answer(py, result, wait::limit(timeout)?)? {
+        match wait::answer(py, self.job.clock(), result, wait::limit(timeout)?)? {
             Some(value) => Ok(object(py, &value)),
             None => Err(PyTimeoutError::new_err(format!("{} has not been called in time", self.job.name))),
         }

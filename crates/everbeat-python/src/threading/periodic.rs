@@ -16,7 +16,7 @@ use super::targets::Plain;
 use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
-use crate::stats::{Stats, monotonic};
+use crate::stats::Stats;
 use crate::value::Attached;
 
 /// A function that is called again and again, with a pause in between.
@@ -91,7 +91,7 @@ impl PeriodicTask {
         if stopped.may_block().is_err() {
             return Ok(()); // this thread has to go on for the task to come to its end
         }
-        match wait::answer(py, stopped, limit)? {
+        match wait::answer(py, self.job.clock(), stopped, limit)? {
             Some(_) => Ok(()),
             None => Err(PyTimeoutError::new_err(format!("a call of {} is still in flight", self.job.name))),
         }
@@ -129,7 +129,7 @@ impl PeriodicTask {
 
     /// What it has done so far.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.timer().stats(), |moment| monotonic(py, moment))
+        Stats::of(py, &self.native(py)?.timer().stats(), |moment| self.job.clock().seconds(py, moment))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {

@@ -7,10 +7,10 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::clock::Clock;
 use super::job::Delivery;
 use super::process::Native;
 use super::{object, wait};
-use crate::blocking::in_slices;
 use crate::config::count;
 use crate::errors::{bad_value, failure_to_python, stopped, to_python};
 
@@ -23,12 +23,14 @@ pub(crate) struct Subscription {
 struct Shared {
     feed: Feed<Delivery>,
     timer: Name,
+    clock: Clock,
 }
 
 impl Subscription {
     pub(super) fn open(
         py: Python<'_>,
         timer: &everbeat::Timer<Delivery>,
+        clock: &Clock,
         maxsize: isize,
         name: Option<&str>,
     ) -> PyResult<Self> {
@@ -44,7 +46,7 @@ impl Subscription {
             feed = feed.name(name);
         }
         let feed = feed.open().map_err(|error| to_python(py, &error))?;
-        Ok(Self { native: Native::new(Shared { feed, timer: timer.name().clone() }) })
+        Ok(Self { native: Native::new(Shared { feed, timer: timer.name().clone(), clock: clock.clone() }) })
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&Shared> {
@@ -55,8 +57,9 @@ impl Subscription {
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
         shared.feed.may_block().map_err(|error| to_python(py, &error))?;
-        let next =
-            in_slices(py, limit, |slice| thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice))?;
+        let next = shared
+            .clock
+            .wait(py, limit, |slice| thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice))?;
         match next {
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(object(py, &value))),

@@ -1,40 +1,40 @@
 //! The engine for tests of timers on threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everbeat::testing::TestEngine as Inner;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::clock::{self, Clock, Hand};
 use super::engine::Engine;
 use super::process::Native;
-use crate::{durations, errors};
+use crate::durations;
 
 /// An engine whose time a test moves by hand, on the test's own thread.
 #[pyclass(frozen, extends = Engine, module = "everbeat.testing")]
 pub(crate) struct TestEngine {
-    native: Native<Inner>,
+    native: Native<Arc<Inner>>,
+    hand: Arc<Hand>,
     /// The default engines before, innermost last. Locked for a few instructions.
     before: Mutex<Vec<Option<Py<Engine>>>>,
 }
 
 impl TestEngine {
     fn native(&self, py: Python<'_>) -> PyResult<&Inner> {
-        self.native.here(py, "engine")
+        self.native.here(py, "engine").map(|inner| &**inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Py<Engine>>>> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs timers: the interpreter is theirs meanwhile.
+    /// From here on it is this thread that moves the time.
     fn moving<T: Send>(&self, py: Python<'_>, by: impl FnOnce(&Inner) -> T + Send) -> PyResult<T> {
         let inner = self.native(py)?;
-        // The only panic is that of a target that never comes to rest.
-        let moved = py.detach(|| catch_unwind(AssertUnwindSafe(|| by(inner))));
-        moved.map_err(|_| errors::timer_error(py, "a timer of this engine never comes to rest"))
+        self.hand.take();
+        clock::moving(py, inner, by)
     }
 }
 
@@ -47,16 +47,21 @@ impl TestEngine {
 
     #[new]
     fn new() -> PyClassInitializer<Self> {
-        let inner = Inner::new();
-        let engine = Engine::of(inner.engine().clone());
-        PyClassInitializer::from(engine)
-            .add_subclass(Self { native: Native::new(inner), before: Mutex::default() })
+        let inner = Arc::new(Inner::new());
+        let hand = Hand::new(&inner);
+        let engine = Engine::of(inner.engine().clone(), Clock::by_hand(hand.clone()));
+        PyClassInitializer::from(engine).add_subclass(Self {
+            native: Native::new(inner),
+            hand,
+            before: Mutex::default(),
+        })
     }
 
     /// Until the end of the block timers without an engine of their own live here.
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         let before = Engine::replace_default(Some(slf.as_super().clone().unbind()));
         slf.get().lock().push(before);
+        slf.get().hand.take();
         slf
     }
 

@@ -8,16 +8,16 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::clock::Clock;
 use super::engine::Engine;
 use super::job::check_not_exiting;
 use super::options::{Schedule, builder};
 use super::process::{Native, is_exiting};
 use super::wait;
-use crate::blocking::in_slices;
 use crate::config::Limits;
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
-use crate::stats::{Stats, monotonic};
+use crate::stats::Stats;
 use crate::tick::Tick;
 
 /// A schedule as a blocking iterator of ticks.
@@ -31,6 +31,7 @@ struct Shared {
     ticks: Mutex<everbeat::Ticks>,
     timer: everbeat::Timer<everbeat::Tick>,
     engine: thread::Engine,
+    clock: Clock,
 }
 
 impl Ticks {
@@ -49,7 +50,7 @@ impl Ticks {
             }
         };
         let ticks = &mut *iterating;
-        let ticked = in_slices(py, limit, |slice| match ticks.next_blocking(slice) {
+        let ticked = shared.clock.wait(py, limit, |slice| match ticks.next_blocking(slice) {
             _ if is_exiting() => Some(Ok(None)),
             Err(Error::Timeout { .. }) => None,
             other => Some(other),
@@ -63,7 +64,7 @@ impl Ticks {
 impl Shared {
     fn tick(&self, py: Python<'_>, tick: &everbeat::Tick) -> PyResult<Tick> {
         let scheduled = self.engine.time_of(tick.scheduled);
-        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |instant| monotonic(py, instant))?;
+        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |moment| self.clock.seconds(py, moment))?;
         Ok(Tick::new(tick, scheduled))
     }
 }
@@ -122,7 +123,8 @@ impl Ticks {
 
     /// What it has done so far.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.timer.stats(), |moment| monotonic(py, moment))
+        let shared = self.native(py)?;
+        Stats::of(py, &shared.timer.stats(), |moment| shared.clock.seconds(py, moment))
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -174,10 +176,11 @@ pub(crate) fn ticks<'py>(
 ) -> PyResult<Ticks> {
     let py = delay.py();
     check_not_exiting(py)?;
-    let engine = Engine::or_default(py, engine)?.get().native(py)?.clone();
+    let engine = Engine::or_default(py, engine)?;
+    let (engine, clock) = (engine.get().native(py)?.clone(), engine.get().clock().clone());
     let limits = Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase };
     let config = Schedule { delay, mode, initial_delay, jitter, limits }.parse()?;
     let ticks = builder(&engine, &config).name(name).ticks().map_err(|error| to_python(py, &error))?;
     let timer = ticks.timer().clone();
-    Ok(Ticks { native: Native::new(Shared { ticks: Mutex::new(ticks), timer, engine }) })
+    Ok(Ticks { native: Native::new(Shared { ticks: Mutex::new(ticks), timer, engine, clock }) })
 }

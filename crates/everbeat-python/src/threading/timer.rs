@@ -20,7 +20,7 @@ use super::{object, traverse_latest, wait};
 use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
 use crate::errors::{schedule, to_python};
-use crate::stats::{Stats, monotonic};
+use crate::stats::Stats;
 use crate::value::Attached;
 
 type Inner = everbeat::Timer<Delivery>;
@@ -61,7 +61,7 @@ impl Timer {
         run: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let value = wait::answer(py, run, wait::limit(timeout)?)?;
+        let value = wait::answer(py, self.job.clock(), run, wait::limit(timeout)?)?;
         value.map(|value| object(py, &value)).ok_or_else(|| self.too_late("has delivered nothing"))
     }
 }
@@ -165,7 +165,7 @@ impl Timer {
     #[pyo3(signature = (timeout = None))]
     fn cancel(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let limit = wait::limit(timeout)?;
-        let ended = wait::answer(py, self.native(py)?.cancel(), limit)?;
+        let ended = wait::answer(py, self.job.clock(), self.native(py)?.cancel(), limit)?;
         ended.map(drop).ok_or_else(|| self.too_late("has not ended"))
     }
 
@@ -184,7 +184,7 @@ impl Timer {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<&'static str> {
         let (grace, limit) = (durations::parse("grace", grace)?, wait::limit(timeout)?);
-        match wait::answer(py, self.native(py)?.shutdown(grace), limit)? {
+        match wait::answer(py, self.job.clock(), self.native(py)?.shutdown(grace), limit)? {
             Some(Shutdown::Drained) => Ok("drained"),
             Some(Shutdown::Cancelled) => Ok("cancelled"),
             Some(Shutdown::Failed) => Ok("failed"),
@@ -248,19 +248,19 @@ impl Timer {
     ) -> PyResult<bool> {
         let (native, limit) = (self.native(py)?, wait::limit(timeout)?);
         let counted = match (hit_count, hits) {
-            (None, None) => return Ok(wait::answer(py, native.wait(), limit)?.is_some()),
+            (None, None) => return Ok(wait::answer(py, self.job.clock(), native.wait(), limit)?.is_some()),
             (Some(count), None) => native.wait_hits(config::count("hit_count", count, 0)?),
             (None, Some(hits)) => native.wait_more(config::count("hits", hits, 0)?),
             (Some(_), Some(_)) => return Err(schedule(py, "wait takes hit_count or hits, not both")),
         };
-        let reached = wait::answer(py, counted, limit)?;
+        let reached = wait::answer(py, self.job.clock(), counted, limit)?;
         reached.map(|()| true).ok_or_else(|| self.too_late("has not ticked that often"))
     }
 
     /// Every tick from now on, in a buffer of its own.
     #[pyo3(signature = (maxsize = 0, name = None))]
     fn subscribe(&self, py: Python<'_>, maxsize: isize, name: Option<&str>) -> PyResult<Subscription> {
-        Subscription::open(py, self.native(py)?, maxsize, name)
+        Subscription::open(py, self.native(py)?, self.job.clock(), maxsize, name)
     }
 
     /// How many values it has delivered.
@@ -275,10 +275,10 @@ impl Timer {
         Ok(self.native(py)?.latest().map_or_else(|| py.None(), |value| object(py, &value)))
     }
 
-    /// When the newest value was delivered, as `time.monotonic()` counts.
+    /// When the newest value was delivered, on the clock of the engine.
     #[getter]
     fn last_tick_at(&self, py: Python<'_>) -> PyResult<Option<f64>> {
-        self.native(py)?.last_tick_at().map(|instant| monotonic(py, instant)).transpose()
+        self.native(py)?.last_tick_at().map(|moment| self.job.clock().seconds(py, moment)).transpose()
     }
 
     /// The period in force, in seconds.
@@ -305,7 +305,7 @@ impl Timer {
 
     /// Everything that is counted and measured.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
-        Stats::of(py, &self.native(py)?.stats(), |moment| monotonic(py, moment))
+        Stats::of(py, &self.native(py)?.stats(), |moment| self.job.clock().seconds(py, moment))
     }
 
     fn __repr__(&self) -> String {

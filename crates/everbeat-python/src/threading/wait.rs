@@ -6,7 +6,7 @@ use everbeat::{Answer, Pending, thread};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use crate::blocking::in_slices;
+use super::clock::Clock;
 use crate::durations;
 use crate::errors::to_python;
 
@@ -21,6 +21,7 @@ pub(super) fn limit(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
 /// The answer itself is one, or this thread must not wait for it.
 pub(super) fn answer<V, O>(
     py: Python<'_>,
+    clock: &Clock,
     mut pending: Pending<V, O>,
     limit: Duration,
 ) -> PyResult<Option<O::Value>>
@@ -29,7 +30,7 @@ where
     O: Answer + Send,
 {
     pending.may_block().map_err(|error| to_python(py, &error))?;
-    match in_slices(py, limit, |slice| thread::wait_for(&mut pending, slice))? {
+    match clock.wait(py, limit, |slice| thread::wait_for(&mut pending, slice))? {
         Some(answer) => answer.into_result().map(Some).map_err(|error| to_python(py, &error)),
         None => Ok(None),
     }

@@ -1,0 +1,105 @@
+//! The clock of an engine, as whoever asks its timers or waits for them has to do with it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use everbeat::core;
+use everbeat::testing::TestEngine;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::blocking::in_slices;
+use crate::errors;
+use crate::stats::monotonic;
+
+/// That of the machine, or one that a test moves by hand.
+#[derive(Clone, Default)]
+pub(super) struct Clock(Option<Arc<Hand>>);
+
+/// A hand that moves time.
+pub(super) struct Hand {
+    engine: Weak<TestEngine>,
+    origin: Option<Instant>,
+    /// The thread that has moved time last, or is about to. Locked for a few instructions.
+    mover: Mutex<ThreadId>,
+}
+
+impl Hand {
+    /// That of this thread.
+    pub(super) fn new(engine: &Arc<TestEngine>) -> Arc<Self> {
+        let origin = engine.engine().time_of(core::Instant::ORIGIN);
+        Arc::new(Self { engine: Arc::downgrade(engine), origin, mover: Mutex::new(thread::current().id()) })
+    }
+
+    pub(super) fn take(&self) {
+        *self.mover.lock().unwrap_or_else(PoisonError::into_inner) = thread::current().id();
+    }
+
+    fn is_here(&self) -> bool {
+        *self.mover.lock().unwrap_or_else(PoisonError::into_inner) == thread::current().id()
+    }
+}
+
+impl Clock {
+    pub(super) fn by_hand(hand: Arc<Hand>) -> Self {
+        Self(Some(hand))
+    }
+
+    /// The seconds that a moment is on it.
+    pub(super) fn seconds(&self, py: Python<'_>, moment: Instant) -> PyResult<f64> {
+        match self.0.as_ref().and_then(|hand| hand.origin) {
+            Some(origin) => Ok(moment.saturating_duration_since(origin).as_secs_f64()),
+            None => monotonic(py, moment),
+        }
+    }
+
+    /// Calls `attempt` with a part of the time until it has a result; `None` when the time is over.
+    ///
+    /// On the thread that moves the time none passes meanwhile: whatever can happen without that happens, and
+    /// then the wait is over.
+    ///
+    /// # Errors
+    /// What the handler of a signal has raised; `NothingDueError` there, from a wait without a limit.
+    pub(super) fn wait<T: Send>(
+        &self,
+        py: Python<'_>,
+        limit: Duration,
+        mut attempt: impl FnMut(Duration) -> Option<T> + Send,
+    ) -> PyResult<Option<T>> {
+        let engine = self.0.as_ref().filter(|hand| hand.is_here()).and_then(|hand| hand.engine.upgrade());
+        let Some(engine) = engine else { return in_slices(py, limit, attempt) };
+        let mut result = py.detach(|| attempt(Duration::ZERO));
+        if result.is_none() && !limit.is_zero() {
+            moving(py, &engine, TestEngine::settle)?;
+            result = py.detach(|| attempt(Duration::ZERO));
+        }
+        match result {
+            None if limit == Duration::MAX => Err(nothing_due(py)),
+            result => Ok(result),
+        }
+    }
+}
+
+/// Runs timers: the interpreter is theirs meanwhile.
+pub(super) fn moving<T: Send>(
+    py: Python<'_>,
+    engine: &TestEngine,
+    by: impl FnOnce(&TestEngine) -> T + Send,
+) -> PyResult<T> {
+    // The only panic is that of a target that never comes to rest.
+    let moved = py.detach(|| catch_unwind(AssertUnwindSafe(|| by(engine))));
+    moved.map_err(|_| errors::timer_error(py, "a timer of this engine never comes to rest"))
+}
+
+fn nothing_due(py: Python<'_>) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let message = "this wait would never end: nothing that is due now ends it, and it is this thread that moves the \
+        time of the engine. Advance the engine before, or wait on another thread";
+    match TYPE.import(py, "everbeat.testing", "NothingDueError") {
+        Ok(kind) => PyErr::from_type(kind.clone(), (message,)),
+        Err(error) => error,
+    }
+}
