@@ -4,7 +4,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
-from everbeat._everbeat import Timer
+from everbeat._everbeat import Timer, _nanoseconds
 from everbeat._options import Duration, TimerOptions
 
 T = TypeVar("T")
@@ -50,11 +50,19 @@ class Decorator(Protocol):
     def __call__(self, func: Callable[[], T], /) -> DecoratedTimer[T, Callable[[], T]]: ...
 
 
+def checked_delay(delay: Duration) -> None:
+    """Refuses what is no delay before there is a function, of which `@every` without parentheses makes one."""
+    if callable(delay):
+        raise TypeError("delay must be a duration, not a function: write @every(5), with parentheses")
+    _nanoseconds("delay", delay)
+
+
 def every(delay: Duration, **options: Unpack[TimerOptions]) -> Decorator:
     """Makes a timer of the function below it, with the options of `Timer`. It is started by hand.
 
     The name of the timer is that of the function unless it is given another one.
     """
+    checked_delay(delay)
 
     def decorate(func: F) -> DecoratedTimer[Any, F]:
         return DecoratedTimer(delay, func, **options)

@@ -356,8 +356,17 @@ class Subscription(Generic[_T]):
     The end of the timer ends it, and a failure that ended the timer is raised once, after the values. Both are
     kept beside the buffer: they evict no value, are never evicted, and do not count. A cancelled read takes no
     value. A feed that nobody holds is closed; it is always true, however many values it holds.
+
+    `Timer.subscribe` makes them. One that is made by hand belongs to no timer, and has nothing until it is closed.
     """
 
+    def __new__(
+        cls,
+        maxsize: int = 0,
+        *,
+        name: str | None = None,
+        overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest",
+    ) -> Self: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @property
     def qsize(self) -> int:

@@ -21,7 +21,9 @@ class TimerGroup:
     """
 
     def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
-        self._timers = dict.fromkeys(timers)
+        self._timers: dict[AnyTimer, None] = {}
+        for timer in timers:
+            self._take_in(_checked(timer))
         self._active = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.name = name
@@ -29,10 +31,14 @@ class TimerGroup:
 
     def add(self, timer: TimerT) -> TimerT:
         """Takes a timer in and returns it. If the group is active, the timer is started."""
+        _checked(timer)
         if self._active and not timer.is_running():
             timer.start()
-        self._timers[timer] = None
+        self._take_in(timer)
         return timer
+
+    def _take_in(self, timer: AnyTimer) -> None:
+        self._timers[timer] = None
 
     def discard(self, timer: AnyTimer) -> None:
         """Takes a timer out, if it is in. It goes on as it is."""
@@ -76,7 +82,12 @@ class TimerGroup:
         self._active = True
 
     async def __aenter__(self) -> Self:
-        self.start()
+        idle = [timer for timer in self if not timer.is_running()]
+        try:
+            self.start()
+        except BaseException:
+            await self._end("cancel", idle, lambda timer: timer.cancel())  # asked already, and to be awaited
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -93,7 +104,7 @@ class TimerGroup:
         timers are cancelled nevertheless.
         """
         self._active = False
-        await self._end("cancel", lambda timer: timer.cancel())
+        await self._end("cancel", self, lambda timer: timer.cancel())
 
     async def cancel(self) -> None:
         """Another name of `cancel_all`."""
@@ -103,7 +114,7 @@ class TimerGroup:
         """Lets the current runs finish, for at most `grace`; says for each member how it ended."""
         _nanoseconds("grace", grace)  # refused before anybody is asked
         self._active = False
-        return await self._end("shut down", lambda timer: timer.shutdown(grace))
+        return await self._end("shut down", self, lambda timer: timer.shutdown(grace))
 
     def cancel_threadsafe(self, timeout: float | None = None) -> None:
         """`cancel_all`, from another thread than the loop's: blocks until it is done."""
@@ -151,13 +162,15 @@ class TimerGroup:
                 future.cancel()  # after a failure nobody waits for the others
         return list(zip(answers, results, strict=True))
 
-    async def _end(self, verb: str, ask: Callable[[AnyTimer], Awaitable[Any]]) -> list[tuple[AnyTimer, Any]]:
+    async def _end(
+        self, verb: str, timers: Iterable[AnyTimer], ask: Callable[[AnyTimer], Awaitable[Any]]
+    ) -> list[tuple[AnyTimer, Any]]:
         """Asks all at once, then waits for one after the other: all of them end meanwhile.
 
         Without tasks of its own, so that a member's own run is answered at once instead of waiting for itself.
         """
         ended: list[tuple[AnyTimer, Any]] = []
-        for timer, answer in self._ask_to_end(verb, self, ask):
+        for timer, answer in self._ask_to_end(verb, timers, ask):
             try:
                 ended.append((timer, await answer))
             except Exception:
@@ -174,6 +187,15 @@ class TimerGroup:
             except Exception:
                 self._logger.exception("could not %s %r", verb, timer)
         return asked
+
+
+def _checked(timer: object) -> AnyTimer:
+    if isinstance(timer, Timer):
+        return timer
+    kind = type(timer)
+    raise TypeError(
+        f"a member of a TimerGroup must be an everbeat.Timer, not {kind.__module__}.{kind.__qualname__}"
+    )
 
 
 async def _within(limit: float | None, answer: Awaitable[Any]) -> Any:

@@ -137,7 +137,7 @@ def test_e2_a_refusal_says_the_field_the_value_and_what_is_allowed() -> None:
     assert str(refused.value) == expected
     with pytest.raises(ScheduleError) as refused:
         Timer(float("inf"), len)  # type: ignore[arg-type]
-    assert str(refused.value) == "timeout_ns must be a finite number of nanoseconds, got inf"
+    assert str(refused.value) == "timeout must be a finite number of nanoseconds of at least zero, got inf"
 
 
 @pytest.mark.parametrize("policy", [SchedulePolicy.FIXED_SCHEDULE, "FIXED_SCHEDULE"], ids=repr)

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import doctest
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import everbeat.threading
+from everbeat._options import Options
 
 PACKAGE = Path(everbeat.__file__).parent
 STUBS: dict[str, ModuleType] = {"_everbeat.pyi": everbeat, "threading.pyi": everbeat.threading}
@@ -31,3 +33,13 @@ def examples() -> Iterator[Any]:
 @pytest.mark.parametrize("test", list(examples()))
 def test_manual(test: doctest.DocTest) -> None:
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_signature_of_timers_is_that_of_the_manual() -> None:
+    parameters = inspect.signature(everbeat.Timer).parameters.values()
+    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    assert positional == ["delay", "target", "exc_cb", "cancel_cb", "cancel_aws", "start"]
+    assert keywords == [name for name in Options.__annotations__ if name not in positional]
+    assert len(parameters) == len(positional) + len(keywords)
+    assert (everbeat.Timer.__doc__ or "").startswith("A recurring timer in an event loop: calls its target")

@@ -42,7 +42,7 @@ pub(crate) struct Limits<'a, 'py> {
     pub(crate) max_runs: Option<&'a Bound<'py, PyAny>>,
     pub(crate) run_for: Option<&'a Bound<'py, PyAny>>,
     pub(crate) max_lateness: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) keep_phase: bool,
+    pub(crate) keep_phase: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl Config {
@@ -90,7 +90,7 @@ impl Config {
         if let Some(runs) = limits.max_runs {
             self.rare().max_runs = Some(count("max_runs", runs, 1)?);
         }
-        if limits.keep_phase {
+        if flag("keep_phase", limits.keep_phase)? {
             self.rare().keep_phase = true;
         }
         Ok(())
@@ -194,15 +194,50 @@ fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
     Ok(Missed::Burst { max: count("burst.max", &given.getattr(intern!(py, "max"))?, 0)? })
 }
 
+/// Yes or no; no if it was left out.
+///
+/// # Errors
+/// `TypeError` if it is anything else.
+pub(crate) fn flag(field: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    let Some(given) = given else { return Ok(false) };
+    match given.cast::<PyBool>() {
+        Ok(flag) => Ok(flag.is_true()),
+        Err(_) => Err(wrong_type(field, "True or False", given)),
+    }
+}
+
+/// A text, if there is one.
+///
+/// # Errors
+/// `TypeError` if it is anything else.
+pub(crate) fn text<'a, 'py>(
+    field: &str,
+    given: Option<&'a Bound<'py, PyAny>>,
+) -> PyResult<Option<&'a Bound<'py, PyString>>> {
+    let cast = given.map(|given| given.cast::<PyString>().map_err(|_| wrong_type(field, "a string", given)));
+    cast.transpose()
+}
+
+/// Not what it must be.
+pub(crate) fn wrong_type(field: &str, kind: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    let found = given.get_type();
+    let found = found.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{field} must be {kind}, not {found}"))
+}
+
 /// A whole number of at least `least`.
 pub(crate) fn count(field: &str, given: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
     let py = given.py();
     if given.is_instance_of::<PyBool>() || !given.hasattr(intern!(py, "__index__"))? {
-        let kind = given.get_type();
-        return Err(PyTypeError::new_err(format!("{field} must be a whole number, not {}", kind.name()?)));
+        return Err(wrong_type(field, "a whole number", given));
     }
-    let number = given.extract::<u64>().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| bad_value(py, field, given, &format!("a whole number of at least {least}")))
+    match given.extract::<u64>() {
+        Ok(number) if number >= least => Ok(number),
+        Err(_) if given.gt(least)? => {
+            Err(bad_value(py, field, given, &format!("a whole number of at most {}", u64::MAX)))
+        }
+        _ => Err(bad_value(py, field, given, &format!("a whole number of at least {least}"))),
+    }
 }
 
 /// Something to be called.
@@ -214,10 +249,7 @@ pub(crate) fn parse_callback(
     callback: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<Py<PyAny>>> {
     match callback {
-        Some(callback) if !callback.is_callable() => Err(PyTypeError::new_err(format!(
-            "{field} must be callable, not {}",
-            callback.get_type().name()?
-        ))),
+        Some(callback) if !callback.is_callable() => Err(wrong_type(field, "callable", callback)),
         callback => Ok(callback.map(|callback| callback.clone().unbind())),
     }
 }

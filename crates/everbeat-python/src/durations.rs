@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDelta, PyType};
 
+use crate::config;
 use crate::errors::bad_value;
 
 /// `everbeat.ns`: a whole number of nanoseconds.
@@ -25,8 +25,10 @@ pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration>
     }
     let py = given.py();
     if given.is_instance(nanoseconds_type(py)?)? {
-        let nanos = given.extract::<u64>().map_err(|_| refused(field, given))?;
-        return Ok(Duration::from_nanos(nanos));
+        return match given.extract::<u64>() {
+            Ok(nanos) => Ok(Duration::from_nanos(nanos)),
+            Err(_) => beyond(field, given),
+        };
     }
     if given.is_instance_of::<PyDelta>() {
         return given.extract::<Duration>().map_err(|_| refused(field, given));
@@ -36,14 +38,7 @@ pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration>
     }
     match given.extract::<f64>() {
         Ok(seconds) => from_seconds(field, given, seconds),
-        // An int too large for a float is a duration beyond the end of time.
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => {
-            if given.lt(0)? {
-                Err(refused(field, given))
-            } else {
-                Ok(Duration::MAX)
-            }
-        }
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => beyond(field, given),
         Err(_) => Err(wrong_type(field, given)),
     }
 }
@@ -62,14 +57,15 @@ fn from_seconds(field: &str, given: &Bound<'_, PyAny>, seconds: f64) -> PyResult
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
+/// A number too large to be held: beyond the end of time, unless it is below zero.
+fn beyond(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    if given.lt(0)? { Err(refused(field, given)) } else { Ok(Duration::MAX) }
+}
+
 fn refused(field: &str, given: &Bound<'_, PyAny>) -> PyErr {
     bad_value(given.py(), field, given, "a finite duration of at least zero")
 }
 
 fn wrong_type(field: &str, given: &Bound<'_, PyAny>) -> PyErr {
-    let kind = given.get_type();
-    let kind = kind.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-    PyTypeError::new_err(format!(
-        "{field} must be a number of seconds, a timedelta or everbeat.ns(...), not {kind}"
-    ))
+    config::wrong_type(field, "a number of seconds, a timedelta or everbeat.ns(...)", given)
 }

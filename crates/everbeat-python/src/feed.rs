@@ -11,10 +11,16 @@ use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 
 use crate::answer::{Answer, Ask};
-use crate::config::one_of;
+use crate::config::{count, one_of, text};
 use crate::errors;
 use crate::pause::Pause;
 use crate::value::Value;
+
+/// How many values a feed may hold; `None` as many as come.
+pub(crate) fn bound(maxsize: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+    let size = maxsize.map_or(Ok(0), |given| count("maxsize", given, 0))?;
+    Ok(usize::try_from(size).ok().filter(|size| *size > 0))
+}
 
 /// A feed, which is opened when the timer runs.
 pub(crate) struct Line {
@@ -35,18 +41,14 @@ struct Early {
 
 impl Line {
     pub(crate) fn new(
-        py: Python<'_>,
-        maxsize: i64,
-        name: Option<String>,
-        overflow: &str,
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+        overflow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Arc<Self>> {
-        let given = overflow.into_pyobject(py)?;
-        let drop_newest = one_of("overflow", &given, &["drop_oldest", "drop_newest"])? == "drop_newest";
-        let Ok(size) = usize::try_from(maxsize) else {
-            let given = maxsize.into_pyobject(py)?;
-            return Err(errors::bad_value(py, "maxsize", &given, "at least 0, which stands for unbounded"));
-        };
-        let bound = (size > 0).then_some(size);
+        let overflow = overflow.map(|given| one_of("overflow", given, &["drop_oldest", "drop_newest"]));
+        let drop_newest = overflow.transpose()? == Some("drop_newest");
+        let bound = bound(maxsize)?;
+        let name = text("name", name)?.map(ToString::to_string);
         let drop_newest = drop_newest && bound.is_some();
         Ok(Arc::new(Self {
             bound,
@@ -149,6 +151,20 @@ impl Subscription {
 
 #[pymethods]
 impl Subscription {
+    /// A feed of no timer, which has nothing until it is closed: for code that makes one by hand.
+    #[new]
+    #[pyo3(
+        signature = (maxsize = None, *, name = None, overflow = None),
+        text_signature = "(maxsize=0, *, name=None, overflow='drop_oldest')",
+    )]
+    fn of_no_timer(
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+        overflow: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        Line::new(maxsize, name, overflow).map(Self::new)
+    }
+
     /// How many values wait to be read.
     #[getter]
     fn qsize(&self) -> usize {
@@ -177,13 +193,11 @@ impl Subscription {
     }
 
     /// Drops up to `n` of the oldest values; returns how many.
-    #[pyo3(signature = (n = 1))]
-    fn drop_oldest(&self, py: Python<'_>, n: i64) -> PyResult<u64> {
-        let Ok(count) = usize::try_from(n) else {
-            return Err(errors::bad_value(py, "n", &n.into_pyobject(py)?.into_any(), "at least 0"));
-        };
+    #[pyo3(signature = (n = None), text_signature = "($self, n=1)")]
+    fn drop_oldest(&self, n: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        let most = n.map_or(Ok(1), |n| count("n", n, 0))?;
         let Some(feed) = self.line.feed.get() else { return Ok(0) };
-        Ok(feed.drop_oldest(count))
+        Ok(feed.drop_oldest(usize::try_from(most).unwrap_or(usize::MAX)))
     }
 
     /// Ends the feed. From any thread.

@@ -238,6 +238,9 @@ impl Runner {
         };
         let took = began.elapsed();
         if took >= BLOCKED_AFTER {
+            if let Some(alive) = self.place.upgrade().and_then(|place| place.alive(py)) {
+                alive.owner.get().count_blocked();
+            }
             tracing::warn!(timer = %self.name, ?took, "a run blocked its loop");
         }
         match result {

@@ -117,11 +117,12 @@ impl Stats {
         })
     }
 
-    /// Counts what the timer did in the loop where it lived before.
-    pub(crate) fn add(&mut self, (runs, hits, failures): (u64, u64, u64)) {
+    /// Counts what the library does not: what the timer did in the loop where it lived before, and steps of tasks.
+    pub(crate) fn add(&mut self, (runs, hits, failures, blocked): (u64, u64, u64, u64)) {
         self.runs += runs;
         self.hits += hits;
         self.failures += failures;
+        self.blocked += blocked;
     }
 }
 

@@ -145,15 +145,12 @@ impl PyCall {
 
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
-    fn failed(&mut self, py: Python<'_>, place: &Arc<Place>, error: PyErr) -> Step<Value> {
-        let has_source = self.held.as_ref().is_some_and(|held| held.source.is_some());
-        let ended =
-            error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py);
-        if has_source && ended {
+    fn failed(&self, py: Python<'_>, place: &Arc<Place>, error: PyErr) -> Step<Value> {
+        // What is called may be the `__next__` of an iterator.
+        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
             return Step::Exhausted;
         }
-        let means_something_else = ended || is_cancelled_error(py, &error);
-        let error = if means_something_else { as_failure(py, error) } else { error };
+        let error = if is_cancelled_error(py, &error) { as_failure(py, error) } else { error };
         place.desk.interrupt(py, &error); // the task of a run goes on, and does not raise it either
         if let Some(alive) = place.alive(py) {
             alive.owner.get().tell_failure(py, &alive, &error);
@@ -242,10 +239,9 @@ impl Callee<Value> for PyCall {
     }
 }
 
-/// What would end the loop of whoever is told, or cancel him, as a failure: as Python does with a coroutine that
-/// raises `StopIteration`.
+/// What would cancel whoever is told, as a failure.
 fn as_failure(py: Python<'_>, error: PyErr) -> PyErr {
-    let kind = error.get_type(py).name().map_or_else(|_| "StopIteration".into(), |name| name.to_string());
+    let kind = error.get_type(py).name().map_or_else(|_| "CancelledError".into(), |name| name.to_string());
     let told = PyRuntimeError::new_err(format!("the target raised {kind}"));
     told.set_cause(py, Some(error));
     told
@@ -262,7 +258,15 @@ struct Offloaded {
 impl Offloaded {
     fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (target, nothing) = (self.target.bind(py), PyTuple::empty(py));
-        let call = || call_out(target, &nothing, None).map(Bound::unbind);
+        let call = || match call_out(target, &nothing, None) {
+            // No future takes this one.
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                let end = PyStopAsyncIteration::new_err(());
+                end.set_cause(py, Some(error));
+                Err(end)
+            }
+            returned => returned.map(Bound::unbind),
+        };
         match &self.inside {
             Some(inside) => inside.scope(call),
             None => call(),

@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 
 use crate::answer::{Answer, Ask, Wait};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, text};
 use crate::desk::Desk;
 use crate::tick::Tick;
 use crate::{durations, errors, loops};
@@ -228,8 +228,9 @@ impl Ticks {
 #[pyfunction]
 #[pyo3(signature = (
     delay, *, mode = None, initial_delay = None, jitter = None, seed = None, missed = None, max_runs = None,
-    run_for = None, max_lateness = None, keep_phase = false, name = "ticks",
-))]
+    run_for = None, max_lateness = None, keep_phase = None, name = None,
+), text_signature = "(delay, *, mode=None, initial_delay=None, jitter=None, seed=None, missed=None, max_runs=None, \
+    run_for=None, max_lateness=None, keep_phase=False, name='ticks')")]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 pub(crate) fn ticks(
     delay: &Bound<'_, PyAny>,
@@ -241,10 +242,11 @@ pub(crate) fn ticks(
     max_runs: Option<&Bound<'_, PyAny>>,
     run_for: Option<&Bound<'_, PyAny>>,
     max_lateness: Option<&Bound<'_, PyAny>>,
-    keep_phase: bool,
-    name: &str,
+    keep_phase: Option<&Bound<'_, PyAny>>,
+    name: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Ticks> {
     let mut config = Config::parse(("delay", delay), mode, initial_delay, jitter)?;
     config.limit(&Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase })?;
-    Ok(Ticks { config, name: name.into(), state: Mutex::default() })
+    let name = text("name", name)?.map_or_else(|| "ticks".into(), |name| name.to_string().into());
+    Ok(Ticks { config, name, state: Mutex::default() })
 }

@@ -27,21 +27,25 @@ class SchedulePolicy(StrEnum):
 class Timer:
     """Calls `callback` every `timeout_ns` nanoseconds, for the first time after one of them.
 
-    A callback that fails is logged, and the timer goes on.
+    `timeout` is another name of `timeout_ns`. A callback that fails is logged, and the timer goes on.
     """
 
     def __init__(
         self,
-        timeout_ns: int | float,
-        callback: Callback,
+        timeout: float | None = None,
+        callback: Callback | None = None,
         schedule_policy: str = SchedulePolicy.FIXED_SCHEDULE,
+        *,
+        timeout_ns: float | None = None,
     ) -> None:
+        if (timeout is None) == (timeout_ns is None):
+            raise TypeError("Timer takes one of timeout and timeout_ns, which are the same")
+        period = _period("timeout_ns", timeout_ns) if timeout is None else _period("timeout", timeout)
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         if schedule_policy not in list(SchedulePolicy):
             known = ", ".join(repr(str(policy)) for policy in SchedulePolicy)
             raise ScheduleError(f"schedule_policy must be one of {known}, got {schedule_policy!r}")
-        if not math.isfinite(timeout_ns):
-            raise ScheduleError(f"timeout_ns must be a finite number of nanoseconds, got {timeout_ns!r}")
-        period = ns(timeout_ns)
         mode: Mode = "fixed_rate" if schedule_policy == SchedulePolicy.FIXED_SCHEDULE else "fixed_delay"
         self._timer: _Timer[Any] = _Timer(
             period, callback, mode=mode, initial_delay=period, on_error="continue"
@@ -54,6 +58,14 @@ class Timer:
     def stop(self) -> None:
         """Stops it: once this has returned no callback is scheduled or started. One that runs may finish."""
         _ = self._timer.shutdown(_FOR_EVER)  # asked by the call; there is nothing to wait for
+
+
+def _period(field: str, given: Any) -> ns:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise TypeError(f"{field} must be a number of nanoseconds, not {type(given).__name__}")
+    if not 0 <= given < math.inf:
+        raise ScheduleError(f"{field} must be a finite number of nanoseconds of at least zero, got {given!r}")
+    return ns(given)
 
 
 _FOR_EVER = ns(2**63)

@@ -149,7 +149,7 @@ def test_e1_a_subclass_has_to_call_init_once() -> None:
 
 def test_o1_repr() -> None:
     timer = Timer(1.5, target, name="db_refresh")
-    assert repr(timer).startswith('<Timer name="db_refresh" target=<function target')
+    assert repr(timer).startswith("<Timer name='db_refresh' target=<function target")
     assert "delay=1.5 hit_count=0 running=false" in repr(timer).lower()
 
 

@@ -237,14 +237,33 @@ async def test_d6_who_reads_what_is_there_does_not_wait() -> None:
         ({"maxsize": "1"}, TypeError),
         ({"maxsize": 1.5}, TypeError),
         ({"overflow": "drop"}, ScheduleError),
-        ({"overflow": None}, TypeError),
+        ({"overflow": 3}, TypeError),
         ({"name": 3}, TypeError),
+        ({"maxsize": 2**70}, ScheduleError),
     ],
 )
 async def test_e2_bad_feeds_are_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
     timer = Timer(1, Times())
-    with pytest.raises(error):
+    (field,) = arguments
+    with pytest.raises(error, match=field):
         timer.subscribe(**arguments)
+    with pytest.raises(error, match=field):
+        Subscription(**arguments)
+
+
+async def test_e2_dropping_too_large_a_number_is_refused() -> None:
+    with pytest.raises(ScheduleError, match=f"n must be a whole number of at most {2**64 - 1}, got"):
+        Timer(1, Times()).subscribe().drop_oldest(2**70)
+
+
+async def test_d8_a_feed_made_by_hand_has_nothing_until_it_is_closed() -> None:
+    feed: Subscription[int] = Subscription(3, name="mine")
+    assert (feed.qsize, feed.dropped_count, feed.name) == (0, 0, "mine")
+    reading = anext(feed)
+    assert settled(reading) is PENDING
+    feed.close()
+    with pytest.raises(StopAsyncIteration):
+        settled(anext(feed))
 
 
 async def test_e2_dropping_a_negative_number_is_refused() -> None:

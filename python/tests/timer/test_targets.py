@@ -597,15 +597,35 @@ async def test_r3_the_traceback_does_not_grow_with_those_who_are_told() -> None:
     assert len(lengths) == 1
 
 
-async def test_r3_a_target_that_raises_stop_iteration_has_failed() -> None:
+def raising(error: type[Exception]) -> Callable[[], Any]:
     def run() -> None:
-        raise StopIteration(3)
+        raise error
 
-    timer = Timer(0.01, run, plain_callback)
+    return run
+
+
+async def raising_in_a_task() -> None:
+    await asyncio.sleep(0)
+    raise StopAsyncIteration
+
+
+@pytest.mark.parametrize(
+    ("make", "offload", "last"),
+    [
+        (lambda: iter("xyz").__next__, False, "z"),
+        (lambda: iter("xyz").__next__, True, "z"),
+        (lambda: raising(StopAsyncIteration), False, None),
+        (lambda: raising_in_a_task, False, None),
+    ],
+)
+async def test_r2_a_call_that_raises_stop_iteration_ends_the_timer(
+    make: Callable[[], Callable[[], Any]], offload: bool, last: str | None
+) -> None:
+    told, ends = list[Any](), list[Any]()
+    timer = Timer(0.01, make(), lambda *_: told.append(1), lambda *_: ends.append(1), offload=offload)
     timer.start()
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="StopIteration"):
-            await timer.wait()
+    assert await timer.wait() == last
+    assert (timer.last_result, timer.stats().failures, told, ends) == (last, 0, [], [1])
 
 
 @pytest.mark.parametrize("is_async", [False, True])

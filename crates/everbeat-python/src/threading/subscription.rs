@@ -11,8 +11,9 @@ use super::clock::Clock;
 use super::job::Delivery;
 use super::process::Native;
 use super::{object, wait};
-use crate::config::count;
-use crate::errors::{bad_value, failure_to_python, stopped, to_python};
+use crate::config::{count, text};
+use crate::errors::{failure_to_python, stopped, to_python};
+use crate::feed::bound;
 
 /// Every tick of a timer from the moment of the subscription on.
 #[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
@@ -31,19 +32,15 @@ impl Subscription {
         py: Python<'_>,
         timer: &everbeat::Timer<Delivery>,
         clock: &Clock,
-        maxsize: isize,
-        name: Option<&str>,
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut feed = timer.subscribe();
-        match usize::try_from(maxsize) {
-            Ok(0) => {}
-            Ok(bound) => feed = feed.bounded(bound),
-            Err(_) => {
-                return Err(bad_value(py, "maxsize", maxsize.into_pyobject(py)?.as_any(), "at least 0"));
-            }
+        if let Some(bound) = bound(maxsize)? {
+            feed = feed.bounded(bound);
         }
-        if let Some(name) = name {
-            feed = feed.name(name);
+        if let Some(name) = text("name", name)? {
+            feed = feed.name(name.to_str()?);
         }
         let feed = feed.open().map_err(|error| to_python(py, &error))?;
         Ok(Self { native: Native::new(Shared { feed, timer: timer.name().clone(), clock: clock.clone() }) })

@@ -14,7 +14,7 @@ use super::job::check_not_exiting;
 use super::options::{Schedule, builder};
 use super::process::{Native, is_exiting};
 use super::wait;
-use crate::config::Limits;
+use crate::config::{Limits, text};
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
 use crate::stats::Stats;
@@ -155,8 +155,8 @@ impl Ticks {
 /// A schedule without a target: a blocking iterator of ticks.
 #[pyfunction]
 #[pyo3(signature = (
-    delay, *, mode = None, initial_delay = None, jitter = None, seed = None, name = "ticks", missed = None,
-    max_runs = None, run_for = None, max_lateness = None, keep_phase = false, engine = None,
+    delay, *, mode = None, initial_delay = None, jitter = None, seed = None, name = None, missed = None,
+    max_runs = None, run_for = None, max_lateness = None, keep_phase = None, engine = None,
 ), text_signature = "(delay, *, mode='fixed_delay', initial_delay=None, jitter=0.0, seed=None, \
     name='ticks', missed='skip', max_runs=None, run_for=None, max_lateness=None, keep_phase=False, engine=None)")]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
@@ -166,12 +166,12 @@ pub(crate) fn ticks<'py>(
     initial_delay: Option<&Bound<'py, PyAny>>,
     jitter: Option<&Bound<'py, PyAny>>,
     seed: Option<&Bound<'py, PyAny>>,
-    name: &str,
+    name: Option<&Bound<'py, PyAny>>,
     missed: Option<&Bound<'py, PyAny>>,
     max_runs: Option<&Bound<'py, PyAny>>,
     run_for: Option<&Bound<'py, PyAny>>,
     max_lateness: Option<&Bound<'py, PyAny>>,
-    keep_phase: bool,
+    keep_phase: Option<&Bound<'py, PyAny>>,
     engine: Option<Py<Engine>>,
 ) -> PyResult<Ticks> {
     let py = delay.py();
@@ -180,6 +180,7 @@ pub(crate) fn ticks<'py>(
     let (engine, clock) = (engine.get().native(py)?.clone(), engine.get().clock().clone());
     let limits = Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase };
     let config = Schedule { delay, mode, initial_delay, jitter, limits }.parse()?;
+    let name = text("name", name)?.map_or(Ok("ticks"), |name| name.to_str())?;
     let ticks = builder(&engine, &config).name(name).ticks().map_err(|error| to_python(py, &error))?;
     let timer = ticks.timer().clone();
     Ok(Ticks { native: Native::new(Shared { ticks: Mutex::new(ticks), timer, engine, clock }) })

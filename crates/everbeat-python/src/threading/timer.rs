@@ -6,7 +6,7 @@ use everbeat::{Pending, Shutdown};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::callbacks::{self, Callbacks};
 use super::engine::Engine;
@@ -70,9 +70,9 @@ impl Timer {
 impl Timer {
     #[new]
     #[pyo3(signature = (
-        delay, target, exc_cb = None, cancel_cb = None, start = false, *, mode = None, initial_delay = None,
+        delay, target, exc_cb = None, cancel_cb = None, start = None, *, mode = None, initial_delay = None,
         jitter = None, seed = None, name = None, on_error = None, missed = None, run_timeout = None,
-        max_runs = None, run_for = None, max_lateness = None, keep_phase = false, inline = false, engine = None, scope = None,
+        max_runs = None, run_for = None, max_lateness = None, keep_phase = None, inline = None, engine = None, scope = None,
     ), text_signature = "(delay, target, exc_cb=None, cancel_cb=None, start=False, *, mode='fixed_delay', \
         initial_delay=None, jitter=0.0, seed=None, name=None, on_error='stop', missed='skip', \
         run_timeout=None, max_runs=None, run_for=None, max_lateness=None, keep_phase=False, inline=False, engine=None, \
@@ -83,24 +83,25 @@ impl Timer {
         target: &Bound<'py, PyAny>,
         exc_cb: Option<&Bound<'py, PyAny>>,
         cancel_cb: Option<&Bound<'py, PyAny>>,
-        start: bool,
+        start: Option<&Bound<'py, PyAny>>,
         mode: Option<&Bound<'py, PyAny>>,
         initial_delay: Option<&Bound<'py, PyAny>>,
         jitter: Option<&Bound<'py, PyAny>>,
         seed: Option<&Bound<'py, PyAny>>,
-        name: Option<&Bound<'py, PyString>>,
+        name: Option<&Bound<'py, PyAny>>,
         on_error: Option<&Bound<'py, PyAny>>,
         missed: Option<&Bound<'py, PyAny>>,
         run_timeout: Option<&Bound<'py, PyAny>>,
         max_runs: Option<&Bound<'py, PyAny>>,
         run_for: Option<&Bound<'py, PyAny>>,
         max_lateness: Option<&Bound<'py, PyAny>>,
-        keep_phase: bool,
-        inline: bool,
+        keep_phase: Option<&Bound<'py, PyAny>>,
+        inline: Option<&Bound<'py, PyAny>>,
         engine: Option<Py<Engine>>,
         scope: Option<&Bound<'py, Scope>>,
     ) -> PyResult<Py<Self>> {
         let py = delay.py();
+        let start = config::flag("start", start)?;
         let engine = Engine::or_default(py, engine)?;
         let native = engine.get().native(py)?.clone();
         let limits = Limits { seed, missed, max_runs, run_for, max_lateness, keep_phase };
@@ -115,11 +116,11 @@ impl Timer {
         let mut builder = builder(&native, &config);
 
         let mut job = Job::of_target(engine, target)?;
-        if let Some(name) = name {
+        if let Some(name) = config::text("name", name)? {
             job.name = name.clone().unbind();
         }
         builder = builder.name(job.name.bind(py).to_str()?);
-        if inline {
+        if config::flag("inline", inline)? {
             builder = builder.inline();
         }
         // A run over its limit has failed as well: with one, that is known only after the run.
@@ -258,8 +259,13 @@ impl Timer {
     }
 
     /// Every tick from now on, in a buffer of its own.
-    #[pyo3(signature = (maxsize = 0, name = None))]
-    fn subscribe(&self, py: Python<'_>, maxsize: isize, name: Option<&str>) -> PyResult<Subscription> {
+    #[pyo3(signature = (maxsize = None, name = None), text_signature = "($self, maxsize=0, name=None)")]
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Subscription> {
         Subscription::open(py, self.native(py)?, self.job.clock(), maxsize, name)
     }
 

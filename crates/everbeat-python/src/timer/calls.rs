@@ -34,6 +34,13 @@ impl Timer {
         }
     }
 
+    /// A step of its task has held the loop for too long.
+    pub(crate) fn count_blocked(&self) {
+        if let Some(core) = self.known_core() {
+            core.count_blocked();
+        }
+    }
+
     pub(crate) fn forget_conditions(&self, py: Python<'_>) {
         if let Some(conditions) = self.known_core().as_ref().and_then(|core| core.conditions()) {
             conditions.forget(py);

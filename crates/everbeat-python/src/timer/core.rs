@@ -61,12 +61,14 @@ pub(super) struct Aside {
     earlier: Earlier,
 }
 
-/// What was delivered before it moved to the loop where it is now.
+/// What the library does not count where the timer is now: what was before it moved there, and how many steps of
+/// its task have held the loop for too long.
 #[derive(Clone, Default)]
 pub(super) struct Earlier {
     pub(super) hits: u64,
     runs: u64,
     failures: u64,
+    blocked: u64,
     result: Option<Arc<Value>>,
     tick: Option<f64>,
 }
@@ -169,7 +171,7 @@ impl Core {
             return Stats::unstarted(py, self.label(py), self.period().as_secs_f64());
         };
         let mut stats = Stats::of(py, &place.timer().stats(), |moment| Ok(place.desk.seconds(moment)))?;
-        stats.add((earlier.runs, earlier.hits, earlier.failures));
+        stats.add((earlier.runs, earlier.hits, earlier.failures, earlier.blocked));
         Ok(stats)
     }
 
@@ -239,6 +241,7 @@ impl Core {
             hits: self.hits(),
             runs: earlier.runs + figures.runs,
             failures: earlier.failures + figures.failures,
+            blocked: earlier.blocked + figures.blocked,
             result: self.latest(),
             tick: timer.last_tick_at().map(|moment| place.desk.seconds(moment)),
         }
@@ -288,6 +291,10 @@ impl Core {
         self.was_started.store(true, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.aside.as_mut().map(|aside| std::mem::take(&mut aside.feeds)).unwrap_or_default()
+    }
+
+    pub(super) fn count_blocked(&self) {
+        self.lock().aside().earlier.blocked += 1;
     }
 
     /// A feed to be opened by the next start.

@@ -32,7 +32,12 @@ use crate::tick::Tick;
 use crate::value::Value;
 use crate::{context, durations, errors, loops};
 
-/// A recurring timer in an event loop.
+/// A recurring timer in an event loop: calls its target again and again.
+///
+/// `delay` is the period in seconds (or a `timedelta`, or an `everbeat.ns`): the time from the end of a run to the
+/// next, or, with `mode="fixed_rate"`, from slot to slot. `target` is a function, a coroutine function, an iterator
+/// or a generator, or a function that returns one. `async with` starts the timer and cancels it; `join`, `wait`,
+/// `trigger`, `subscribe` and `async for` give what the runs return. The stub `_everbeat.pyi` is the manual.
 #[pyclass(frozen, subclass, weakref, generic, module = "everbeat")]
 pub(crate) struct Timer {
     /// Set by `__init__`, so that subclasses may have parameters of their own.
@@ -45,16 +50,19 @@ pub(crate) struct Timer {
 #[pymethods]
 impl Timer {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(delay, target, exc_cb=None, cancel_cb=None, \
+        cancel_aws=None, start=False, *, mode=None, initial_delay=None, jitter=None, name=None, seed=None, \
+        on_error=None, missed=None, run_timeout=None, run_for=None, max_runs=None, max_lateness=None, \
+        keep_phase=False, offload=False, precision=None, histograms=False)")]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
         Self { core: Mutex::new(None) }
     }
 
     #[pyo3(signature = (
-        delay, target, exc_cb = None, cancel_cb = None, cancel_aws = None, start = false, *,
+        delay, target, exc_cb = None, cancel_cb = None, cancel_aws = None, start = None, *,
         mode = None, initial_delay = None, jitter = None, name = None, seed = None, on_error = None,
         missed = None, run_timeout = None, run_for = None, max_runs = None, max_lateness = None,
-        keep_phase = false, offload = false, precision = None, histograms = false,
+        keep_phase = None, offload = None, precision = None, histograms = None,
     ))]
     #[allow(clippy::too_many_arguments)] // those of the documented constructor
     fn __init__(
@@ -64,11 +72,11 @@ impl Timer {
         exc_cb: Option<&Bound<'_, PyAny>>,
         cancel_cb: Option<&Bound<'_, PyAny>>,
         cancel_aws: Option<&Bound<'_, PyAny>>,
-        start: bool,
+        start: Option<&Bound<'_, PyAny>>,
         mode: Option<&Bound<'_, PyAny>>,
         initial_delay: Option<&Bound<'_, PyAny>>,
         jitter: Option<&Bound<'_, PyAny>>,
-        name: Option<&Bound<'_, PyString>>,
+        name: Option<&Bound<'_, PyAny>>,
         seed: Option<&Bound<'_, PyAny>>,
         on_error: Option<&Bound<'_, PyAny>>,
         missed: Option<&Bound<'_, PyAny>>,
@@ -76,10 +84,10 @@ impl Timer {
         run_for: Option<&Bound<'_, PyAny>>,
         max_runs: Option<&Bound<'_, PyAny>>,
         max_lateness: Option<&Bound<'_, PyAny>>,
-        keep_phase: bool,
-        offload: bool,
+        keep_phase: Option<&Bound<'_, PyAny>>,
+        offload: Option<&Bound<'_, PyAny>>,
         precision: Option<&Bound<'_, PyAny>>,
-        histograms: bool,
+        histograms: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let mut config = Config::parse(("delay", delay), mode, initial_delay, jitter)?;
@@ -94,11 +102,12 @@ impl Timer {
             }
             config.rare().run_timeout = Some(parsed);
         }
-        if histograms {
+        if config::flag("histograms", histograms)? {
             config.rare().histograms = true;
         }
         let fine =
             precision.map(|given| config::one_of("precision", given, &["coarse", "fine"])).transpose()?;
+        let start = config::flag("start", start)?;
         let is_source = checked_target(target)?;
         let exc_cb = config::parse_callback("exc_cb", exc_cb)?;
         let cancel_cb = config::parse_callback("cancel_cb", cancel_cb)?;
@@ -107,11 +116,11 @@ impl Timer {
         let core = Core {
             target: target.clone().unbind(),
             is_source,
-            offload,
+            offload: config::flag("offload", offload)?,
             fine: fine == Some("fine"),
             was_started: AtomicBool::new(false),
             others: has_others.then(|| Box::new(Others { exc_cb, cancel_cb, conditions })),
-            name: name.map(|name| name.clone().unbind()),
+            name: config::text("name", name)?.map(|name| name.clone().unbind()),
             config,
             inner: Mutex::default(),
         };
@@ -190,16 +199,16 @@ impl Timer {
     #[pyo3(signature = (hit_count = None, hits = None, timeout = None))]
     fn wait(
         slf: &Bound<'_, Self>,
-        hit_count: Option<i64>,
-        hits: Option<i64>,
+        hit_count: Option<&Bound<'_, PyAny>>,
+        hits: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Answer> {
         let timer = slf.get();
         let limit = timeout.map(|timeout| durations::parse("timeout", timeout)).transpose()?;
         let before = timer.core()?.hits();
         let target = match (hit_count, hits) {
-            (Some(count), _) => Some(u64::try_from(count).unwrap_or(0)),
-            (None, Some(more)) => Some(before.saturating_add(u64::try_from(more).unwrap_or(0))),
+            (Some(count), _) => Some(config::count("hit_count", count, 0)?),
+            (None, Some(more)) => Some(before.saturating_add(config::count("hits", more, 0)?)),
             (None, None) => None,
         };
         match target {
@@ -209,15 +218,18 @@ impl Timer {
     }
 
     /// A buffered feed of every tick from now on.
-    #[pyo3(signature = (maxsize = 0, *, name = None, overflow = "drop_oldest"))]
+    #[pyo3(
+        signature = (maxsize = None, *, name = None, overflow = None),
+        text_signature = "($self, maxsize=0, *, name=None, overflow='drop_oldest')",
+    )]
     fn subscribe(
         &self,
         py: Python<'_>,
-        maxsize: i64,
-        name: Option<String>,
-        overflow: &str,
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+        overflow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
-        let line = Line::new(py, maxsize, name, overflow)?;
+        let line = Line::new(maxsize, name, overflow)?;
         let core = self.core()?;
         // Of a timer that has ended: such a feed ends at once, as it would on every other face.
         match core.place_here(py)? {
@@ -338,7 +350,7 @@ impl Timer {
         let core = slf.get().core()?;
         let mut text = format!("<{}", slf.get_type().name()?);
         if let Some(name) = &core.name {
-            let _ = write!(text, " name={:?}", name.bind(slf.py()).to_string());
+            let _ = write!(text, " name={}", name.bind(slf.py()).repr()?);
         }
         let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
         let running = slf.get().is_running()?;
@@ -402,8 +414,5 @@ fn checked_target(target: &Bound<'_, PyAny>) -> PyResult<bool> {
     if is_source || target.is_callable() {
         return Ok(is_source);
     }
-    Err(PyTypeError::new_err(format!(
-        "target must be a callable, an iterator or an async iterator, not {}",
-        target.get_type().name()?
-    )))
+    Err(config::wrong_type("target", "a callable, an iterator or an async iterator", target))
 }

@@ -1,20 +1,47 @@
 """Groups."""
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
 
 from everbeat._everbeat import Timer
 from everbeat._group import TimerGroup as _TimerGroup
 
-__all__ = ["TimerGroup"]
+__all__ = ["GroupResult", "TimerGroup", "WaitResult"]
+
+GroupResult: TypeAlias = list[tuple[Timer[Any], Any]]
+WaitResult = GroupResult
 
 
 class TimerGroup(_TimerGroup):
-    """`everbeat.TimerGroup`, except that the time limit of a wait is an error of the whole."""
+    """`everbeat.TimerGroup`, except that its members are those of a list, and that the time limit of a wait is
+    an error of the whole."""
 
-    @property
-    def timers(self) -> list[Timer[Any]]:
-        return list(self)
+    timers: list[Timer[Any]]
+
+    def __init__(self, timers: Iterable[Timer[Any]] = (), *, name: str | None = None) -> None:
+        self.timers = []
+        super().__init__(timers, name=name)
+
+    def _take_in(self, timer: Timer[Any]) -> None:
+        if timer not in self.timers:
+            self.timers.append(timer)
+
+    def discard(self, timer: Timer[Any]) -> None:
+        if timer in self.timers:
+            self.timers.remove(timer)
+
+    def remove(self, timer: Timer[Any]) -> None:
+        self.timers.remove(timer)
+
+    def __iter__(self) -> Iterator[Timer[Any]]:
+        return iter(list(self.timers))
+
+    def __len__(self) -> int:
+        return len(self.timers)
+
+    def __contains__(self, timer: object) -> bool:
+        return timer in self.timers
 
     async def wait(
         self,
@@ -22,6 +49,6 @@ class TimerGroup(_TimerGroup):
         hits: int | None = None,
         timeout: Any = None,
         return_exceptions: bool = False,
-    ) -> list[tuple[Timer[Any], Any]]:
+    ) -> GroupResult:
         waiting = super().wait(hit_count, hits, return_exceptions=return_exceptions)
         return await asyncio.wait_for(waiting, timeout)

@@ -1,42 +1,159 @@
 """The timer."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, overload
 
 from everbeat._everbeat import Timer as _Timer
-from everbeat._options import Callback, Duration, Mode
+from everbeat._options import Duration, Mode
 from everbeat.compat.async_timer.pacemaker import TimerPacemaker
 from everbeat.compat.async_timer.target_caller import Caller
-from everbeat.exceptions import TimerNotRunningError
+from everbeat.exceptions import TimerNotRunningError, TimerStoppedError
 
-__all__ = ["Timer"]
+__all__ = ["Timer", "TimerCallbackT", "TimerMainTaskT"]
 
 T = TypeVar("T")
 
+TimerMainTaskT: TypeAlias = (
+    Callable[[], T]
+    | Callable[[], Coroutine[Any, Any, T]]
+    | Callable[[], AsyncGenerator[T, Any]]
+    | Callable[[], Generator[T, Any, Any]]
+    | AsyncGenerator[T, Any]
+    | Generator[T, Any, Any]
+)
+TimerCallbackT: TypeAlias = Callable[["Timer[T]", TimerMainTaskT[T]], None]
+# As type checkers are to see it: most callbacks take timers of any values.
+Callback: TypeAlias = Callable[["Timer[Any]", Any], object]
+
+
+def _log_failure(timer: "Timer[Any]", target: Any) -> None:
+    name = timer.stats().name
+    logging.getLogger(f"everbeat.timer.{name}").exception("a run of timer %r failed", name)
+
+
+def _do_nothing(timer: "Timer[Any]", target: Any) -> None: ...
+
+
+# What the timer calls looks for the callback then: it can be another one by that time.
+def _tell_failure(timer: Any, target: Any) -> None:
+    timer.exception_callback(timer, target)
+
+
+def _tell_end(timer: Any, target: Any) -> None:
+    timer.cancel_callback(timer, target)
+
 
 @contextmanager
-def _as_cancelled() -> Iterator[None]:
+def _as_cancelled(kind: type[TimerNotRunningError]) -> Iterator[None]:
     """Who waits for a timer that has stopped is told so as if the waiting had been cancelled."""
     try:
         yield
-    except TimerNotRunningError as error:
+    except kind as error:
         raise asyncio.CancelledError(str(error)) from error
 
 
 class Timer(_Timer[T], Generic[T]):
-    """`everbeat.Timer`, except for what waiting for a stopped timer raises."""
+    """`everbeat.Timer`, except for what waiting for a stopped timer raises, and what can be assigned."""
 
     pacemaker: TimerPacemaker
-    _pacemaker_type: ClassVar[type[TimerPacemaker]] = TimerPacemaker
+    target_caller: Caller[T]
+    exception_callback: Callback
+    cancel_callback: Callback
+    _uncounted: int = 0
 
+    @overload
+    def __init__(
+        self,
+        delay: Duration,
+        target: AsyncIterator[T] | Iterator[T],
+        exc_cb: Callback = ...,
+        cancel_cb: Callback = ...,
+        cancel_aws: Sequence[Awaitable[Any]] | None = None,
+        start: bool = False,
+        *,
+        mode: Mode = "fixed_delay",
+        initial_delay: Duration = 0.0,
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        delay: Duration,
+        target: Callable[[], AsyncIterator[T]],
+        exc_cb: Callback = ...,
+        cancel_cb: Callback = ...,
+        cancel_aws: Sequence[Awaitable[Any]] | None = None,
+        start: bool = False,
+        *,
+        mode: Mode = "fixed_delay",
+        initial_delay: Duration = 0.0,
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        delay: Duration,
+        target: Callable[[], Awaitable[T]],
+        exc_cb: Callback = ...,
+        cancel_cb: Callback = ...,
+        cancel_aws: Sequence[Awaitable[Any]] | None = None,
+        start: bool = False,
+        *,
+        mode: Mode = "fixed_delay",
+        initial_delay: Duration = 0.0,
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        delay: Duration,
+        target: Callable[[], Iterator[T]],
+        exc_cb: Callback = ...,
+        cancel_cb: Callback = ...,
+        cancel_aws: Sequence[Awaitable[Any]] | None = None,
+        start: bool = False,
+        *,
+        mode: Mode = "fixed_delay",
+        initial_delay: Duration = 0.0,
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        delay: Duration,
+        target: Callable[[], T],
+        exc_cb: Callback = ...,
+        cancel_cb: Callback = ...,
+        cancel_aws: Sequence[Awaitable[Any]] | None = None,
+        start: bool = False,
+        *,
+        mode: Mode = "fixed_delay",
+        initial_delay: Duration = 0.0,
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> None: ...
     def __init__(
         self,
         delay: Duration,
         target: Any,
-        exc_cb: Callback | None = None,
-        cancel_cb: Callback | None = None,
+        exc_cb: Callback = _log_failure,
+        cancel_cb: Callback = _do_nothing,
         cancel_aws: Sequence[Awaitable[Any]] | None = None,
         start: bool = False,
         *,
@@ -45,29 +162,52 @@ class Timer(_Timer[T], Generic[T]):
         jitter: float = 0.0,
         name: str | None = None,
     ) -> None:
+        if not (callable(exc_cb) and callable(cancel_cb)):
+            raise TypeError(f"exc_cb and cancel_cb must be callable, got {exc_cb!r} and {cancel_cb!r}")
+        schedule: Any = {"mode": mode, "initial_delay": initial_delay, "jitter": jitter}
         self.exception_callback = exc_cb
         self.cancel_callback = cancel_cb
         self.target_caller = Caller(target)
-        self.pacemaker = self._pacemaker_type(self, mode, initial_delay, jitter)
+        self.pacemaker = self._create_pacemaker(delay, **schedule)
+        self.pacemaker._lead(self)
         super().__init__(
-            delay,
-            target,
-            exc_cb,
-            cancel_cb,
-            cancel_aws,
-            start,
-            mode=mode,
-            initial_delay=initial_delay,
-            jitter=jitter,
-            name=name,
+            delay, target, _tell_failure, _tell_end, cancel_aws or None, start, name=name, **schedule
         )
 
+    def _create_pacemaker(self, delay: Duration, **schedule: Any) -> TimerPacemaker:
+        return TimerPacemaker(delay, **schedule)
+
+    @property
+    def hit_count(self) -> int:
+        """As that of `everbeat.Timer`, but it can be set."""
+        return super().hit_count - self._uncounted
+
+    @hit_count.setter
+    def hit_count(self, count: int) -> None:
+        self._uncounted = super().hit_count - count
+
     async def join(self) -> T:
-        with _as_cancelled():
+        with _as_cancelled(TimerNotRunningError):
             return await super().join()
 
+    async def trigger(self) -> T:
+        with _as_cancelled(TimerStoppedError):
+            return await super().trigger()
+
     async def wait(
-        self, hit_count: int | None = None, hits: int | None = None, timeout: Duration | None = None
+        self, /, hit_count: int | None = None, hits: int | None = None, timeout: Duration | None = None
     ) -> T | None:
-        with _as_cancelled():
+        if hit_count is not None:
+            hit_count = max(0, hit_count + self._uncounted)
+        elif hits is not None:
+            hits = max(0, hits)
+        with _as_cancelled(TimerNotRunningError):
             return await super().wait(hit_count, hits, timeout)
+
+    @property
+    def main_task(self) -> NoReturn:
+        raise AttributeError("a timer has no main_task: see is_running(), or await wait() or cancel()")
+
+    @property
+    def result_fanout(self) -> NoReturn:
+        raise AttributeError("a timer has no result_fanout: await join()")
