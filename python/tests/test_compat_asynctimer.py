@@ -150,3 +150,38 @@ async def test_policies_and_fractions(policy: str) -> None:
     await asyncio.sleep(4)
     timer.stop()
     assert ticks == [1.5, 3]
+
+
+@in_virtual_time
+async def test_the_interval_has_two_names() -> None:
+    ticks: list[float] = []
+    for name in ("timeout", "timeout_ns"):
+        arguments: dict[str, Any] = {name: SECOND, "callback": lambda: ticks.append(now())}
+        timer = Timer(**arguments)
+        timer.start()
+        await asyncio.sleep(1.5)
+        timer.stop()
+    assert ticks == [1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        (
+            {"timeout": -1},
+            ScheduleError,
+            "timeout must be a finite number of nanoseconds of at least zero, got -1",
+        ),
+        ({"timeout_ns": -1.5}, ScheduleError, "timeout_ns must be a finite number .* got -1.5"),
+        ({"timeout": "5"}, TypeError, "timeout must be a number of nanoseconds, not str"),
+        ({"timeout_ns": True}, TypeError, "timeout_ns must be a number of nanoseconds, not bool"),
+        ({}, TypeError, "one of timeout and timeout_ns"),
+        ({"timeout": 1, "timeout_ns": 1}, TypeError, "one of timeout and timeout_ns"),
+        ({"timeout": 1, "callback": None}, TypeError, "callback must be callable, not NoneType"),
+    ],
+)
+def test_e2_a_refusal_names_the_field_as_it_was_given(
+    arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        Timer(**({"callback": len} | arguments))

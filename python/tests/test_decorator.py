@@ -7,6 +7,7 @@ import pytest
 
 import everbeat
 from everbeat import ScheduleError, Timer, TimerGroup
+from everbeat.compat import async_timer
 from tests.loops import in_virtual_time, on_every_loop
 
 
@@ -91,3 +92,11 @@ async def test_it_is_a_member_like_any_timer() -> None:
     """G1"""
     async with TimerGroup([refresh_db]) as group:
         assert await group.trigger() == [(refresh_db, "rows")]
+
+
+def test_e2_the_decorator_without_its_delay_is_refused() -> None:
+    for decorator in (everbeat.every, async_timer.every):
+        with pytest.raises(TypeError, match=r"write @every\(5\), with parentheses"):
+            decorator(len)  # type: ignore[arg-type]
+        with pytest.raises(ScheduleError, match="delay must be"):
+            decorator(-1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import everbeat.threading
 from everbeat import (
     ScheduleError,
     ThreadsafeDispatchError,
@@ -581,3 +582,37 @@ async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
             await group.trigger(timeout=-1)
         with pytest.raises(ScheduleError, match=r"^grace .*-1"):
             await group.shutdown(-1)
+
+
+@pytest.mark.parametrize("member", [1, None, "timer", everbeat.threading.Timer(1, print)], ids=repr)
+def test_e2_what_is_no_timer_of_a_loop_is_no_member(member: Any) -> None:
+    kind = type(member)
+    says = f"must be an everbeat.Timer, not {kind.__module__}.{kind.__qualname__}"
+    with pytest.raises(TypeError, match=says):
+        TimerGroup([member])
+    group = TimerGroup()
+    with pytest.raises(TypeError, match=says):
+        group.add(member)
+    assert len(group) == 0
+
+
+@on_every_loop
+async def test_g2_who_enters_a_group_that_cannot_start_finds_nobody_running() -> None:
+    ended = list[bool]()
+
+    async def run() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    good, bad = Timer(1, run), Timer(1, run, cancel_aws=[asyncio.Event().wait()])
+    bad.start()
+    await asyncio.sleep(0)
+    await bad.cancel()
+    group = TimerGroup([good, bad])
+    with pytest.raises(TimerRestartError):
+        async with group:
+            raise AssertionError("the block was entered")
+    assert not good.is_running() and not group.is_running()

@@ -1,4 +1,4 @@
-"""The programs in the README run as they stand there."""
+"""The programs in both READMEs run as they stand there."""
 
 import re
 import subprocess
@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent / "../../README.md"
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+HERE = Path(__file__).parent
+PROGRAMS = {
+    f"{name}-{number}": program
+    for name, path in (("repository", HERE / "../../README.md"), ("package", HERE / "../README.md"))
+    for number, program in enumerate(re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.M | re.S))
+}
 
 
 def test_there_are_programs() -> None:
-    assert PROGRAMS
+    assert {"repository-0", "package-0", "package-1"} <= PROGRAMS.keys()
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=[str(number) for number in range(len(PROGRAMS))])
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_the_program_runs(program: str) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

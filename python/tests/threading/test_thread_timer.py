@@ -387,6 +387,11 @@ def test_o1_names():
 @pytest.mark.parametrize(
     "options, error",
     [
+        ({"name": 3}, TypeError),
+        ({"start": 1}, TypeError),
+        ({"inline": 1}, TypeError),
+        ({"keep_phase": 1}, TypeError),
+        ({"max_runs": 2**70}, ScheduleError),
         ({"delay": -1}, ScheduleError),
         ({"delay": "1"}, TypeError),
         ({"delay": True}, TypeError),
@@ -413,8 +418,16 @@ def test_o1_names():
     ],
 )
 def test_e2_bad_input_is_refused_at_construction(options, error):
-    with pytest.raises(error):
+    (field,) = options
+    with pytest.raises(error, match=field if field not in ("engine", "scope", "missed") else None):
         Timer(**{"delay": 1, "target": print, **options})
+
+
+@pytest.mark.parametrize("options, error", [({"maxsize": 2**70}, ScheduleError), ({"name": 3}, TypeError)])
+def test_e2_bad_feeds_are_refused_on_threads(options, error):
+    (field,) = options
+    with pytest.raises(error, match=field):
+        Timer(1, print).subscribe(**options)
 
 
 @pytest.mark.parametrize("options", [{"first": 0}, {"factor": 0.5}, {"max": 0.5}, {"factor": float("nan")}])

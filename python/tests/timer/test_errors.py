@@ -69,7 +69,21 @@ def test_e2_what_is_no_duration_is_a_type_error(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [0, 0.0, 1, 0.5, Fraction(1, 2), Decimal("0.5"), ns(0), ns(5), timedelta(0), timedelta.max]
+    "value",
+    [
+        0,
+        0.0,
+        1,
+        0.5,
+        Fraction(1, 2),
+        Decimal("0.5"),
+        ns(0),
+        ns(5),
+        timedelta(0),
+        timedelta.max,
+        ns(2**64),
+        10**400,
+    ],
 )
 def test_e2_all_kinds_of_durations_are_taken(value: Any) -> None:
     assert Timer(value, target).delay >= 0
@@ -108,7 +122,14 @@ def test_e2_all_kinds_of_durations_are_taken(value: Any) -> None:
         ({"cancel_cb": "x"}, TypeError, "cancel_cb"),
         ({"cancel_aws": 3}, TypeError, "cancel_aws"),
         ({"cancel_aws": [3]}, TypeError, "cancel_aws"),
-        ({"name": 3}, TypeError, "name"),
+        ({"name": 3}, TypeError, "name must be a string, not int"),
+        ({"start": 1}, TypeError, "start must be True or False, not int"),
+        ({"keep_phase": 1}, TypeError, "keep_phase must be True or False, not int"),
+        ({"offload": "no"}, TypeError, "offload must be True or False, not str"),
+        ({"histograms": 1}, TypeError, "histograms must be True or False, not int"),
+        ({"max_runs": 2**70}, ScheduleError, f"max_runs must be a whole number of at most {2**64 - 1}, got"),
+        ({"seed": 2**64}, ScheduleError, f"seed must be a whole number of at most {2**64 - 1}, got {2**64}"),
+        ({"missed": Burst(2**70)}, ScheduleError, "burst.max must be a whole number of at most"),
         ({"unknown": 3}, TypeError, "unknown"),
     ],
 )
