@@ -93,7 +93,8 @@ class Timer(Generic[_T]):
     `target`
         What is run: a function, a coroutine function, or any other callable without parameters; what it returns
         is awaited if it can be. An iterator, a generator or their async kin gives one item a run, and its
-        end ends the timer; a callable that returns one is called anew at each start.
+        end ends the timer, as does a call that raises `StopIteration` (the `__next__` of an iterator); a callable
+        that returns one is called anew at each start.
     `exc_cb`
         `exc_cb(timer, target)`, called for each failure while it is being handled: `sys.exc_info()` and
         `logger.exception` know it.
