@@ -154,6 +154,8 @@ def test_what_cannot_be_assigned_says_so() -> None:
     timer = async_timer.Timer(1, lambda: 1)
     for owner, field in (
         (timer.target_caller, "target"),
+        (timer, "target_caller"),
+        (timer, "pacemaker"),
         (timer.pacemaker, "mode"),
         (timer.pacemaker, "initial_delay"),
         (timer.pacemaker, "jitter"),

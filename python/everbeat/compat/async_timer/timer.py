@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar, overload
 
 from everbeat._everbeat import Timer as _Timer
 from everbeat._options import Duration, Mode
@@ -173,6 +173,13 @@ class Timer(_Timer[T], Generic[T]):
         super().__init__(
             delay, target, _tell_failure, _tell_end, cancel_aws or None, start, name=name, **schedule
         )
+
+    if not TYPE_CHECKING:  # for which any attribute could be set then
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in ("pacemaker", "target_caller") and hasattr(self, name):
+                raise AttributeError(f"the {name} of a timer cannot be set: make another timer")
+            super().__setattr__(name, value)
 
     def _create_pacemaker(self, delay: Duration, **schedule: Any) -> TimerPacemaker:
         return TimerPacemaker(delay, **schedule)
