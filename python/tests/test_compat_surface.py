@@ -141,12 +141,18 @@ async def test_r6_callbacks_can_be_assigned(caplog: pytest.LogCaptureFixture) ->
 
 @on_every_loop
 async def test_d1_d3_the_hit_count_can_be_assigned() -> None:
-    async with async_timer.Timer(0.001, lambda: 1) as timer:
-        await timer.wait(hit_count=3)
-        timer.hit_count = 0
-        assert await timer.wait(hit_count=0) is None and timer.hit_count < 2
-        await timer.wait(hit_count=2)
+    async with async_timer.Timer(1000, lambda: 1) as timer:
+        await timer.wait(hit_count=1)
+        await timer.trigger()
         assert timer.hit_count == 2
+        timer.hit_count = 0
+        assert await timer.wait(hit_count=0) is None and timer.hit_count == 0
+        waiting = asyncio.ensure_future(timer.wait(hit_count=2))
+        await timer.trigger()
+        await asyncio.sleep(0.001)
+        assert timer.hit_count == 1 and not waiting.done()
+        await timer.trigger()
+        assert await waiting == 1 and timer.hit_count == 2
         assert await timer.wait(hit_count=-5) is None and await timer.wait(hits=-5) is None
 
 
