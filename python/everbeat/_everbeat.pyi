@@ -135,8 +135,8 @@ class Timer(Generic[_T]):
     `precision`
         `"coarse"` (default): as the loop wakes up. asyncio rounds its waits up to a millisecond, and where timers
         with periods of 100 ms and more have little to do in each wake-up, they share one every two milliseconds.
-        `"fine"`: as precise as the system, on Linux by a timer of the kernel; elsewhere, and where no file
-        descriptor is left for one, as `"coarse"`.
+        `"fine"`: as precise as the system, on Linux by a timer of the kernel; elsewhere, where no file descriptor
+        is left for one, and in a loop whose `time()` is neither that of asyncio nor of uvloop, as `"coarse"`.
     `histograms`
         Whether `stats()` has figures of lateness and duration.
 

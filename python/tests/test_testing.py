@@ -398,6 +398,14 @@ async def test_a_virtual_loop_is_exact() -> None:
 
 
 @in_virtual_time
+async def test_t2_a_precise_timer_goes_by_the_clock_of_the_loop() -> None:
+    start, loop = time.monotonic(), asyncio.get_running_loop()
+    async with Timer(HOUR, loop.time, precision="fine", mode="fixed_rate") as timer:
+        assert await timer.wait(hit_count=100) == 99 * HOUR
+    assert time.monotonic() - start < 60
+
+
+@in_virtual_time
 async def test_t2_a_virtual_loop_counts_whole_nanoseconds() -> None:
     loop = asyncio.get_running_loop()
     await asyncio.sleep(0.123456789)

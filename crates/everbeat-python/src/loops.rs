@@ -63,9 +63,12 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Arc<Desk>> {
 }
 
 /// The desk of the running loop whose waits are as precise as the system allows: the usual one if there is no file
-/// descriptor left, or the loop reads none.
+/// descriptor left, or the loop reads none, or has a clock of its own, by which the system does not wait.
 pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
     let usual = here(py)?;
+    if !tells_the_time_of_the_machine(usual.event_loop(py))? {
+        return Ok(usual);
+    }
     let address = usual.event_loop(py).as_ptr() as usize;
     let known = lock().get(&address).and_then(|desks| desks.fine.clone());
     if let Some(desk) = known {
@@ -84,6 +87,24 @@ pub(crate) fn fine(py: Python<'_>) -> PyResult<Arc<Desk>> {
         desks.fine = Some(desk.clone());
     }
     Ok(desk)
+}
+
+/// Whether `loop.time()` is that of asyncio or uvloop. A loop with another one may be in virtual time.
+fn tells_the_time_of_the_machine(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let name = intern!(py, "time");
+    if event_loop.getattr(intern!(py, "__dict__")).is_ok_and(|own| own.contains(name).unwrap_or(false)) {
+        return Ok(false);
+    }
+    let time = event_loop.get_type().getattr(name)?;
+    let stock = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "BaseEventLoop"))?;
+    if time.is(&stock.getattr(name)?) {
+        return Ok(true);
+    }
+    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
+    let uvloop =
+        modules.get_item(intern!(py, "uvloop")).and_then(|uvloop| uvloop.getattr(intern!(py, "Loop")));
+    Ok(uvloop.and_then(|kind| kind.getattr(name)).is_ok_and(|known| time.is(&known)))
 }
 
 /// The desk for a timer that is started in the running loop: that of its own clock for tests, or of the
