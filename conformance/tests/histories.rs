@@ -11,6 +11,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
+#[path = "../../crates/everbeat-core/src/tests/seeded.rs"]
+mod seeded;
+
+use seeded::{number, seeded};
+
 /// How long histories are.
 const MOST_COMMANDS: usize = 16;
 
@@ -19,26 +24,14 @@ fn bytes() -> impl Strategy<Value = (Vec<u8>, Vec<[u8; COMMAND]>)> {
     (vec(any::<u8>(), HEAD), vec(any::<[u8; COMMAND]>(), 0..MOST_COMMANDS))
 }
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
-
 /// Plays as many histories on this subject as are wanted.
 fn play(subject: &dyn Subject, instant: bool, plain: bool) {
     let grain = if subject.driver() == Driver::Core { Span::NANOSECOND } else { Span::MILLISECOND };
-    let shape = Shape { instant, plain, stretch: number("EVERBEAT_STRETCH", 1), grain };
-    let seed =
-        number("PROPTEST_RNG_SEED", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
-    let cases = u32::try_from(number("PROPTEST_CASES", 300)).unwrap_or(u32::MAX);
-    let config = Config {
-        cases,
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        max_global_rejects: u32::MAX,
-        max_shrink_iters: 20_000,
-        ..Config::default()
-    };
+    let shape = Shape { instant, plain, stretch: number("EVERBEAT_STRETCH").unwrap_or(1), grain };
+    let config = seeded();
+    let RngSeed::Fixed(seed) = config.rng_seed else { unreachable!("that is what it is for") };
+    let cases = u32::try_from(number("PROPTEST_CASES").unwrap_or(300)).unwrap_or(u32::MAX);
+    let config = Config { cases, max_global_rejects: u32::MAX, max_shrink_iters: 20_000, ..config };
     let (ticks, most) = (Cell::new(0), Cell::new(0));
     let result = TestRunner::new(config).run(&bytes(), |(head, commands)| {
         let bytes = [head, commands.concat()].concat();
@@ -120,6 +113,8 @@ fn replay(target: &str, compare: fn(&[u8]) -> Result<(), String>) {
 }
 
 proptest! {
+    #![proptest_config(seeded())]
+
     #[test]
     fn the_queue_does_what_a_map_would(bytes in vec(any::<u8>(), 0..400)) {
         compare_queue(&bytes).map_err(TestCaseError::fail)?;

@@ -100,10 +100,14 @@ impl Gardener {
     }
 
     fn start(&self, plant: &Plant) -> Result<(), Error> {
+        match plant.start() {
+            Err(Error::Restart { .. }) => return Ok(()), // its stop condition has come true
+            started => started?,
+        }
         if matches!(plant.timer, Kind::Samples(_)) {
             count(&TALLY.starts);
         }
-        plant.start()
+        Ok(())
     }
 
     /// Half of the time one of a few, so that much happens to them.

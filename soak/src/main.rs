@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use std::{env, panic, thread};
 
+use everbeat::Group;
 use everbeat::thread::{Engine, Precision, wait_for};
 
 use crate::gardener::{Doing, Gardener, Place};
@@ -61,9 +62,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let Some(before) = Held::read() else {
+        eprintln!("the soak compares what /proc tells of this process, and there is none here");
+        return ExitCode::from(2);
+    };
     keep_quiet_about_panics_on_purpose();
     println!("soak in Rust: {} s, {} timers, seed {}", options.seconds, options.timers, options.seed);
-    let before = Held::now();
     let (memory, tasks) = grow(&options);
     judge(before, &memory, tasks)
 }
@@ -88,6 +92,7 @@ fn grow(options: &Options) -> (Memory, usize) {
     let homes = [
         (Place::Task, Soil::Tokio),
         (Place::Task, Soil::Tokio),
+        (Place::Task, Soil::Shared(Group::new())),
         (Place::Task, Soil::Engine(Engine::shared(Precision::Coarse))),
         (Place::Thread, Soil::Engine(Engine::shared(Precision::Coarse))),
         (Place::Thread, Soil::Engine(own)),

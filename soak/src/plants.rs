@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use everbeat::thread::Engine;
-use everbeat::{AnyTimer, Builder, Error, Feed, Missed, OnError, Tick, Timer, offload, thread};
+use everbeat::thread::{Engine, Precision};
+use everbeat::{AnyTimer, Builder, Error, Feed, Group, Missed, OnError, Tick, Timer, offload, thread};
 
 use crate::random::Random;
 use crate::watch::{TALLY, Token, Watch, count};
@@ -27,14 +27,23 @@ impl Sample {
 /// Where timers live.
 #[derive(Clone)]
 pub(crate) enum Soil {
+    /// In tasks of their own.
     Tokio,
+    /// In the one task of this group.
+    Shared(Group),
     Engine(Engine),
 }
 
 impl Soil {
+    /// Whether runs may wait with tokio.
+    fn is_in_a_runtime(&self) -> bool {
+        !matches!(self, Self::Engine(_))
+    }
+
     pub(crate) fn every(&self, period: Duration) -> Builder {
         match self {
             Self::Tokio => Timer::every(period),
+            Self::Shared(group) => group.every(period),
             Self::Engine(engine) => engine.every(period),
         }
     }
@@ -83,14 +92,26 @@ pub(crate) fn period(random: &mut Random) -> Duration {
 impl Plant {
     /// A timer that was not started.
     pub(crate) fn sow(soil: &Soil, random: &mut Random) -> Result<Self, Error> {
-        let period = period(random);
-        let has_grid = !random.one_in(4);
+        let plant = Self::of(soil, random)?;
+        if let Soil::Shared(group) = soil {
+            group.remove(plant.timer.any()); // it would hold another handle
+        }
+        Ok(plant)
+    }
+
+    fn of(soil: &Soil, random: &mut Random) -> Result<Self, Error> {
+        let restless = random.one_in(40);
+        let period = if restless { Duration::ZERO } else { period(random) };
+        let has_grid = !restless && !random.one_in(4);
         let mut builder = soil.every(period).initial_delay(random.micros(2_000_000));
         if has_grid {
             builder = builder.fixed_rate();
         }
-        if matches!(soil, Soil::Engine(_)) && random.one_in(3) {
-            if random.one_in(2) {
+        if restless {
+            builder = builder.max_runs(1 + random.below(500)); // as fast as possible, but not for long
+        }
+        if !matches!(soil, Soil::Tokio) && random.one_in(3) {
+            if matches!(soil, Soil::Engine(_)) && random.one_in(2) {
                 builder = builder.inline();
             }
             let watch = Arc::new(Watch::new(has_grid.then_some(period)));
@@ -98,7 +119,7 @@ impl Plant {
             let timer = builder.build(move |tick: Tick| drop(watched.enter(tick)))?;
             return Ok(Self { timer: Kind::Units(timer), watch, feeds: Vec::new() });
         }
-        let (builder, stays) = configured(builder, random);
+        let (builder, stays) = configured(builder, soil, random);
         let watch = Arc::new(Watch::new((has_grid && stays).then_some(period)));
         let timer = build(builder, soil, &watch, random)?;
         Ok(Self { timer: Kind::Samples(timer), watch, feeds: Vec::new() })
@@ -112,7 +133,7 @@ impl Plant {
 }
 
 /// Policies, limits and callbacks. Also returns whether slots stay where they are on the grid.
-fn configured(mut builder: Builder, random: &mut Random) -> (Builder, bool) {
+fn configured(mut builder: Builder, soil: &Soil, random: &mut Random) -> (Builder, bool) {
     let mut stays = true;
     match random.below(8) {
         0 => builder = builder.missed(Missed::Burst { max: 3 }),
@@ -140,7 +161,29 @@ fn configured(mut builder: Builder, random: &mut Random) -> (Builder, bool) {
     if random.one_in(10) {
         builder = builder.histograms(true);
     }
+    if matches!(soil, Soil::Tokio) && random.one_in(20) {
+        builder = builder.precision(random.pick(&[Precision::Coarse, Precision::Fine, Precision::Spin]));
+    }
+    let span = random.micros(5_000_000);
+    match random.below(40) {
+        0 => builder = builder.run_for(span),
+        1 => builder = builder.until(Instant::now() + span),
+        2 => {
+            let in_a_runtime = soil.is_in_a_runtime();
+            builder = builder.stop_when(async move { pause(span, in_a_runtime).await });
+        }
+        _ => {}
+    }
     (builder, stays)
+}
+
+/// Waits, wherever that is.
+async fn pause(span: Duration, in_a_runtime: bool) {
+    if in_a_runtime {
+        tokio::time::sleep(span).await;
+    } else if let Ok(shot) = thread::after(span, || ()) {
+        shot.wait().await.ok();
+    }
 }
 
 fn build(
@@ -166,16 +209,12 @@ fn build(
             }
         }),
         2 => {
-            let on_tokio = matches!(soil, Soil::Tokio);
+            let in_a_runtime = soil.is_in_a_runtime();
             builder.build(move |tick: Tick| {
                 let run = watch.enter(tick);
                 async move {
                     let _run = run;
-                    if on_tokio {
-                        tokio::time::sleep(nap).await;
-                    } else if let Ok(shot) = thread::after(nap, || ()) {
-                        shot.wait().await.ok();
-                    }
+                    pause(nap, in_a_runtime).await;
                     Sample::of(tick)
                 }
             })

@@ -1,9 +1,9 @@
-//! What this process holds, as Linux tells. Elsewhere nothing is told, and so nothing is compared.
+//! What this process holds, as Linux tells.
 
 use std::fs;
 
 /// What a process holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) resident_kib: u64,
     pub(crate) threads: u64,
@@ -11,14 +11,19 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let number = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    /// `None` where nothing is told, so that nothing could be compared.
+    pub(crate) fn read() -> Option<Self> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let number = |field: &str| -> Option<u64> {
+            let rest = status.lines().find_map(|line| line.strip_prefix(field))?;
+            rest.split_whitespace().next()?.parse().ok()
         };
-        let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Self { resident_kib: number("VmRSS:"), threads: number("Threads:"), descriptors }
+        let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
+        Some(Self { resident_kib: number("VmRSS:")?, threads: number("Threads:")?, descriptors })
+    }
+
+    pub(crate) fn now() -> Self {
+        Self::read().expect("it was told at the beginning")
     }
 }
 

@@ -32,6 +32,10 @@ const PARKED: u32 = LATE - 1;
 /// The home of entries that are linked nowhere.
 const ASIDE: u32 = LATE - 2;
 
+// What has no slot is told apart by its home, from entries of slots as well.
+const _: () = assert!(PARKED != LATE && ASIDE != LATE && ASIDE != PARKED);
+const _: () = assert!(wheel::HOMES <= ASIDE && wheel::HOMES <= PARKED && wheel::HOMES <= LATE);
+
 /// A queue of at most this many entries is a heap and has no wheel.
 const SMALL: usize = 64;
 

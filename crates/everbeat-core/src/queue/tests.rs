@@ -6,6 +6,7 @@ use core::mem;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tests::seeded::seeded;
 
 const MILLIS: u64 = 1_000_000;
 const SECONDS: u64 = 1000 * MILLIS;
@@ -295,6 +296,8 @@ fn check(operations: &[Operation], moving: bool, small: bool) -> Result<(), Test
 }
 
 proptest! {
+    #![proptest_config(seeded())]
+
     #[test]
     fn behaves_like_an_ordered_map(
         operations in prop::collection::vec(operation(time().boxed()), 0..400),

@@ -31,6 +31,9 @@ const fn home(level: usize, index: usize) -> u32 {
     (level << RING_BITS | index) as u32
 }
 
+/// No slot has this home, or a higher one.
+pub(super) const HOMES: u32 = home(LEVELS, 0);
+
 /// A list through the entries, in the order in which they came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {

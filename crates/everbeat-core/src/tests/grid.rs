@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::Instant;
 use crate::missed::{Grid, Missed, NextSlot};
+use crate::tests::seeded::seeded;
 
 const POLICIES: [Missed; 6] = [
     Missed::Skip,
@@ -69,7 +70,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..seeded() })]
 
     #[test]
     fn s3_s9_a_slot_of_any_grid_is_exact_or_never(

@@ -3,3 +3,4 @@
 mod chance;
 mod grid;
 mod numbers;
+pub(crate) mod seeded;

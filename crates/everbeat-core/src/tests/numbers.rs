@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::tests::seeded::seeded;
 use crate::time::saturating_nanos;
 use crate::{Instant, OnError, Ratio};
 
@@ -135,6 +136,8 @@ fn e2_a_backoff_that_would_shrink_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(seeded())]
+
     #[test]
     fn s9_durations_become_nanoseconds_or_the_end_of_time(duration in duration()) {
         let nanos = narrow(duration.as_nanos());

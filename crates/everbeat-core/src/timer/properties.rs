@@ -6,6 +6,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tests::seeded::seeded;
 use crate::{Jitter, Missed, Ratio, Until};
 
 #[derive(Clone, Debug)]
@@ -221,7 +222,7 @@ impl Observed {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..seeded() })]
 
     #[test]
     fn s_r_l_invariants_hold_under_random_operations(
@@ -347,7 +348,7 @@ fn drain(timer: &mut Timer, now: Instant, outputs: &mut Vec<Output>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..seeded() })]
 
     #[test]
     fn a_timer_at_rest_does_as_the_machine(

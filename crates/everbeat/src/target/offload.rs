@@ -2,7 +2,8 @@
 //!
 //! # Locks
 //!
-//! The lock of a closure's home is held only to take the closure or to put it back; it runs outside.
+//! The lock of a closure's home, and that of the parcel in which it travels, are held only to take the closure or to put
+//! it back; it runs outside.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,7 +30,8 @@ pin_project! {
     pub struct OffloadTarget<F, O> {
         home: Arc<Mutex<Option<F>>>,
         tick: Option<Tick>,
-        job: Option<JoinHandle<O>>,
+        // Of a run that was recalled before it began there is no outcome.
+        job: Option<JoinHandle<Option<O>>>,
     }
 }
 
@@ -63,17 +65,23 @@ where
                 // On an engine: its workers are threads for blocking work already.
                 return Poll::Ready(Step::of(loan.call(tick)));
             }
-            let run = Inside::current();
-            *this.job = Some(tokio::task::spawn_blocking(move || match run {
-                Some(run) => run.scope(|| loan.call(tick)),
-                None => loan.call(tick),
+            let (run, parcel) = (Inside::current(), Arc::new(Mutex::new(Some(loan))));
+            // tokio panics where it has no thread and can get none, and keeps the job in its queue.
+            let mut recall = Recall(Some(parcel.clone()));
+            *this.job = Some(tokio::task::spawn_blocking(move || {
+                let loan = parcel.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                Some(match run {
+                    Some(run) => run.scope(|| loan.call(tick)),
+                    None => loan.call(tick),
+                })
             }));
+            recall.0 = None;
         }
         match ready!(poll_job(this.job, cx)) {
-            Some(Ok(output)) => Poll::Ready(Step::of(output)),
+            Some(Ok(Some(output))) => Poll::Ready(Step::of(output)),
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Some(Err(error)) => Poll::Ready(Step::Failed(error.into())),
-            None => Poll::Ready(Step::Failed("the run was given up".into())),
+            Some(Ok(None)) | None => Poll::Ready(Step::Failed("the run was given up".into())),
         }
     }
 
@@ -97,6 +105,16 @@ fn poll_job<O>(
     let result = ready!(Pin::new(handle).poll(cx));
     *job = None;
     Poll::Ready(Some(result))
+}
+
+/// Takes a closure back from a job that was not taken, so that it will never be called there.
+struct Recall<F>(Option<Arc<Mutex<Option<Loan<F>>>>>);
+
+impl<F> Drop for Recall<F> {
+    fn drop(&mut self) {
+        let parcel = self.0.take();
+        drop(parcel.and_then(|parcel| parcel.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    }
 }
 
 /// A closure on its way: it goes home however the journey ends.

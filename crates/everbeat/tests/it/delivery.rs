@@ -9,7 +9,7 @@ use std::time::Duration;
 use everbeat::{Error, Failure, OnError, StopReason, Tick, Timer, WeakTimer};
 use tokio::time::sleep;
 
-use crate::support::{Journal, SECOND, Stopwatch, every, ms, much, settle};
+use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, every, ms, much, settle};
 
 #[tokio::test(start_paused = true)]
 async fn d1_the_count_is_raised_after_the_run_and_before_anybody_is_woken() -> Result<(), Error> {
@@ -27,6 +27,64 @@ async fn d1_the_count_is_raised_after_the_run_and_before_anybody_is_woken() -> R
     assert_eq!(seen.entries(), (1..=5).map(|run| (run, run - 1)).collect::<Vec<_>>());
     assert!(timer.last_tick_at().is_some());
     Ok(())
+}
+
+/// Reads the count in the very moment in which it is woken.
+struct ReadsHits(Timer<u64>, Journal<(u64, Option<u64>)>);
+
+impl Wake for ReadsHits {
+    fn wake(self: Arc<Self>) {
+        self.1.add((self.0.hits(), self.0.latest().map(|run| *run)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_whoever_is_woken_finds_the_new_count_at_once() -> Result<(), Error> {
+    for callbacks in [false, true] {
+        let seen = Journal::new();
+        let builder = every(10).initial_delay(ms(10));
+        let builder = if callbacks { builder.on_end(|_| ()) } else { builder };
+        let timer = builder.start(|tick: Tick| tick.run)?;
+        let feed = timer.subscribe().open()?;
+        let (mut join, mut trigger) = (timer.join(), timer.trigger());
+        let (mut hits, mut second) = (timer.wait_hits(1), timer.wait_hits(2));
+        let waker = Waker::from(Arc::new(ReadsHits(timer.clone(), seen.clone())));
+        let mut cx = Context::from_waker(&waker);
+        assert!(feed.poll_value(&mut cx).is_pending());
+        assert!(Pin::new(&mut join).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut trigger).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut hits).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut second).poll(&mut cx).is_pending());
+        settle().await;
+        assert_eq!(seen.entries(), [(1, Some(1)); 4]);
+        sleep(ms(15)).await;
+        assert_eq!(seen.entries()[4..], [(2, Some(2))]);
+        timer.cancel().await;
+    }
+    Ok(())
+}
+
+#[test]
+fn d1_figures_are_read_on_another_thread_during_a_run() {
+    let (in_run, begun) = std::sync::mpsc::channel();
+    let gate = Gate::default();
+    let engine = everbeat::thread::Engine::builder().build();
+    let own = gate.clone();
+    let timer = engine.every(ms(1)).start(move |tick: Tick| {
+        if tick.run == 3 {
+            in_run.send(()).unwrap();
+            own.pass();
+        }
+        tick.run
+    });
+    let timer = timer.unwrap();
+    begun.recv_timeout(LIMIT).unwrap();
+    let stats = timer.stats();
+    assert_eq!((stats.runs, stats.hits, stats.busy, stats.running), (3, 2, true, true));
+    assert_eq!((timer.hits(), timer.latest().as_deref()), (2, Some(&2)));
+    gate.open();
+    timer.wait_hits(3).block(LIMIT).unwrap();
+    timer.cancel().block(LIMIT).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

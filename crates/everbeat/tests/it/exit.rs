@@ -3,10 +3,12 @@
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 use std::{env, thread as std_thread};
 
-use everbeat::Timer;
 use everbeat::thread::{Engine, Precision};
+use everbeat::{Group, Timer};
+use tokio::runtime::Builder;
 
 use crate::support::{LIMIT, ms};
 use crate::thread_support::{HOUR, hold_up};
@@ -59,6 +61,46 @@ fn l10_no_run_begins_once_the_exit_of_the_process_has() {
         }
     });
     assert!(told.contains("before the exit: true, during: 0"), "{told}");
+}
+
+/// Whoever calls `exit` in the middle of a runtime does not end it. One that is dropped, as at the end of `main`, ends
+/// its timers.
+#[test]
+fn l10_timers_on_a_runtime_go_on_until_it_is_dropped_or_the_process_is_gone() {
+    static TASK: AtomicU64 = AtomicU64::new(0);
+    static SHARED: AtomicU64 = AtomicU64::new(0);
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    fn grows(runs: &AtomicU64) -> bool {
+        let (before, begun) = (runs.load(Ordering::SeqCst), Instant::now());
+        while runs.load(Ordering::SeqCst) == before && begun.elapsed() < LIMIT {
+            std_thread::sleep(ms(1));
+        }
+        runs.load(Ordering::SeqCst) > before
+    }
+    extern "C" fn look() {
+        let before = DROPPED.load(Ordering::SeqCst);
+        let (task, shared) = (grows(&TASK), grows(&SHARED));
+        let dropped = DROPPED.load(Ordering::SeqCst) - before;
+        eprintln!("a task: {task}, a shared one: {shared}, after the drop: {dropped}");
+    }
+    let told =
+        told_at_exit("l10_timers_on_a_runtime_go_on_until_it_is_dropped_or_the_process_is_gone", || {
+            at_exit(look);
+            let runtime = || Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+            let (goes_on, goes) = (runtime(), runtime());
+            let group = Group::new();
+            let count = |runs: &'static AtomicU64| move || _ = runs.fetch_add(1, Ordering::SeqCst);
+            let start = |builder: everbeat::Builder, runs| builder.start(count(runs)).unwrap();
+            let timers = goes_on
+                .block_on(async { [start(Timer::every(ms(1)), &TASK), start(group.every(ms(1)), &SHARED)] });
+            let dropped = goes.block_on(async { start(Timer::every(ms(1)), &DROPPED) });
+            for timer in timers.iter().chain([&dropped]) {
+                timer.wait_hits(3).block(LIMIT).unwrap();
+            }
+            drop(goes);
+            std::process::exit(0); // with the other runtime as it is
+        });
+    assert!(told.contains("a task: true, a shared one: true, after the drop: 0"), "{told}");
 }
 
 static EXITS: AtomicBool = AtomicBool::new(false);

@@ -7,7 +7,7 @@ use std::thread as std_thread;
 use std::time::{Duration, Instant};
 
 use everbeat::thread::{Engine, Host, Precision};
-use everbeat::{Error, Plain, StopReason, Tick, Timer, offload};
+use everbeat::{Error, OnError, Plain, StopReason, Tick, Timer, offload};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{Gate, Journal, LIMIT, eventually, every, ms, settle};
@@ -85,6 +85,35 @@ fn s9_a_precise_timer_on_tokio_does_without_the_engine_that_cannot_be_had() {
         runtime.block_on(async {
             let timer = every(5).fixed_rate().precision(Precision::Fine).start(|| ()).unwrap();
             timer.wait_hits(5).await.unwrap();
+            timer.cancel().await;
+        });
+    });
+}
+
+/// tokio panics where it cannot start the thread that a blocking call needs. The closure comes back.
+#[cfg(target_os = "linux")]
+#[test]
+fn r7_an_offloaded_run_without_a_thread_fails_and_the_next_one_is_made() {
+    let name = "r7_an_offloaded_run_without_a_thread_fails_and_the_next_one_is_made";
+    alone(module_path!(), name, LITTLE_MEMORY, || {
+        let runtime = here();
+        let room = no_more_threads();
+        runtime.block_on(async {
+            let failures = Journal::new();
+            let log = failures.clone();
+            let builder = every(5).on_error(OnError::Continue);
+            let builder = builder.on_failure(move |failure| log.add(failure.to_string()));
+            let mut calls = 0;
+            let timer = builder.start(offload(move || {
+                calls += 1_u64;
+                calls
+            }));
+            let timer = timer.unwrap();
+            assert!(matches!(timer.join().await, Err(Error::Failed { .. })));
+            drop(room);
+            timer.wait_hits(2).await.unwrap();
+            assert_eq!(timer.latest().as_deref(), Some(&2), "no call was lost or made twice");
+            assert!(failures.entries()[0].contains("thread"), "{:?}", failures.entries());
             timer.cancel().await;
         });
     });

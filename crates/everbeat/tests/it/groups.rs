@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick, Timer};
 use tokio::time::sleep;
 
-use crate::support::{Stopwatch, every, ms, much};
+use crate::logs::Log;
+use crate::support::{Journal, SECOND, Stopwatch, every, ms, much};
 
 fn two() -> Result<Group, Error> {
     let group = Group::named("pair");
@@ -311,5 +312,38 @@ async fn g1_answers_are_a_collection() -> Result<(), Error> {
     assert_eq!(latest[1].as_ref().unwrap().downcast_ref(), Some(&"run 1".to_owned()));
     let nobody = Group::new().wait_hits(1).await;
     assert!(nobody.is_empty() && nobody.into_iter().next().is_none());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn g3_a_member_whose_end_fails_stops_no_other_and_is_logged() -> Result<(), Error> {
+    let (log, _guard) = Log::capture();
+    for gently in [false, true] {
+        let (group, ended) = (Group::new(), Journal::new());
+        for name in ["first", "broken", "last"] {
+            let ended = ended.clone();
+            let builder = every(10).name(name).on_end(move |_| {
+                ended.add(name);
+                assert!(name != "broken", "no end");
+            });
+            group.add(builder.build(|| ())?)?;
+        }
+        group.start()?;
+        group.wait_hits(1).await.all()?;
+        if gently {
+            let answers = group.shutdown(SECOND).await.into_vec();
+            assert!(answers.iter().all(|(_, how)| *how == Shutdown::Drained), "{answers:?}");
+        } else {
+            let answers = group.cancel().await.into_vec();
+            assert!(answers.iter().all(|(_, reason)| *reason == StopReason::Cancelled), "{answers:?}");
+        }
+        let mut told = ended.entries();
+        told.sort_unstable();
+        assert_eq!(told, ["broken", "first", "last"]);
+        assert!(group.members().iter().all(|member| !member.is_running()));
+        let lines = log.lines("ERROR");
+        assert_eq!(lines.len(), 1 + usize::from(gently), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("broken") && line.contains("on_end")), "{lines:?}");
+    }
     Ok(())
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer, WeakTimer};
+use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer, WeakTimer, offload};
 use tokio::time::sleep;
 
-use crate::support::{Journal, SECOND, Stopwatch, every, ms, much, settle};
+use crate::support::{Gate, Journal, SECOND, Stopwatch, every, ms, much, settle};
 
 #[tokio::test(start_paused = true)]
 async fn l1_start_on_a_running_timer_is_an_error() -> Result<(), Error> {
@@ -202,6 +202,32 @@ async fn l6_a_cancel_goes_on_when_its_caller_is_cancelled() -> Result<(), Error>
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     assert_eq!(timer.wait().await?, StopReason::GraceExpired);
+    Ok(())
+}
+
+/// The run is on a thread for blocking work, where nothing can interrupt it.
+#[tokio::test]
+async fn l6_a_cancel_over_an_offloaded_run_goes_on_when_its_caller_is_cancelled() -> Result<(), Error> {
+    let (gate, over, ended) = (Gate::default(), Journal::new(), Journal::new());
+    let (passed, done, ends) = (gate.clone(), over.clone(), ended.clone());
+    let (in_run, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let timer = every(1).on_end(move |reason| ends.add(reason)).start(offload(move || {
+        in_run.send(()).unwrap();
+        passed.pass();
+        done.add(());
+    }))?;
+    begun.recv().await.unwrap();
+    let handle = timer.clone();
+    let caller = tokio::spawn(async move { handle.cancel().await });
+    settle().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    settle().await;
+    assert!(timer.is_running() && ended.entries().is_empty(), "the run is waited for");
+    gate.open();
+    assert_eq!(timer.wait().await?, StopReason::Cancelled);
+    assert_eq!((over.entries().len(), ended.entries()), (1, vec![StopReason::Cancelled]));
+    assert!(begun.try_recv().is_err(), "no run after the stop");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::tests::seeded::seeded;
 
 /// What a timer without jitter ought to do, one slot at a time. Times are nanoseconds.
 struct Naive {
@@ -191,6 +192,8 @@ fn s4_every_small_schedule_does_as_a_plain_loop() {
 }
 
 proptest! {
+    #![proptest_config(seeded())]
+
     #[test]
     fn s2_s3_s4_any_schedule_does_as_a_plain_loop(
         mode in prop_oneof![3 => Just(Mode::FixedRate), 1 => Just(Mode::FixedDelay)],
