@@ -556,3 +556,32 @@ fn s5_s7_another_period_counts_from_where_the_slot_was_before_its_jitter() {
         assert!((ms(190)..=ms(250)).contains(&bench.timeout().unwrap()), "seed {seed}");
     }
 }
+
+/// Where slots have no distance the next one is now, whatever holds it up; from there another period counts.
+#[test]
+fn s6_s7_a_period_after_none_counts_from_now() {
+    // A pause.
+    let mut paused = Bench::started(rate(0));
+    paused.work(0, 0);
+    paused.timer.pause(at(3));
+    paused.timer.set_period(at(7), ms(10), false);
+    paused.timer.resume(at(7));
+    assert_eq!([paused.work(7, 7).scheduled, paused.work(17, 17).scheduled], [at(7), at(17)]);
+    // A trigger that has not been taken up.
+    let mut triggered = Bench::started(rate(0).with_keep_phase(true));
+    triggered.work(0, 0);
+    triggered.timer.trigger(at(3)).unwrap();
+    triggered.timer.set_period(at(7), ms(10), false);
+    assert_eq!(triggered.work(7, 7).cause, Cause::Trigger);
+    assert_eq!(triggered.work(7, 7).cause, Cause::Schedule);
+    assert_eq!(triggered.timeout(), Some(ms(17)));
+}
+
+#[test]
+fn s7_d5_a_trigger_that_has_not_been_taken_up_stands_when_the_wait_is_set_anew() {
+    let mut bench = Bench::started(rate(10));
+    bench.work(0, 0);
+    bench.timer.trigger(at(3)).unwrap();
+    bench.timer.set_period(at(4), ms(20), true);
+    assert_eq!(bench.work(4, 4).cause, Cause::Trigger);
+}
