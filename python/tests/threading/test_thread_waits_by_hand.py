@@ -115,6 +115,15 @@ def test_t1_what_is_due_happens_while_one_waits(everbeat_engine: TestEngine) -> 
         assert next(schedule).scheduled == 3 * HOUR
 
 
+def test_t1_a_timer_without_a_period_can_be_waited_for(everbeat_engine: TestEngine) -> None:
+    restless, hourly = Timer(0, int, start=True), Timer(HOUR, int, start=True)
+    assert restless.wait(hit_count=100) and hourly.wait(hit_count=1)
+    with pytest.raises(NothingDueError):
+        hourly.join()
+    restless.cancel()
+    hourly.cancel()
+
+
 def test_t1_a_wait_without_patience_lets_nothing_happen(everbeat_engine: TestEngine) -> None:
     timer = Timer(HOUR, int, start=True)
     with pytest.raises(TimeoutError):

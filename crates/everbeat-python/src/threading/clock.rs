@@ -15,6 +15,9 @@ use crate::blocking::in_slices;
 use crate::errors;
 use crate::stats::monotonic;
 
+/// Whoever waits beside a timer without a period waits for so many of its runs.
+const MOST_ROUNDS: usize = 10_000;
+
 /// That of the machine, or one that a test moves by hand.
 #[derive(Clone, Default)]
 pub(super) struct Clock(Option<Arc<Hand>>);
@@ -72,9 +75,17 @@ impl Clock {
         let engine = self.0.as_ref().filter(|hand| hand.is_here()).and_then(|hand| hand.engine.upgrade());
         let Some(engine) = engine else { return in_slices(py, limit, attempt) };
         let mut result = py.detach(|| attempt(Duration::ZERO));
-        if result.is_none() && !limit.is_zero() {
+        // A timer without a period is always due: it has one run each time.
+        for _ in 0..MOST_ROUNDS {
+            if result.is_some() || limit.is_zero() {
+                break;
+            }
+            let turns = engine.engine().stats().turns;
             moving(py, &engine, TestEngine::settle)?;
             result = py.detach(|| attempt(Duration::ZERO));
+            if engine.engine().stats().turns == turns {
+                break;
+            }
         }
         match result {
             None if limit == Duration::MAX => Err(nothing_due(py)),
