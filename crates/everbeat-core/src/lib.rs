@@ -86,5 +86,6 @@ pub use stats::{Histogram, Summary};
 pub use tick::{Cause, Tick};
 pub use time::Instant;
 pub use timer::{
-    AbortCause, AlreadyRunning, MissedBatch, NotRunning, Outcome, Output, Rested, Skipped, StopReason, Timer,
+    AbortCause, AlreadyRunning, MissedBatch, NotRunning, Outcome, Output, Past, Rested, Skipped, StopReason,
+    Timer,
 };

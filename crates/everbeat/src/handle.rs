@@ -301,9 +301,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         match self.found() {
-            Found::Lean(lean, queued) => {
-                Stats::of(self.name(), queued.into(), &lean.state(self.plan(), None))
-            }
+            Found::Lean(lean, queued) => Stats::of(self.name(), queued.into(), &lean.whole(self.plan())),
             Found::Whole(timer) => timer.stats(),
         }
     }
@@ -375,7 +373,7 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// Looks at the state.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&State<V>) -> R) -> R {
         match self.found() {
-            Found::Lean(lean, _) => f(&lean.state(self.plan(), None)),
+            Found::Lean(lean, _) => f(&lean.whole(self.plan())),
             Found::Whole(timer) => timer.read(f),
         }
     }

@@ -63,16 +63,16 @@ impl Stats {
             busy: machine.is_busy(),
             paused: machine.is_paused(),
             runs: machine.runs(),
-            hits: state.hits,
-            failures: state.failures,
-            blocked: state.blocked,
+            hits: state.ledger.hits,
+            failures: state.ledger.failures,
+            blocked: state.ledger.blocked,
             queued,
             feeds: state.feeds(),
             skipped: machine.skipped(),
             last_tick: state.last_tick.and_then(to_std),
             next_due: due.and_then(to_std),
-            lateness: state.figures.lateness.clone(),
-            duration: state.figures.duration.clone(),
+            lateness: state.ledger.lateness.clone(),
+            duration: state.ledger.duration.clone(),
         }
     }
 }

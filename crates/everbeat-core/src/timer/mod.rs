@@ -15,7 +15,7 @@ use core::time::Duration;
 use crate::time::saturating_nanos;
 use crate::{Cause, Instant, OnError, Schedule, Tick};
 
-pub use rest::Rested;
+pub use rest::{Past, Rested};
 pub use types::{AbortCause, AlreadyRunning, MissedBatch, NotRunning, Outcome, Output, Skipped, StopReason};
 
 /// Decides when a timer ticks and what happens next. It reads no clock, runs nothing and wakes nobody:

@@ -275,7 +275,7 @@ proptest! {
 struct Resting {
     timer: Timer,
     /// What it comes down to, during a run too.
-    rested: Option<Rested>,
+    rested: Option<(Rested, Past)>,
     now: Instant,
 }
 
@@ -292,19 +292,19 @@ impl Resting {
             _ => {}
         }
         match (operation, self.rested) {
-            (Operation::Wait(_) | Operation::Timeout, Some(mut rested)) if !self.timer.is_busy() => {
-                if let Some(tick) = rested.begin(&schedule, self.now) {
+            (Operation::Wait(_) | Operation::Timeout, Some((mut rested, past))) if !self.timer.is_busy() => {
+                if let Some(tick) = rested.begin(&schedule, &past, self.now) {
                     outputs.push(Output::Run(tick));
-                    self.timer = Timer::from_rest(schedule, rested);
-                    self.rested = Some(rested);
+                    self.timer = Timer::from_rest(schedule, rested, &past);
+                    self.rested = Some((rested, past));
                     return outputs;
                 }
                 self.timer.handle_timeout(self.now);
             }
-            (Operation::Finish(_, Outcome::Success), Some(mut rested)) if self.timer.is_busy() => {
-                if rested.finish(&schedule, self.now) {
-                    self.timer = Timer::from_rest(schedule, rested);
-                    self.rested = Some(rested);
+            (Operation::Finish(_, Outcome::Success), Some((mut rested, past))) if self.timer.is_busy() => {
+                if rested.finish(&schedule, &past, self.now) {
+                    self.timer = Timer::from_rest(schedule, rested, &past);
+                    self.rested = Some((rested, past));
                     return outputs;
                 }
                 self.timer.handle_finished(self.now, Outcome::Success);
@@ -313,8 +313,8 @@ impl Resting {
         }
         drain(&mut self.timer, self.now, &mut outputs);
         self.rested = self.timer.rest();
-        if let Some(rested) = self.rested {
-            self.timer = Timer::from_rest(schedule_of(&self.timer), rested);
+        if let Some((rested, past)) = self.rested {
+            self.timer = Timer::from_rest(schedule_of(&self.timer), rested, &past);
         }
         outputs
     }

@@ -3,18 +3,19 @@
 //! While nothing special happens, all that a timer has to remember is when its next run is due and how
 //! many it has made. Everything here is a short cut: it does exactly what the machine does, or declines.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
 
-use super::{Abort, Run, State, Timer, Wait};
+use super::{Abort, Run, Skipped, State, Timer, Troubles, Wait};
 use crate::{Cause, Instant, Ratio, Schedule, Tick};
 
 /// What a timer comes down to while nothing special happens: it waits for its next run, or is in the
-/// middle of one that the schedule asked for; it was started once, and nothing was ever missed, failed,
-/// triggered, paused or limited.
+/// middle of one that the schedule asked for; it is not paused or limited, and nothing of what was missed is still
+/// to be told.
 ///
-/// Made by [`Timer::rest`]; [`Timer::from_rest`] makes it a machine again. It has room for about 2³² runs, and for
-/// one that ends 2 s after it was due; more takes the machine.
+/// Made by [`Timer::rest`], with the [`Past`] that belongs to it; [`Timer::from_rest`] makes both a machine again. It
+/// has room for about 2³² runs, and for one that ends 2 s after it was due; more takes the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rested {
     /// When the next run is due; during a run, when that one was.
@@ -24,6 +25,38 @@ pub struct Rested {
     next_run: NonZeroU32,
     /// On a grid: how long after it was due the last run ended. The highest bit: a run is in progress.
     after_nanos: u32,
+}
+
+/// What a timer at rest has behind it. Most have run every slot since their only start, and it is
+/// [`NOTHING`](Self::NOTHING): a million of them should not carry it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How much greater the number of the next slot is than that of the runs so far; modulo 2⁶⁴, since it may be
+    /// smaller as well.
+    slots_ahead: u64,
+    /// The runs before the last start.
+    runs_before_start: u64,
+    skipped: Skipped,
+}
+
+impl Past {
+    /// That of a timer that was started once and has run in every slot.
+    pub const NOTHING: Self = Self {
+        slots_ahead: 0,
+        runs_before_start: 0,
+        skipped: Skipped { overrun: 0, paused: 0, late: 0, backoff: 0, missed: 0 },
+    };
+
+    /// Slots that never ran, by reason.
+    #[must_use]
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
+    /// The slot after so many runs.
+    fn slot_after(&self, runs: u32) -> u64 {
+        u64::from(runs).wrapping_add(self.slots_ahead)
+    }
 }
 
 /// Set beside the nanoseconds during a run.
@@ -90,34 +123,32 @@ impl Rested {
         }
     }
 
-    /// The same, waiting, with the last run having ended at `end`; `None` if that is too long after it was due, or
-    /// not where a timer without a period waits from.
+    /// The same, waiting, with the last run having ended at `end`; `None` if there is no room for that: on a grid it
+    /// is too long after it was due, or before; otherwise it is not where the wait began.
     #[must_use]
     pub fn with_last_end(mut self, schedule: &Schedule, end: Instant) -> Option<Self> {
-        if schedule.period_nanos == 0 {
-            return (end == self.due).then_some(self);
-        }
-        if schedule.is_grid() {
-            let last = self.due.sub_nanos(schedule.period_nanos);
+        let last = self.due.sub_nanos(schedule.period_nanos);
+        if schedule.period_nanos > 0 && schedule.is_grid() {
             self.after_nanos = after(end.nanos_since(last))?;
+            return (end >= last).then_some(self);
         }
-        Some(self)
+        (end == last).then_some(self)
     }
 
     /// Begins the run that it waits for; `now` must not be before it is due. `None`, and nothing has
     /// changed, if that takes the whole machine.
     #[must_use]
-    pub fn begin(&mut self, schedule: &Schedule, now: Instant) -> Option<Tick> {
+    pub fn begin(&mut self, schedule: &Schedule, past: &Past, now: Instant) -> Option<Tick> {
         let late_nanos = now.nanos_since(self.due);
         let plain = now >= self.due && !now.is_never() && late_nanos <= schedule.max_lateness_nanos;
         if !plain || self.next_run == NonZeroU32::MAX {
             return None;
         }
-        let slot = u64::from(self.runs());
+        let slot = past.slot_after(self.runs());
         *self = self.begun();
         let lateness = core::time::Duration::from_nanos(late_nanos);
         let (scheduled, cause) = (self.due, Cause::Schedule);
-        Some(Tick { run: slot + 1, slot, scheduled, lateness, missed: 0, cause })
+        Some(Tick { run: u64::from(self.runs()), slot, scheduled, lateness, missed: 0, cause })
     }
 
     /// The same in the middle of the run that it waits for.
@@ -130,12 +161,13 @@ impl Rested {
     /// The run has delivered a value. Returns whether it waits for the next; if not, nothing has changed,
     /// and it takes the whole machine.
     #[must_use]
-    pub fn finish(&mut self, schedule: &Schedule, now: Instant) -> bool {
+    pub fn finish(&mut self, schedule: &Schedule, past: &Past, now: Instant) -> bool {
         let (base, nanos) = if schedule.is_grid() { (self.due, now.nanos_since(self.due)) } else { (now, 0) };
         // Without a distance between slots the next one is where this run ends.
         let next = base.add_nanos(if schedule.period_nanos == 0 { nanos } else { schedule.period_nanos });
         let Some(after_nanos) = after(nanos) else { return false };
-        let plain = next >= now && !next.is_never() && u64::from(self.runs()) < schedule.max_runs;
+        let runs_since_start = u64::from(self.runs()).saturating_sub(past.runs_before_start);
+        let plain = next >= now && !next.is_never() && runs_since_start < schedule.max_runs;
         if plain {
             (self.due, self.after_nanos) = (next, after_nanos);
         }
@@ -154,34 +186,40 @@ impl Schedule {
 }
 
 impl Timer {
-    /// The timer in a few bytes; `None` if it has more to remember, or is not waiting for a run.
+    /// The timer in a few bytes, and what it has behind it; `None` if it has more to remember, or is not waiting for
+    /// a run.
     #[must_use]
-    pub fn rest(&self) -> Option<Rested> {
+    pub fn rest(&self) -> Option<(Rested, Past)> {
         let State::Waiting(Wait { due, cause: Cause::Schedule, requested: false }) = self.state else {
             return None;
         };
-        let is_after_run = self.runs > 0 && self.schedule.is_bare_grid();
-        let nanos = if is_after_run { due.nanos_since(self.wait_base) } else { 0 };
+        let has_run = self.runs > self.runs_before_start;
+        let nanos = if has_run && self.schedule.is_bare_grid() { due.nanos_since(self.wait_base) } else { 0 };
         let rested = Rested::new(due, u32::try_from(self.runs).ok()?, after(nanos)?);
         let plain = self.schedule.can_rest()
             && !due.is_never()
             && !self.paused
             && !self.follow_up
             && self.end_at.is_never()
-            && self.runs_before_start == 0
-            && self.troubles.is_none()
-            && self.next_slot == self.runs
+            && (has_run || self.runs == 0)
+            && self.troubles.as_ref().is_none_or(|troubles| troubles.are_over(self.next_slot))
             && u64::from(rested.runs()) == self.runs
             && rested.wait_base(&self.schedule) == Some(self.wait_base)
             && (!self.schedule.is_grid() || self.grid().time_of(self.next_slot) == due);
-        plain.then_some(rested)
+        let past = Past {
+            slots_ahead: self.next_slot.wrapping_sub(self.runs),
+            runs_before_start: self.runs_before_start,
+            skipped: self.skipped(),
+        };
+        plain.then_some((rested, past))
     }
 
     /// The machine of a timer at rest.
     #[must_use]
-    pub fn from_rest(schedule: Arc<Schedule>, rested: Rested) -> Self {
-        let (due, runs, running) = (rested.due, u64::from(rested.runs()), rested.is_in_run());
-        let slot = if running { runs.saturating_sub(1) } else { runs };
+    pub fn from_rest(schedule: Arc<Schedule>, rested: Rested, past: &Past) -> Self {
+        let (due, running) = (rested.due, rested.is_in_run());
+        let next_slot = past.slot_after(rested.runs());
+        let slot = if running { next_slot.saturating_sub(1) } else { next_slot };
         let wait_base = if running { due } else { rested.wait_base(&schedule).unwrap_or(due) };
         let state = if running {
             let never = Instant::NEVER;
@@ -189,8 +227,28 @@ impl Timer {
         } else {
             State::Waiting(Wait { due, ..Wait::for_slot() })
         };
-        let (anchor, anchor_slot, next_slot, now) = (due, slot, runs, wait_base);
-        Self { state, now, wait_base, anchor, anchor_slot, next_slot, runs, ..Self::new(schedule) }
+        let troubles = (past.skipped != Skipped::default())
+            .then(|| Box::new(Troubles { skipped: past.skipped, ..Troubles::default() }));
+        Self {
+            state,
+            now: wait_base,
+            wait_base,
+            anchor: due,
+            anchor_slot: slot,
+            next_slot,
+            runs: u64::from(rested.runs()),
+            runs_before_start: past.runs_before_start,
+            troubles,
+            ..Self::new(schedule)
+        }
+    }
+}
+
+impl Troubles {
+    /// Whether nothing is left of them but what was skipped, for a timer whose next slot is this.
+    fn are_over(&self, next_slot: u64) -> bool {
+        let Self { counted_slot, dropped_since_run, backoff_nanos, retry_slot: _, skipped: _, batch } = self;
+        *counted_slot <= next_slot && *dropped_since_run == 0 && *backoff_nanos == 0 && batch.is_none()
     }
 }
 

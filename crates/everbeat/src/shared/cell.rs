@@ -1,10 +1,10 @@
 //! Lean timers: what a timer is stored as while nothing special happens to it.
 //!
 //! A lean timer waits for its next run or is in the middle of it, nobody but the consumers of its feeds waits
-//! for it, and nothing was ever missed or failed. Everything else about it follows from its [`Plan`]. Whatever
-//! asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is *frozen*. All
-//! rules are written once, for the whole state; what is lean is only stored otherwise. One that keeps figures of
-//! its own has them beside it.
+//! for it, and nothing that was missed or failed is still to be dealt with. Everything else about it follows from
+//! its [`Plan`]. Whatever asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is
+//! *frozen*. All rules are written once, for the whole state; what is lean is only stored otherwise. One that keeps
+//! figures of its own, or has ever missed a slot, failed, or been started again, has its [`Books`] beside it.
 //!
 //! One that delivers nothing needs even less, and lies with its engine: see `thread/lean.rs`. It comes here as
 //! [`Lean`] when it is looked at, or promoted.
@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Timer as Machine};
+use everbeat_core::{Instant, Key, Past, Rested, Schedule, StopReason, Timer as Machine};
 
+use super::LAID_DOWN_EVERY;
 use super::plan::Plan;
-use super::state::{Figures, State};
+use super::state::{Ledger, State};
 use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive, Elsewhere};
 use crate::clock::Clock;
@@ -33,14 +34,34 @@ pub(super) enum Cell<V> {
 
 /// What has a block of memory of its own. (A cell of three kinds would be larger than a lean timer.)
 pub(super) enum Apart<V> {
-    Measured(Box<Measured<V>>),
+    Booked(Box<Booked<V>>),
     Full(Box<State<V>>),
 }
 
-/// A lean timer that keeps figures.
-pub(super) struct Measured<V> {
+/// A lean timer with its books.
+pub(super) struct Booked<V> {
     lean: Lean<V>,
-    figures: Figures,
+    books: Books,
+}
+
+/// What cannot be told from the number of its runs.
+#[derive(Clone, Default)]
+pub(super) struct Books {
+    pub(super) ledger: Ledger,
+    past: Past,
+}
+
+impl Books {
+    /// What a lean timer has behind it.
+    pub(super) fn past(books: Option<&Self>) -> &Past {
+        books.map_or(&Past::NOTHING, |books| &books.past)
+    }
+}
+
+impl<V> Booked<V> {
+    pub(super) fn hits(&self) -> u64 {
+        self.books.ledger.hits
+    }
 }
 
 pub(crate) struct Lean<V> {
@@ -68,26 +89,31 @@ pub(crate) enum Phase {
 }
 
 impl<V: Send + Sync + 'static> Cell<V> {
-    /// A lean timer.
-    pub(super) fn of(lean: Lean<V>, figures: Option<Figures>) -> Self {
-        match figures {
+    /// A lean timer that was never started.
+    pub(super) fn idle(lean: Lean<V>, plan: &Plan) -> Self {
+        let books = plan.figures.then(|| Books { ledger: Ledger::new(plan), past: Past::NOTHING });
+        Self::of(lean, books)
+    }
+
+    fn of(lean: Lean<V>, books: Option<Books>) -> Self {
+        match books {
             None => Self::Lean(lean),
-            Some(figures) => Self::Apart(Apart::Measured(Box::new(Measured { lean, figures }))),
+            Some(books) => Self::Apart(Apart::Booked(Box::new(Booked { lean, books }))),
         }
     }
 
     /// The whole state, from here on.
     pub(super) fn thaw(&mut self, plan: &Plan) -> &mut State<V> {
-        if let Some((lean, figures)) = self.lean_with_figures() {
+        if let Some((lean, books)) = self.lean_with_books() {
             let feeds = lean.feeds.take();
-            let mut state = Box::new(lean.state(plan, figures.map(std::mem::take)));
+            let mut state = Box::new(lean.state(plan, books.map(std::mem::take)));
             (state.feeds, state.driver) = (feeds, lean.driver.take());
             state.take_up(lean.call.take(), lean.phase, plan);
             *self = Self::Apart(Apart::Full(state));
         }
         match self {
             Self::Apart(Apart::Full(state)) => state,
-            Self::Lean(_) | Self::Apart(Apart::Measured(_)) => unreachable!("thawed above"),
+            Self::Lean(_) | Self::Apart(Apart::Booked(_)) => unreachable!("thawed above"),
         }
     }
 
@@ -95,21 +121,18 @@ impl<V: Send + Sync + 'static> Cell<V> {
     pub(super) fn read<R>(&self, plan: &Plan, f: impl FnOnce(&State<V>) -> R) -> R {
         match self {
             Self::Apart(Apart::Full(state)) => f(state),
-            Self::Lean(lean) => f(&lean.state(plan, None)),
-            Self::Apart(Apart::Measured(measured)) => {
-                f(&measured.lean.state(plan, Some(measured.figures.clone())))
-            }
+            Self::Lean(lean) => f(&lean.whole(plan)),
+            Self::Apart(Apart::Booked(booked)) => f(&booked.lean.state(plan, Some(booked.books.clone()))),
         }
     }
 
     /// Makes it lean if nothing would be lost. Hands out what is not needed any more.
     pub(super) fn freeze(&mut self, plan: &Plan) -> Option<Box<State<V>>> {
         let Self::Apart(Apart::Full(state)) = self else { return None };
-        let lean = state.take_lean(plan)?;
-        let figures = plan.figures.then(|| std::mem::take(&mut state.figures));
-        match std::mem::replace(self, Self::of(lean, figures)) {
+        let (lean, books) = state.take_lean(plan)?;
+        match std::mem::replace(self, Self::of(lean, books)) {
             Self::Apart(Apart::Full(state)) => Some(state),
-            Self::Lean(_) | Self::Apart(Apart::Measured(_)) => None,
+            Self::Lean(_) | Self::Apart(Apart::Booked(_)) => None,
         }
     }
 }
@@ -119,22 +142,22 @@ impl<V> Cell<V> {
     pub(super) fn lean(&self) -> Option<&Lean<V>> {
         match self {
             Self::Lean(lean) => Some(lean),
-            Self::Apart(Apart::Measured(measured)) => Some(&measured.lean),
+            Self::Apart(Apart::Booked(booked)) => Some(&booked.lean),
             Self::Apart(Apart::Full(_)) => None,
         }
     }
 
     pub(super) fn lean_mut(&mut self) -> Option<&mut Lean<V>> {
-        self.lean_with_figures().map(|(lean, _)| lean)
+        self.lean_with_books().map(|(lean, _)| lean)
     }
 
-    /// A lean timer, and the figures that it keeps.
-    pub(super) fn lean_with_figures(&mut self) -> Option<(&mut Lean<V>, Option<&mut Figures>)> {
+    /// A lean timer, and its books if it has any.
+    pub(super) fn lean_with_books(&mut self) -> Option<(&mut Lean<V>, Option<&mut Books>)> {
         match self {
             Self::Lean(lean) => Some((lean, None)),
-            Self::Apart(Apart::Measured(measured)) => {
-                let Measured { lean, figures } = &mut **measured;
-                Some((lean, Some(figures)))
+            Self::Apart(Apart::Booked(booked)) => {
+                let Booked { lean, books } = &mut **booked;
+                Some((lean, Some(books)))
             }
             Self::Apart(Apart::Full(_)) => None,
         }
@@ -143,14 +166,14 @@ impl<V> Cell<V> {
     pub(super) fn feeds_mut(&mut self) -> &mut Option<Box<Feeds<V>>> {
         match self {
             Self::Lean(lean) => &mut lean.feeds,
-            Self::Apart(Apart::Measured(measured)) => &mut measured.lean.feeds,
+            Self::Apart(Apart::Booked(booked)) => &mut booked.lean.feeds,
             Self::Apart(Apart::Full(state)) => &mut state.feeds,
         }
     }
 
     /// A lean timer that waits at this place.
-    pub(super) fn lean_that_waits(&mut self, key: Key) -> Option<&mut Lean<V>> {
-        self.lean_mut().filter(|lean| lean.phase == Phase::On(key) && !lean.rested.is_in_run())
+    pub(super) fn lean_that_waits(&mut self, key: Key) -> Option<(&mut Lean<V>, Option<&mut Books>)> {
+        self.lean_with_books().filter(|(lean, _)| lean.phase == Phase::On(key) && !lean.rested.is_in_run())
     }
 
     /// The timer's place with its engine, while it runs.
@@ -207,15 +230,23 @@ impl<V: Send + Sync + 'static> Lean<V> {
         Lean { rested, phase, latest, initial_delay_nanos, ..Lean::gone() }
     }
 
+    /// How many values it has delivered, if it has no books.
     pub(crate) fn hits(&self) -> u64 {
         u64::from(self.rested.runs() - u32::from(self.is_in_run()))
     }
 
-    /// Its whole state, without the target.
-    pub(crate) fn state(&self, plan: &Plan, figures: Option<Figures>) -> State<V> {
-        let mut state = State::new(figures, self.machine(plan), false);
-        state.hits = self.hits();
-        state.last_tick = (state.hits > 0).then(|| self.rested.last_end(&plan.schedule));
+    /// The whole state of one without books, without the target.
+    pub(crate) fn whole(&self, plan: &Plan) -> State<V> {
+        self.state(plan, None)
+    }
+
+    fn state(&self, plan: &Plan, books: Option<Books>) -> State<V> {
+        let Books { ledger, past } = books.unwrap_or_else(|| Books {
+            ledger: Ledger { hits: self.hits(), ..Ledger::default() },
+            past: Past::NOTHING,
+        });
+        let mut state = State::new(ledger, self.machine(plan, &past), false);
+        state.last_tick = (state.ledger.hits > 0).then(|| self.rested.last_end(&plan.schedule));
         state.latest.clone_from(&self.latest);
         state.feeds.clone_from(&self.feeds);
         state.clock = self.clock(plan);
@@ -249,13 +280,13 @@ impl<V: Send + Sync + 'static> Lean<V> {
         Arc::new(Schedule::clone(&plan.schedule).with_initial_delay(delay))
     }
 
-    fn machine(&self, plan: &Plan) -> Machine {
+    fn machine(&self, plan: &Plan, past: &Past) -> Machine {
         let schedule = self.schedule(plan);
         match self.phase {
             Phase::Off(None) => Machine::new(schedule),
-            Phase::On(_) => Machine::from_rest(schedule, self.rested),
+            Phase::On(_) => Machine::from_rest(schedule, self.rested, past),
             Phase::Off(Some(reason)) => {
-                let mut machine = Machine::from_rest(schedule, self.rested);
+                let mut machine = Machine::from_rest(schedule, self.rested, past);
                 let now = machine.now();
                 machine.drain(now, reason, Duration::MAX);
                 machine.handle_closed();
@@ -266,7 +297,7 @@ impl<V: Send + Sync + 'static> Lean<V> {
 }
 
 impl<V: Send + Sync + 'static> State<V> {
-    /// Takes over what a lean timer has besides its figures: the target, and its place with the engine.
+    /// Takes over what a lean timer has besides its books: the target, and its place with the engine.
     fn take_up(&mut self, call: Option<Call<V>>, phase: Phase, plan: &Plan) {
         let beat = call.map(|call| beat_of(call, Elsewhere::Nothing, plan));
         match phase {
@@ -288,18 +319,20 @@ impl<V: Send + Sync + 'static> State<V> {
     }
 
     /// The same as a lean timer, if nothing would be lost.
-    fn take_lean(&mut self, plan: &Plan) -> Option<Lean<V>> {
+    fn take_lean(&mut self, plan: &Plan) -> Option<(Lean<V>, Option<Books>)> {
         if !plan.can_be_lean || !self.waiters.is_empty() {
             return None;
         }
-        let rested = self.machine.rest()?;
+        let (rested, past) = self.machine.rest()?;
         let key = self.key?;
+        let Ledger { hits, failures, blocked, lateness: _, duration: _ } = self.ledger;
+        let runs = u64::from(rested.runs());
+        let eventful = past != Past::NOTHING || hits != runs || failures > 0 || blocked > 0;
         let plain = self.machine.schedule().is_alike(&plan.schedule)
             && !self.retired
-            && self.hits == u64::from(rested.runs())
-            && self.failures == 0
-            && self.blocked == 0
-            && self.failure.is_none();
+            && self.failure.is_none()
+            // What went wrong once may do so again soon.
+            && !(eventful && rested.runs() % LAID_DOWN_EVERY != 0);
         if !plain {
             return None;
         }
@@ -321,7 +354,9 @@ impl<V: Send + Sync + 'static> State<V> {
             lean.driver = self.driver.take();
         }
         (lean.latest, lean.feeds) = (self.latest.take(), self.feeds.take());
-        Some(lean)
+        let keeps_books = plan.figures || eventful;
+        let books = keeps_books.then(|| Books { ledger: std::mem::take(&mut self.ledger), past });
+        Some((lean, books))
     }
 }
 

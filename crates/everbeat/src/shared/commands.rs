@@ -161,8 +161,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Takes a place in the line for a hit count; `None` if it is reached already.
     pub(crate) fn queue_hits(&self, target: impl FnOnce(u64) -> u64) -> Result<Option<Place>, Error> {
         self.change(|state, _| {
-            let target = target(state.hits);
-            if state.hits >= target {
+            let target = target(state.ledger.hits);
+            if state.ledger.hits >= target {
                 return Ok(None);
             }
             if state.machine.is_running() {

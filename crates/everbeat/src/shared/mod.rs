@@ -33,7 +33,7 @@ use self::cell::{Apart, Cell};
 pub(crate) use self::cell::{Lean, Phase};
 pub(crate) use self::plan::{Plan, Plans};
 pub(crate) use self::state::State;
-use self::state::{Figures, Leftovers};
+use self::state::{Ledger, Leftovers};
 pub(crate) use self::turn::{Made, TurnOf, unit};
 use crate::any::Identity;
 use crate::beat::BoxDrive;
@@ -66,7 +66,8 @@ pub(crate) const DETACHED: u32 = 1 << 31;
 /// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
 pub(crate) const MOST_HANDLES: u32 = 1 << 30;
 
-/// A timer that may be stored in fewer bytes is, after a run whose number is a multiple of this.
+/// A timer that may be stored in fewer bytes, but is likely to need more again, is after a run whose number is a
+/// multiple of this.
 const LAID_DOWN_EVERY: u32 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
 
 /// What a driver does next.
@@ -136,15 +137,14 @@ pub(crate) enum Work<V> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn new(plan: Arc<Plan>, work: Work<V>) -> Arc<Self> {
-        let figures = || plan.figures.then(Figures::with_histograms);
         let whole = |parked: Option<BoxDrive<V>>| {
             let machine = Machine::new(plan.schedule.clone());
-            let mut state = State::new(figures(), machine, parked.is_none());
+            let mut state = State::new(Ledger::new(&plan), machine, parked.is_none());
             state.parked = parked;
             Cell::Apart(Apart::Full(Box::new(state)))
         };
         let cell = match work {
-            Work::Lean(call, delay) => Cell::of(Lean::idle(call, delay), figures()),
+            Work::Lean(call, delay) => Cell::idle(Lean::idle(call, delay), &plan),
             Work::Beat(beat) => whole(Some(beat)),
             Work::Nothing => whole(None),
         };
@@ -215,8 +215,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// How many values it has delivered.
     pub(crate) fn hits(&self) -> u64 {
         match &*self.lock() {
-            Cell::Apart(Apart::Full(state)) => state.hits,
-            cell => cell.lean().map_or(0, Lean::hits),
+            Cell::Apart(Apart::Full(state)) => state.ledger.hits,
+            Cell::Apart(Apart::Booked(booked)) => booked.hits(),
+            Cell::Lean(lean) => lean.hits(),
         }
     }
 
@@ -287,7 +288,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn has_period_zero(&self) -> bool {
         match &*self.lock() {
             Cell::Apart(Apart::Full(state)) => state.machine.schedule().period().is_zero(),
-            Cell::Lean(_) | Cell::Apart(Apart::Measured(_)) => self.plan.schedule.period().is_zero(),
+            Cell::Lean(_) | Cell::Apart(Apart::Booked(_)) => self.plan.schedule.period().is_zero(),
         }
     }
 
@@ -306,8 +307,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
                 return;
             }
-            if self.plan.figures && !matches!(end, RunEnd::Exhausted) {
-                state.figures.record(tick, now);
+            if !matches!(end, RunEnd::Exhausted) {
+                state.ledger.measure(&self.plan, tick, now);
             }
             state.machine.handle_finished(now, end.outcome());
             match end {
@@ -379,7 +380,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Counts a run that held its thread for too long.
     pub(crate) fn count_blocked(&self) {
-        self.change(|state, _| state.blocked += 1);
+        self.change(|state, _| state.ledger.blocked += 1);
     }
 }
 

@@ -36,32 +36,41 @@ pub(crate) struct State<V> {
     pub(super) driver: Option<Waker>,
     pub(crate) latest: Option<Arc<V>>,
     pub(crate) last_tick: Option<Instant>,
-    pub(crate) hits: u64,
-    pub(crate) failures: u64,
-    pub(crate) blocked: u64,
-    pub(crate) figures: Figures,
+    pub(crate) ledger: Ledger,
     /// The failure that ended the timer.
     pub(super) failure: Option<Failure>,
     pub(super) waiters: Waiters<V>,
     pub(super) feeds: Option<Box<Feeds<V>>>,
 }
 
-/// How late the runs of a timer were, and how long they took.
+/// What is counted and measured of the runs of a timer.
 #[derive(Clone, Default)]
-pub(crate) struct Figures {
+pub(crate) struct Ledger {
+    /// Runs that have delivered a value.
+    pub(crate) hits: u64,
+    pub(crate) failures: u64,
+    /// Runs that held their thread for too long.
+    pub(crate) blocked: u64,
+    /// How late runs were, and how long they took: if the plan asks for that.
     pub(crate) lateness: Summary,
     pub(crate) duration: Summary,
 }
 
-impl Figures {
-    pub(super) fn with_histograms() -> Self {
-        Self { lateness: Summary::with_histogram(), duration: Summary::with_histogram() }
+impl Ledger {
+    pub(super) fn new(plan: &Plan) -> Self {
+        if !plan.figures {
+            return Self::default();
+        }
+        let (lateness, duration) = (Summary::with_histogram(), Summary::with_histogram());
+        Self { lateness, duration, ..Self::default() }
     }
 
-    /// A run has ended.
-    pub(super) fn record(&mut self, tick: &Tick, now: Instant) {
-        self.lateness.record(tick.lateness);
-        self.duration.record(now.saturating_since(tick.started()));
+    /// A run has ended, and was not one without an outcome.
+    pub(super) fn measure(&mut self, plan: &Plan, tick: &Tick, now: Instant) {
+        if plan.figures {
+            self.lateness.record(tick.lateness);
+            self.duration.record(now.saturating_since(tick.started()));
+        }
     }
 }
 
@@ -81,7 +90,7 @@ pub(super) struct Leftovers<V> {
 
 impl<V: 'static> State<V> {
     /// The state of a timer with this machine, and nothing else to remember.
-    pub(super) fn new(figures: Option<Figures>, machine: Machine, driverless: bool) -> Self {
+    pub(super) fn new(ledger: Ledger, machine: Machine, driverless: bool) -> Self {
         Self {
             machine,
             clock: None,
@@ -94,10 +103,7 @@ impl<V: 'static> State<V> {
             driver: None,
             latest: None,
             last_tick: None,
-            hits: 0,
-            failures: 0,
-            blocked: 0,
-            figures: figures.unwrap_or_default(),
+            ledger,
             failure: None,
             waiters: Waiters::default(),
             feeds: None,
@@ -148,10 +154,10 @@ impl<V: 'static> State<V> {
     }
 
     pub(super) fn deliver(&mut self, now: Instant, run: u64, value: V, left: &mut Leftovers<V>) {
-        self.hits += 1;
+        self.ledger.hits += 1;
         self.last_tick = Some(now);
         let latest = self.replace_latest(value, left);
-        let hits = self.hits;
+        let hits = self.ledger.hits;
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::Hits(target) if target <= hits => Some(Reply::Reached),
             Want::Run(wanted) if wanted <= run => Some(Reply::Value(latest.clone())),
@@ -193,7 +199,7 @@ impl<V: 'static> State<V> {
     }
 
     pub(super) fn fail(&mut self, run: u64, failure: Failure, left: &mut Leftovers<V>) {
-        self.failures += 1;
+        self.ledger.failures += 1;
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::Run(wanted) if wanted <= run => Some(Reply::Failed(failure.clone())),
             _ => None,

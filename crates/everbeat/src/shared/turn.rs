@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use everbeat_core::{Instant, Key, Rested, Schedule, StopReason, Tick};
+use everbeat_core::{Instant, Key, Past, Rested, Schedule, StopReason, Tick};
 
-use super::cell::{Apart, Cell, Lean, Phase, beat_of};
+use super::cell::{Apart, Books, Cell, Lean, Phase, beat_of};
 use super::state::{Leftovers, wake};
 use super::{RunEnd, Shared};
 use crate::beat::{BoxDrive, Duty, Elsewhere, Progress, log_failure, report_blocked, spans_are_wanted};
@@ -120,12 +120,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
             // Cloning and dropping a waker may run code of the user's, so it is done without the lock.
             let mut driver;
             let mut cell = self.lock();
-            let mut lean = cell.lean_that_waits(turn.key)?;
+            let (mut lean, mut books) = cell.lean_that_waits(turn.key)?;
             if let Some(fresh) = turn.driver.filter(|driver| !lean.knows(driver)) {
                 drop(cell);
                 driver = Some(fresh.clone());
                 cell = self.lock();
-                lean = cell.lean_that_waits(turn.key)?;
+                (lean, books) = cell.lean_that_waits(turn.key)?;
                 std::mem::swap(&mut lean.driver, &mut driver);
             }
             let due = lean.rested.due();
@@ -133,7 +133,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             if now < due {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
             }
-            let tick = lean.rested.begin(&self.plan.schedule, now)?;
+            let tick = lean.rested.begin(&self.plan.schedule, Books::past(books.as_deref()), now)?;
             (lean.call.take()?, tick, now)
         };
         let step = {
@@ -166,12 +166,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
-            match cell.lean_with_figures() {
-                Some((lean, figures)) => {
-                    let end = lean.finish(&self.plan.schedule, call, value, now, &mut replaced);
+            match cell.lean_with_books() {
+                Some((lean, books)) => {
+                    let terms = (&*self.plan.schedule, Books::past(books.as_deref()));
+                    let end = lean.finish(terms, call, value, now, &mut replaced);
                     if end.is_ok() {
-                        if let Some(figures) = figures {
-                            figures.record(tick, now);
+                        if let Some(Books { ledger, .. }) = books {
+                            ledger.hits += 1;
+                            ledger.measure(&self.plan, tick, now);
                         }
                         left = lean.feed(now);
                     }
@@ -275,13 +277,13 @@ impl<V: Send + Sync + 'static> Lean<V> {
     /// state has to deal with.
     fn finish(
         &mut self,
-        schedule: &Schedule,
+        (schedule, past): (&Schedule, &Past),
         call: Call<V>,
         value: V,
         now: Instant,
         replaced: &mut Option<Replaced<V>>,
     ) -> Result<Instant, (Call<V>, V)> {
-        if !self.is_in_run() || !self.rested.finish(schedule, now) {
+        if !self.is_in_run() || !self.rested.finish(schedule, past, now) {
             return Err((call, value));
         }
         self.call = Some(call);

@@ -12,7 +12,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use everbeat_core::{Instant, Rested, Schedule, Tick};
+use everbeat_core::{Instant, Past, Rested, Schedule, Tick};
 
 use crate::sync::{Mutex, MutexGuard};
 use crate::target::Call;
@@ -93,7 +93,7 @@ impl Slot {
             return Begun::Gone;
         }
         let mut begun = self.rested;
-        match (begun.begin(schedule, now), self.call.is_some()) {
+        match (begun.begin(schedule, &Past::NOTHING, now), self.call.is_some()) {
             (Some(tick), true) => {
                 self.progress = Progress::Begun;
                 self.call.take().map_or(Begun::Gone, |call| Begun::Run(tick, begun, call))
@@ -124,7 +124,7 @@ impl Delivered {
         schedule: &Schedule,
         ended: Instant,
     ) -> Option<Self> {
-        let plain = rested.finish(schedule, ended);
+        let plain = rested.finish(schedule, &Past::NOTHING, ended);
         plain.then(|| Self { slot, call: call.take(), tick, ended, rested })
     }
 }

@@ -1,6 +1,9 @@
 //! Timers in a few bytes: where the short cuts begin and end.
 
 use super::*;
+use crate::Past;
+
+const NOTHING: &Past = &Past::NOTHING;
 
 fn at_rest(schedule: &Schedule) -> Rested {
     let due = at(3).add_nanos(schedule.initial_delay_nanos);
@@ -27,7 +30,7 @@ fn a_start_at_rest_is_that_of_the_machine() {
         assert_eq!(timer.rest(), None);
         timer.start(at(3)).unwrap();
         let rested = at_rest(&schedule);
-        assert_eq!(timer.rest(), Some(rested));
+        assert_eq!(timer.rest(), Some((rested, Past::NOTHING)));
         assert_eq!((Some(rested.due()), rested.runs()), (timer.next_due(), 0));
         assert_eq!(rested, Rested::new(rested.due(), 0, 0));
     }
@@ -46,7 +49,7 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
     let rested = at_rest(&schedule);
     for (now, begins) in [(0, false), (2, false), (3, true), (7, true), (8, false), (99, false)] {
         let mut begun = rested;
-        let tick = begun.begin(&schedule, at(now));
+        let tick = begun.begin(&schedule, NOTHING, at(now));
         assert_eq!(tick.is_some(), begins, "at {now} ms");
         let waits = Rested::new(at(3), 0, 0);
         assert_eq!(begun, if begins { waits.begun() } else { waits });
@@ -59,12 +62,15 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         }
     }
     let plain = rate(10);
-    assert!(Rested::new(at(3), 0, 0).begin(&plain, Instant::NEVER).is_none());
-    assert!(Rested::new(at(3), u32::MAX - 1, 0).begin(&plain, at(3)).is_none(), "there is no room for more");
+    assert!(Rested::new(at(3), 0, 0).begin(&plain, NOTHING, Instant::NEVER).is_none());
+    assert!(
+        Rested::new(at(3), u32::MAX - 1, 0).begin(&plain, NOTHING, at(3)).is_none(),
+        "there is no room for more"
+    );
     let mut last = Rested::new(at(3), u32::MAX - 2, 0);
-    assert!(last.begin(&plain, at(3)).is_some() && last.finish(&plain, at(4)));
-    let mut timer = Timer::from_rest(Arc::new(plain), last);
-    assert_eq!(timer.rest().map(|rested| rested.runs()), Some(u32::MAX - 1));
+    assert!(last.begin(&plain, NOTHING, at(3)).is_some() && last.finish(&plain, NOTHING, at(4)));
+    let mut timer = Timer::from_rest(Arc::new(plain), last, NOTHING);
+    assert_eq!(timer.rest().map(|(rested, _)| rested.runs()), Some(u32::MAX - 1));
     timer.handle_timeout(at(13));
     assert!(matches!(timer.poll_output(at(13)), Some(Output::Run(Tick { run: 0xFFFF_FFFF, .. }))));
     timer.handle_finished(at(13), Outcome::Success);
@@ -93,8 +99,8 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         (Schedule::fixed_delay(Duration::MAX), 4, None),
     ] {
         let mut rested = at_rest(&schedule);
-        rested.begin(&schedule, at(3)).unwrap();
-        assert_eq!(rested.finish(&schedule, at(now)), next.is_some(), "{schedule:?} at {now} ms");
+        rested.begin(&schedule, NOTHING, at(3)).unwrap();
+        assert_eq!(rested.finish(&schedule, NOTHING, at(now)), next.is_some(), "{schedule:?} at {now} ms");
         assert_eq!((rested.due(), rested.runs()), (at(next.unwrap_or(3)), 1));
         assert_eq!(rested.is_in_run(), next.is_none());
         if next.is_some() {
@@ -109,20 +115,105 @@ fn the_end_of_the_last_run_is_remembered_for_two_seconds() {
     for (schedule, due) in [(rate(10_000), 10_000), (rate(0), 5), (delay(10), 15), (delay(0), 5)] {
         let mut bench = Bench::started(schedule.clone());
         bench.work(0, 5);
-        let rested = bench.timer.rest().unwrap();
+        let (rested, past) = bench.timer.rest().unwrap();
         assert_eq!(rested.due(), at(due));
         let told = rested.with_last_end(&schedule, at(5)).unwrap();
         assert_eq!(told.last_end(&schedule), at(5), "{schedule:?}");
-        let machine = Timer::from_rest(Arc::new(schedule), told);
-        assert_eq!(machine.rest().map(|rested| rested.due()), Some(at(due)));
+        let machine = Timer::from_rest(Arc::new(schedule), told, &past);
+        assert_eq!(machine.rest().map(|(rested, _)| rested.due()), Some(at(due)));
     }
     assert!(Rested::new(at(5), 1, 0).with_last_end(&rate(0), at(4)).is_none(), "it waits from the end");
     let mut timer = Timer::new(rate(0).with_initial_delay(ms(9_000)));
     timer.start(at(0)).unwrap();
-    assert_eq!(timer.rest(), Some(Rested::new(at(9_000), 0, 0)));
+    assert_eq!(timer.rest(), Some((Rested::new(at(9_000), 0, 0), Past::NOTHING)));
     let rested = Rested::new(at(10_000), 1, 0);
     assert!(rested.with_last_end(&rate(10_000), at(2_148)).is_none());
     assert!(rested.with_last_end(&rate(10_000), at(2_147)).is_some());
+    // A last value that is older than the last run's due time, as after a failure, or after a pause.
+    let rested = Rested::new(at(30), 3, 0);
+    for schedule in [rate(10), delay(10)] {
+        assert!(rested.with_last_end(&schedule, at(20)).is_some());
+        assert!(rested.with_last_end(&schedule, at(19)).is_none());
+        assert_eq!(rested.with_last_end(&schedule, at(21)).is_some(), schedule.is_grid());
+    }
+}
+
+/// What it has missed, and runs that were no slots of this start, are told apart from what it comes down to.
+#[test]
+fn a_timer_rests_again_with_its_past_beside_it() {
+    type Story = fn(&mut Bench);
+    let overrun: Story = |bench| {
+        bench.work(0, 35);
+        assert_eq!(bench.timer.rest(), None, "the next run has yet to be told");
+        let due = bench.timeout().unwrap().as_millis() as u64;
+        assert_eq!(bench.work(due, due + 1).missed, 3);
+    };
+    let too_late: Story = |bench| {
+        bench.work(0, 0);
+        assert_eq!(bench.poll_at(27), None);
+        assert_eq!(bench.timer.rest(), None);
+        assert_eq!(bench.work(30, 31).missed, 2);
+    };
+    let retried: Story = |bench| {
+        bench.run_at(0);
+        bench.finish_at(1, Outcome::Failure);
+        assert_eq!(bench.timer.rest(), None);
+        bench.work(2, 3);
+    };
+    let triggered: Story = |bench| {
+        bench.work(0, 0);
+        bench.timer.trigger(at(4)).unwrap();
+        bench.work(4, 4);
+    };
+    let restarted: Story = |bench| {
+        bench.work(0, 0);
+        bench.timer.cancel(at(5));
+        bench.timer.handle_closed();
+        bench.timer.start(at(7)).unwrap();
+        assert_eq!(bench.timer.rest(), None, "it waits for a first run again");
+        bench.work(7, 7);
+    };
+    let backoff = rate(10).with_on_error(OnError::backoff(ms(1), ms(1)).unwrap());
+    let two_runs = rate(10).with_max_runs(2).unwrap();
+    let skipped = |overrun, late| Skipped { overrun, late, missed: overrun + late, ..Skipped::default() };
+    for (schedule, story, next_slot, skipped) in [
+        (rate(10), overrun, 5, skipped(3, 0)),
+        (rate(10).with_missed(Missed::Delay), overrun, 5, skipped(3, 0)),
+        (rate(10).with_max_lateness(ms(5)), too_late, 4, skipped(0, 2)),
+        (backoff, retried, 1, skipped(0, 0)),
+        (rate(10).with_keep_phase(true), triggered, 1, skipped(0, 0)),
+        (rate(10), triggered, 2, skipped(0, 0)),
+        (two_runs, restarted, 1, skipped(0, 0)),
+    ] {
+        let mut bench = Bench::started(schedule.clone());
+        story(&mut bench);
+        let (mut rested, past) = bench.timer.rest().expect("it waits, and nothing is still to be told");
+        let runs = bench.timer.runs();
+        assert_eq!((past.skipped(), bench.timer.skipped()), (skipped, skipped), "{schedule:?}");
+        let mut machine = Timer::from_rest(Arc::new(schedule.clone()), rested, &past);
+        assert_eq!((machine.rest(), machine.skipped()), (Some((rested, past)), skipped));
+        let due = rested.due();
+        machine.handle_timeout(due);
+        let Some(Output::Run(tick)) = machine.poll_output(due) else { panic!("{schedule:?}") };
+        assert_eq!((tick.run, tick.slot, tick.missed), (runs + 1, next_slot, 0));
+        assert_eq!(rested.begin(&schedule, &past, due), Some(tick));
+        // Runs of an earlier start do not count for the limit of this one.
+        assert_eq!(rested.finish(&schedule, &past, due), schedule.max_runs == u64::MAX);
+        machine.handle_finished(due, Outcome::Success);
+        assert_eq!(machine.stop_reason().is_none(), schedule.max_runs == u64::MAX);
+    }
+}
+
+/// The slots that a burst still has to run were counted already.
+#[test]
+fn a_timer_in_the_middle_of_a_burst_does_not_rest() {
+    let mut bench = Bench::started(rate(10).with_missed(Missed::Burst { max: 9 }));
+    bench.work(0, 35);
+    for (start, end, rests) in [(35, 35, false), (35, 35, false), (35, 35, true), (40, 40, true)] {
+        bench.work(start, end);
+        assert_eq!(bench.timer.rest().is_some(), rests, "at {start} ms");
+    }
+    assert_eq!(bench.timer.skipped().missed, 3);
 }
 
 /// What a timer at rest could not remember keeps it from going to rest.
@@ -143,7 +234,7 @@ fn a_timer_with_more_to_remember_does_not_rest() {
     for (number, case) in cases.into_iter().enumerate() {
         let mut bench = Bench::started(rate(10));
         bench.work(0, 0);
-        assert_eq!(bench.timer.rest(), Some(Rested::new(at(10), 1, 0)));
+        assert_eq!(bench.timer.rest(), Some((Rested::new(at(10), 1, 0), Past::NOTHING)));
         case(&mut bench);
         assert_eq!(bench.timer.rest(), None, "case {number}");
     }
@@ -152,7 +243,7 @@ fn a_timer_with_more_to_remember_does_not_rest() {
 /// Its time does not run backwards from there.
 #[test]
 fn s9_a_machine_that_was_at_rest_knows_what_time_it_has_seen() {
-    let machine = |rested| Timer::from_rest(Arc::new(delay(10)), rested);
+    let machine = |rested| Timer::from_rest(Arc::new(delay(10)), rested, NOTHING);
     let waits = Rested::new(at(15), 1, 0);
     assert_eq!(machine(waits).now(), at(5), "when the wait began");
     let mut runs = machine(waits.begun());
