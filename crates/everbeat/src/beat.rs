@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::current::{Current, Scope};
 use crate::error::Failure;
 use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
-use crate::log::MissedLog;
 use crate::name::Name;
 use crate::shared::{Action, RunEnd, Shared};
 use crate::target::{Call, Step, Target};
@@ -106,7 +105,6 @@ pin_project! {
         // That a run was made elsewhere, in the turn to which the next poll belongs.
         has_run: bool,
         attachments: Attachments,
-        missed_log: MissedLog,
         span: Option<Box<Span>>,
     }
 }
@@ -134,7 +132,7 @@ struct InFlight {
 
 impl<X: Target> Beat<X> {
     pub(crate) fn new(target: X, attachments: Attachments) -> Self {
-        Self { target, run: None, has_run: false, attachments, missed_log: MissedLog::default(), span: None }
+        Self { target, run: None, has_run: false, attachments, span: None }
     }
 
     /// The same, when a run has begun elsewhere.
@@ -161,10 +159,6 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
             match host.shared.next_action(now, cx.waker(), may_run) {
                 Action::Run(tick) => self.as_mut().take_up(tick),
                 Action::Abort(cause) => self.as_mut().give_up(cause),
-                Action::Missed(batch) => {
-                    self.as_mut().project().missed_log.report(host.shared.name(), batch, now);
-                    continue;
-                }
                 Action::Stopped(reason) => return Turn::Ended(reason),
                 Action::Yield => return Turn::Yield,
                 Action::Wait { until, busy } if polled || !busy => return Turn::Sleep { until, busy },
@@ -186,7 +180,6 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         let plain = self.run.is_none()
             && !self.has_extras()
             && self.attachments.run_timeout.is_none()
-            && self.missed_log.is_empty()
             && self.span.is_none();
         let call = if plain { self.as_mut().project().target.take_call() } else { None };
         call.ok_or(self as BoxDrive<X::Value>)
@@ -199,7 +192,6 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         if let Err(failure) = guarded(|| this.target.rest()) {
             tracing::error!(timer = %name, "letting go of the target {failure}");
         }
-        this.missed_log.tell(name);
         tracing::debug!(timer = %name, ?reason, "timer ended");
         let Some(extras) = &mut this.attachments.extras else { return };
         drop_all_quietly(std::mem::take(&mut extras.stop_when));

@@ -28,37 +28,38 @@ impl RateLimit {
 
 /// Missed batches of one timer: one line each, or one for all that came in a quiet time, with the
 /// greatest lateness among them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MissedLog {
     limit: RateLimit,
+    untold: MissedSlots,
+}
+
+/// What a line of the log tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MissedSlots {
     missed: u64,
     late: Duration,
 }
 
 impl MissedLog {
-    pub(crate) fn report(&mut self, timer: &Name, batch: MissedBatch, now: Instant) {
-        self.missed = self.missed.saturating_add(batch.missed);
-        self.late = self.late.max(batch.late);
-        if self.limit.permits(now) {
-            self.tell(timer);
-        }
+    /// Returns what is to be told now.
+    pub(crate) fn note(&mut self, batch: MissedBatch, now: Instant) -> Option<MissedSlots> {
+        self.untold.missed = self.untold.missed.saturating_add(batch.missed);
+        self.untold.late = self.untold.late.max(batch.late);
+        if self.limit.permits(now) { self.take_untold() } else { None }
     }
 
-    /// Whether it has never had anything to tell.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.limit.quiet_until.is_none() && self.missed == 0
+    /// What the quiet time has kept back, to be told at the end of the timer at the latest.
+    pub(crate) fn take_untold(&mut self) -> Option<MissedSlots> {
+        self.has_untold().then(|| std::mem::take(&mut self.untold))
     }
 
-    /// Tells what the quiet time has kept back, at the end of the timer at the latest.
-    pub(crate) fn tell(&mut self, timer: &Name) {
-        let (missed, late) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.late));
-        if missed > 0 {
-            slots_missed(timer, missed, late);
-        }
+    pub(crate) fn has_untold(&self) -> bool {
+        self.untold.missed > 0
     }
 }
 
-pub(crate) fn slots_missed(timer: &Name, missed: u64, late: Duration) {
+pub(crate) fn slots_missed(timer: &Name, MissedSlots { missed, late }: MissedSlots) {
     tracing::warn!(timer = %timer, missed, ?late, "slots missed");
 }
 

@@ -16,7 +16,6 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::handle::Timer;
 use crate::home::Home;
-use crate::log::MissedLog;
 #[cfg(feature = "tokio")]
 use crate::runtime::clock::Alarm as RuntimeAlarm;
 use crate::shared::{Action, RunEnd, Shared};
@@ -65,7 +64,6 @@ pub struct Ticks {
     alarm: Alarm,
     /// The tick that the consumer is busy with.
     current: Option<Tick>,
-    missed_log: MissedLog,
 }
 
 impl Ticks {
@@ -74,7 +72,7 @@ impl Ticks {
         let alarm = Alarm::new(timer.whole().home());
         let alarm = alarm.ok_or_else(|| Error::NoRuntime { name: timer.name().clone() })?;
         let clock = timer.whole().launch_driven()?;
-        Ok(Self { timer, clock, alarm, current: None, missed_log: MissedLog::default() })
+        Ok(Self { timer, clock, alarm, current: None })
     }
 
     /// The next tick; `None` once the schedule has ended.
@@ -192,7 +190,6 @@ impl Ticks {
         }
         loop {
             if !self.timer.is_running() {
-                self.missed_log.tell(shared.name());
                 return Step::Ended;
             }
             match shared.next_action(now, waker, true) {
@@ -200,7 +197,6 @@ impl Ticks {
                     self.current = Some(tick);
                     return Step::Tick(tick);
                 }
-                Action::Missed(batch) => self.missed_log.report(shared.name(), batch, now),
                 Action::Stopped(reason) => {
                     shared.announce_end(reason);
                     shared.close(None);
@@ -288,7 +284,6 @@ impl Drop for Ticks {
             let now = self.clock.now_anywhere().unwrap_or(tick.started());
             shared.finish(now, &tick, RunEnd::Delivered(tick));
         }
-        self.missed_log.tell(shared.name());
         self.abandon();
     }
 }

@@ -325,7 +325,7 @@ impl<V: Send + Sync + 'static> State<V> {
         }
         let (rested, past) = self.machine.rest()?;
         let key = self.key?;
-        let Ledger { hits, failures, blocked, lateness: _, duration: _ } = self.ledger;
+        let Ledger { hits, failures, blocked, .. } = self.ledger;
         let runs = u64::from(rested.runs());
         let eventful = past != Past::NOTHING || hits != runs || failures > 0 || blocked > 0;
         let plain = self.machine.schedule().is_alike(&plan.schedule)

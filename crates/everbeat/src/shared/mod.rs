@@ -25,9 +25,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use everbeat_core::{
-    AbortCause, Instant, Key, MissedBatch, Outcome, Output, StopReason, Tick, Timer as Machine,
-};
+use everbeat_core::{AbortCause, Instant, Key, Outcome, Output, StopReason, Tick, Timer as Machine};
 
 use self::cell::{Apart, Cell};
 pub(crate) use self::cell::{Lean, Phase};
@@ -75,7 +73,6 @@ const LAID_DOWN_EVERY: u32 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
 pub(crate) enum Action {
     Run(Tick),
     Abort(AbortCause),
-    Missed(MissedBatch),
     Stopped(StopReason),
     /// Something is due already, but others get their turn first.
     Yield,
@@ -275,7 +272,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 if !state.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
                     left.unneeded = state.driver.replace(fresh.take()?);
                 }
-                Some(state.next_action(now, may_run))
+                Some(state.next_action(now, may_run, left))
             });
             match action {
                 Some(action) => return action,
@@ -346,7 +343,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             state.machine.abandon();
             if let Some(Output::Missed(batch)) = state.machine.poll_output(state.machine.now()) {
-                left.missed = Some(batch);
+                state.note_missed(batch, state.machine.now(), left);
             }
             let reason = state.machine.stop_reason()?;
             state.announce_end(reason, left);

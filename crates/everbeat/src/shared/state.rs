@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Failure};
 use crate::feed::{Feeds, Line};
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
+use crate::log::{MissedLog, MissedSlots, slots_missed};
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Want};
 
@@ -51,6 +52,7 @@ pub(crate) struct Ledger {
     pub(crate) failures: u64,
     /// Runs that held their thread for too long.
     pub(crate) blocked: u64,
+    pub(super) missed_log: MissedLog,
     /// How late runs were, and how long they took: if the plan asks for that.
     pub(crate) lateness: Summary,
     pub(crate) duration: Summary,
@@ -83,8 +85,7 @@ pub(super) struct Leftovers<V> {
     pub(super) values: Vec<Arc<V>>,
     pub(super) value: Option<V>,
     pub(super) lossy: Vec<Arc<Line<V>>>,
-    /// Slots whose loss no driver is left to log.
-    pub(super) missed: Option<MissedBatch>,
+    pub(super) missed: Option<MissedSlots>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -130,19 +131,28 @@ impl<V: 'static> State<V> {
         Ok(clock)
     }
 
-    pub(super) fn next_action(&mut self, now: Instant, may_run: bool) -> Action {
+    pub(super) fn next_action(&mut self, now: Instant, may_run: bool, left: &mut Leftovers<V>) -> Action {
         let machine = &mut self.machine;
         if !may_run && !machine.is_busy() && machine.poll_timeout().is_some_and(|due| due <= now) {
             return Action::Yield;
         }
         machine.handle_timeout(now);
-        match machine.poll_output(now) {
-            Some(Output::Run(tick)) => Action::Run(tick),
-            Some(Output::Abort(cause)) => Action::Abort(cause),
-            Some(Output::Missed(batch)) => Action::Missed(batch),
-            Some(Output::Stopped(reason)) => Action::Stopped(reason),
-            _ => Action::Wait { until: machine.poll_timeout(), busy: machine.is_busy() },
+        loop {
+            return match self.machine.poll_output(now) {
+                Some(Output::Run(tick)) => Action::Run(tick),
+                Some(Output::Abort(cause)) => Action::Abort(cause),
+                Some(Output::Missed(batch)) => {
+                    self.note_missed(batch, now, left);
+                    continue;
+                }
+                Some(Output::Stopped(reason)) => Action::Stopped(reason),
+                _ => Action::Wait { until: self.machine.poll_timeout(), busy: self.machine.is_busy() },
+            };
         }
+    }
+
+    pub(super) fn note_missed(&mut self, batch: MissedBatch, now: Instant, left: &mut Leftovers<V>) {
+        left.missed = self.ledger.missed_log.note(batch, now).or(left.missed);
     }
 
     /// A command has changed the machine: whoever drives it has to look.
@@ -187,7 +197,7 @@ impl<V: 'static> State<V> {
         self.machine.handle_finished(now, Outcome::Aborted);
         while let Some(output) = self.machine.poll_output(now) {
             match output {
-                Output::Missed(batch) => left.missed = Some(batch),
+                Output::Missed(batch) => self.note_missed(batch, now, left),
                 Output::Stopped(reason) => {
                     self.announce_end(reason, left);
                     self.machine.handle_closed();
@@ -210,6 +220,7 @@ impl<V: 'static> State<V> {
 
     pub(super) fn announce_end(&mut self, reason: StopReason, left: &mut Leftovers<V>) {
         self.end_feeds(left);
+        left.missed = self.ledger.missed_log.take_untold().or(left.missed);
         let failure = self.failure.clone();
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::End => None,
@@ -320,8 +331,8 @@ impl<V> Leftovers<V> {
 
     fn settle_all(self, timer: &Name) {
         self.woken.into_iter().for_each(|waker| wake(waker, timer));
-        if let Some(batch) = self.missed {
-            crate::log::slots_missed(timer, batch.missed, batch.late);
+        if let Some(missed) = self.missed {
+            slots_missed(timer, missed);
         }
         for line in self.lossy {
             crate::log::feed_losses(timer, &line);

@@ -68,9 +68,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) fn stop_lean(&self, reason: StopReason) -> Option<(StopReason, bool)> {
         let (key, resting, driver) = {
             let mut cell = self.lock();
-            let lean = cell.lean_mut()?;
+            let (lean, books) = cell.lean_with_books()?;
+            let untold = books.is_some_and(|books| books.ledger.missed_log.has_untold());
             let key = match lean.phase {
-                Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() => key,
+                Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() && !untold => key,
                 Phase::Off(Some(reason)) => return Some((reason, false)),
                 Phase::Off(None) | Phase::On(_) => return None,
             };

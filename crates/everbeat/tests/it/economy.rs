@@ -9,7 +9,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine};
-use everbeat::{Error, StopReason, Tick, Timer, Value};
+use everbeat::{Error, OnError, StopReason, Tick, Timer, Value};
 
 use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, every, ms, settle};
 use crate::thread_support::{HOUR, in_time};
@@ -53,6 +53,42 @@ fn a_timer_with_a_lock_of_its_own_that_waits_is_two_blocks_of_memory() -> Result
     let ended = measure(|| timer.request_stop());
     assert!(!timer.is_running());
     assert_eq!(ended.count_total, 0, "it has not run, and nobody waits");
+    Ok(())
+}
+
+/// What went wrong lies beside it from then on, and nothing of it is forgotten.
+#[test]
+fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_some_runs_later() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let time = clock.clone();
+    let timer =
+        thread::every(ms(10)).fixed_rate().on_error(OnError::Continue).max_runs(100).on(&clock).start(
+            move |tick: Tick| {
+                if tick.run == 2 {
+                    time.pass(ms(35));
+                }
+                if tick.run == 3 { Err("the third run fails") } else { Ok(tick.slot) }
+            },
+        )?;
+    clock.advance(ms(5));
+    let whole = measure(|| clock.advance(ms(55)));
+    assert!(whole.bytes_current > 500, "the run after a failure has yet to come: {whole:?}");
+    let after = measure(|| clock.advance(ms(100)));
+    assert!(whole.bytes_current + after.bytes_current < 300, "{whole:?}, {after:?}");
+    assert_eq!(measure(|| clock.advance(ms(100))).count_total, 0);
+
+    let stats = timer.stats();
+    let numbers = (stats.runs, stats.hits, stats.failures, stats.skipped.overrun, stats.skipped.missed);
+    assert_eq!(numbers, (24, 23, 1, 3, 3));
+    assert_eq!((timer.hits(), timer.latest().as_deref()), (23, Some(&26)));
+
+    timer.request_stop();
+    clock.settle();
+    timer.start()?;
+    clock.advance(ms(980));
+    assert_eq!((timer.hits(), timer.latest().as_deref(), timer.is_running()), (122, Some(&98), true));
+    clock.advance(ms(10));
+    assert_eq!((timer.is_running(), timer.hits()), (false, 123));
     Ok(())
 }
 
