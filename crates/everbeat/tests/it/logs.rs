@@ -4,9 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use everbeat::{Error, OnError, Tick};
+use everbeat::testing::TestEngine;
+use everbeat::{Error, OnError, Tick, thread};
 use tokio::time::sleep;
-use tracing::Dispatch;
+use tracing::{Dispatch, Level};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{every, ms};
@@ -17,6 +18,10 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        Self::capture_from(Level::DEBUG)
+    }
+
+    fn capture_from(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
         leave_nothing_unheard();
         let log = Self::default();
         let writer = log.clone();
@@ -24,7 +29,7 @@ impl Log {
             .with_writer(writer)
             .with_ansi(false)
             .without_time()
-            .with_max_level(tracing::Level::DEBUG)
+            .with_max_level(level)
             .finish();
         let guard = tracing::subscriber::set_default(subscriber);
         (log, guard)
@@ -157,6 +162,24 @@ async fn s4_what_was_kept_back_is_told_at_the_end() -> Result<(), Error> {
     let lost: Vec<_> = log.lines("lost values");
     assert!(lost.len() == 2 && lost.iter().all(|line| line.contains("lost=1")), "{lost:?}");
     assert_eq!((feed.dropped_count(), timer.stats().feeds), (2, 0));
+    Ok(())
+}
+
+/// Also if it has long been stored in few bytes again.
+#[test]
+fn s4_what_was_kept_back_is_told_when_a_timer_that_waits_is_stopped() -> Result<(), Error> {
+    let (log, _guard) = Log::capture_from(Level::WARN); // nobody wants spans, which take a whole timer
+    let clock = TestEngine::new();
+    let time = clock.clone();
+    let timer = thread::every(ms(10)).fixed_rate().on(&clock).start(move |tick: Tick| {
+        time.pass(ms(if tick.run == 1 || tick.run == 3 { 35 } else { 0 }));
+    })?;
+    clock.advance(ms(500));
+    assert_eq!(log.lines("slots missed").len(), 1);
+    timer.request_stop();
+    clock.settle();
+    let lines = log.lines("slots missed");
+    assert!(lines.len() == 2 && lines[1].contains("missed=3 late=25ms"), "{lines:?}");
     Ok(())
 }
 
