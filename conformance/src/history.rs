@@ -439,8 +439,8 @@ impl<'a> Writer<'a> {
         // Whoever a closed feed wakes has its turn first, and so has whoever has just begun to wait.
         let disturbs = |command: &Command| match (&command.action, &action) {
             (Do::CloseFeed(_), _) => true,
-            // A lean timer that only waits ends with the command, and others with their next turn.
-            (Do::Cancel | Do::Shutdown(_), _) => self.shape.plain,
+            // A timer that only waits may end with the command, and others with their next turn.
+            (Do::Cancel | Do::Shutdown(_) | Do::DropHandle, _) => self.shape.plain,
             (_, Do::Forget(name)) => command.name.as_ref() == Some(name),
             _ => false,
         };

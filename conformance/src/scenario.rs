@@ -378,11 +378,12 @@ impl Scenario {
         self.drivers.as_ref().is_none_or(|drivers| drivers.contains(&driver))
     }
 
-    /// Whether time passes after each stop. A lean timer that only waits ends with the command, and others with their
+    /// Whether time passes after each stop. A timer that only waits may end with the command, and others with their
     /// next turn.
     #[must_use]
     pub fn gives_stops_time(&self) -> bool {
-        let stops = |command: &Command| matches!(command.action, Do::Cancel | Do::Shutdown(_));
+        let stops =
+            |command: &Command| matches!(command.action, Do::Cancel | Do::Shutdown(_) | Do::DropHandle);
         self.commands.windows(2).all(|pair| !stops(&pair[0]) || pair[0].at < pair[1].at)
     }
 

@@ -167,7 +167,10 @@ impl Rested {
         let next = base.add_nanos(if schedule.period_nanos == 0 { nanos } else { schedule.period_nanos });
         let Some(after_nanos) = after(nanos) else { return false };
         let runs_since_start = u64::from(self.runs()).saturating_sub(past.runs_before_start);
-        let plain = next >= now && !next.is_never() && runs_since_start < schedule.max_runs;
+        // A slot at this very moment is for the machine: whoever this run wakes has a turn before it. Without a
+        // period there is no other, and drivers know that.
+        let is_to_come = next > now || schedule.period_nanos == 0;
+        let plain = is_to_come && !next.is_never() && runs_since_start < schedule.max_runs;
         if plain {
             (self.due, self.after_nanos) = (next, after_nanos);
         }

@@ -79,9 +79,10 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
 
 #[test]
 fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
-    // On a grid the next slot may be at this very moment, but not before it.
+    // On a grid the next slot may not be at this very moment.
     for (schedule, now, next) in [
-        (rate(10), 13, Some(13)),
+        (rate(10), 12, Some(13)),
+        (rate(10), 13, None),
         (rate(10), 5, Some(13)),
         (rate(10), 14, None),
         (delay(10), 14, Some(24)),
