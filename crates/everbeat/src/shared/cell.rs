@@ -48,13 +48,14 @@ pub(super) struct Booked<V> {
 #[derive(Clone, Default)]
 pub(super) struct Books {
     pub(super) ledger: Ledger,
-    past: Past,
+    /// Most have [`Past::NOTHING`] behind them.
+    past: Option<Box<Past>>,
 }
 
 impl Books {
     /// What a lean timer has behind it.
     pub(super) fn past(books: Option<&Self>) -> &Past {
-        books.map_or(&Past::NOTHING, |books| &books.past)
+        books.and_then(|books| books.past.as_deref()).unwrap_or(&Past::NOTHING)
     }
 }
 
@@ -91,7 +92,7 @@ pub(crate) enum Phase {
 impl<V: Send + Sync + 'static> Cell<V> {
     /// A lean timer that was never started.
     pub(super) fn idle(lean: Lean<V>, plan: &Plan) -> Self {
-        let books = plan.figures.then(|| Books { ledger: Ledger::new(plan), past: Past::NOTHING });
+        let books = plan.figures.then(|| Books { ledger: Ledger::new(plan), past: None });
         Self::of(lean, books)
     }
 
@@ -241,11 +242,10 @@ impl<V: Send + Sync + 'static> Lean<V> {
     }
 
     fn state(&self, plan: &Plan, books: Option<Books>) -> State<V> {
-        let Books { ledger, past } = books.unwrap_or_else(|| Books {
-            ledger: Ledger { hits: self.hits(), ..Ledger::default() },
-            past: Past::NOTHING,
-        });
-        let mut state = State::new(ledger, self.machine(plan, &past), false);
+        let machine = self.machine(plan, Books::past(books.as_ref()));
+        let counted = || Ledger { hits: self.hits(), ..Ledger::default() };
+        let ledger = books.map_or_else(counted, |books| books.ledger);
+        let mut state = State::new(ledger, machine, false);
         state.last_tick = (state.ledger.hits > 0).then(|| self.rested.last_end(&plan.schedule));
         state.latest.clone_from(&self.latest);
         state.feeds.clone_from(&self.feeds);
@@ -355,7 +355,10 @@ impl<V: Send + Sync + 'static> State<V> {
         }
         (lean.latest, lean.feeds) = (self.latest.take(), self.feeds.take());
         let keeps_books = plan.figures || eventful;
-        let books = keeps_books.then(|| Books { ledger: std::mem::take(&mut self.ledger), past });
+        let books = keeps_books.then(|| {
+            let past = (past != Past::NOTHING).then(|| Box::new(past));
+            Books { ledger: std::mem::take(&mut self.ledger), past }
+        });
         Some((lean, books))
     }
 }

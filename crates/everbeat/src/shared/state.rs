@@ -52,7 +52,8 @@ pub(crate) struct Ledger {
     pub(crate) failures: u64,
     /// Runs that held their thread for too long.
     pub(crate) blocked: u64,
-    pub(super) missed_log: MissedLog,
+    /// What is told of missed slots, if any ever were.
+    pub(super) missed_log: Option<Box<MissedLog>>,
     /// How late runs were, and how long they took: if the plan asks for that.
     pub(crate) lateness: Summary,
     pub(crate) duration: Summary,
@@ -65,6 +66,11 @@ impl Ledger {
         }
         let (lateness, duration) = (Summary::with_histogram(), Summary::with_histogram());
         Self { lateness, duration, ..Self::default() }
+    }
+
+    /// Whether missed slots are still to be told.
+    pub(super) fn has_untold(&self) -> bool {
+        self.missed_log.as_ref().is_some_and(|log| log.has_untold())
     }
 
     /// A run has ended, and was not one without an outcome.
@@ -152,7 +158,8 @@ impl<V: 'static> State<V> {
     }
 
     pub(super) fn note_missed(&mut self, batch: MissedBatch, now: Instant, left: &mut Leftovers<V>) {
-        left.missed = self.ledger.missed_log.note(batch, now).or(left.missed);
+        let log = self.ledger.missed_log.get_or_insert_default();
+        left.missed = log.note(batch, now).or(left.missed);
     }
 
     /// A command has changed the machine: whoever drives it has to look.
@@ -220,7 +227,8 @@ impl<V: 'static> State<V> {
 
     pub(super) fn announce_end(&mut self, reason: StopReason, left: &mut Leftovers<V>) {
         self.end_feeds(left);
-        left.missed = self.ledger.missed_log.take_untold().or(left.missed);
+        let untold = self.ledger.missed_log.as_mut().and_then(|log| log.take_untold());
+        left.missed = untold.or(left.missed);
         let failure = self.failure.clone();
         self.waiters.settle(&mut left.woken, |want| match want {
             Want::End => None,

@@ -69,7 +69,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (key, resting, driver) = {
             let mut cell = self.lock();
             let (lean, books) = cell.lean_with_books()?;
-            let untold = books.is_some_and(|books| books.ledger.missed_log.has_untold());
+            let untold = books.is_some_and(|books| books.ledger.has_untold());
             let key = match lean.phase {
                 Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() && !untold => key,
                 Phase::Off(Some(reason)) => return Some((reason, false)),

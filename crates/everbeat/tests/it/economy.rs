@@ -74,7 +74,7 @@ fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_some_runs_
     let whole = measure(|| clock.advance(ms(55)));
     assert!(whole.bytes_current > 500, "the run after a failure has yet to come: {whole:?}");
     let after = measure(|| clock.advance(ms(100)));
-    assert!(whole.bytes_current + after.bytes_current < 300, "{whole:?}, {after:?}");
+    assert!(whole.bytes_current + after.bytes_current < 350, "{whole:?}, {after:?}");
     assert_eq!(measure(|| clock.advance(ms(100))).count_total, 0);
 
     let stats = timer.stats();
