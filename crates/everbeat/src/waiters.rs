@@ -3,9 +3,10 @@
 //! Everything here happens under the timer's lock. Wakers are never woken or dropped here: they are
 //! handed out, for whoever holds the lock to wake or drop once it is released.
 
-use std::mem;
+use std::iter::Chain;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::{mem, option, vec};
 
 use everbeat_core::StopReason;
 
@@ -38,6 +39,38 @@ pub(crate) enum Reply<V> {
 /// A waiter's place. It belongs to one future, which gives it back by taking its reply or by
 /// [`Waiters::forget`].
 pub(crate) type Place = usize;
+
+/// Whom to wake once the lock is released. Mostly that is one, for whom nothing is allocated.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl Extend<Waker> for Wakers {
+    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
+        let mut wakers = wakers.into_iter();
+        if self.first.is_none() {
+            self.first = wakers.next();
+        }
+        self.more.extend(wakers);
+    }
+}
+
+impl IntoIterator for Wakers {
+    type Item = Waker;
+    type IntoIter = Chain<option::IntoIter<Waker>, vec::IntoIter<Waker>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.more)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Waiters<V> {
@@ -113,7 +146,7 @@ impl<V> Waiters<V> {
     /// Replies to everybody for whom `answer` has one, and hands their wakers out.
     pub(crate) fn settle(
         &mut self,
-        woken: &mut Vec<Waker>,
+        woken: &mut Wakers,
         mut answer: impl FnMut(Want) -> Option<Reply<V>>,
     ) {
         if self.waiting == 0 {

@@ -17,7 +17,7 @@ use crate::feed::{Feeds, Line};
 use crate::guard::{drop_all_quietly, drop_quietly, guarded};
 use crate::log::{MissedLog, MissedSlots, slots_missed};
 use crate::name::Name;
-use crate::waiters::{Reply, Waiters, Want};
+use crate::waiters::{Reply, Waiters, Wakers, Want};
 
 /// What the lock guards.
 pub(crate) struct State<V> {
@@ -84,7 +84,7 @@ impl Ledger {
 
 /// What is done once the lock is released.
 pub(super) struct Leftovers<V> {
-    pub(super) woken: Vec<Waker>,
+    pub(super) woken: Wakers,
     /// Wakers that nobody is to wake.
     pub(super) unneeded: Option<Waker>,
     pub(super) bell: Option<Waker>,
@@ -295,7 +295,7 @@ fn end_reply<V>(failure: Option<&Failure>, reason: StopReason) -> Reply<V> {
 impl<V> Leftovers<V> {
     pub(super) fn none() -> Self {
         Self {
-            woken: Vec::new(),
+            woken: Wakers::default(),
             unneeded: None,
             bell: None,
             values: Vec::new(),

@@ -149,7 +149,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match step {
             Ok(Poll::Ready(Step::Value(value))) if !blocked => {
                 let (progress, told) = self.deliver_lean(&tick, call, value, ended);
-                if told || std::mem::needs_drop::<V>() {
+                let others_follow = turn.driver.is_none();
+                if others_follow && (told || std::mem::needs_drop::<V>()) {
                     // Somebody was woken or a value dropped, and who comes next is not to be blamed for that.
                     *now = Some((turn.time)().max(ended));
                 }
