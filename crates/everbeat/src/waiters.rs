@@ -144,11 +144,7 @@ impl<V> Waiters<V> {
     }
 
     /// Replies to everybody for whom `answer` has one, and hands their wakers out.
-    pub(crate) fn settle(
-        &mut self,
-        woken: &mut Wakers,
-        mut answer: impl FnMut(Want) -> Option<Reply<V>>,
-    ) {
+    pub(crate) fn settle(&mut self, woken: &mut Wakers, mut answer: impl FnMut(Want) -> Option<Reply<V>>) {
         if self.waiting == 0 {
             return;
         }
