@@ -47,6 +47,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, final
 from typing_extensions import disjoint_base
 
 from everbeat import threading
+from everbeat._current import TimerOnThreads
 from everbeat._options import Callback, Duration, Mode, Options
 from everbeat._policies import Burst
 from everbeat.threading import Engine, Stats
@@ -72,6 +73,8 @@ __all__ = [
     "_ThreadTicks",
     "_ThreadTimer",
     "__version__",
+    "_current_tick_of_thread",
+    "_current_timer_of_thread",
     "_end_all_timers",
     "_engine_threads",
     "_install_clock",
@@ -539,5 +542,7 @@ _Summary = threading.Summary
 _thread_after = threading.after
 _thread_ticks = threading.ticks
 
+def _current_timer_of_thread() -> TimerOnThreads | None: ...
+def _current_tick_of_thread() -> Tick | None: ...
 def _end_all_timers(seconds: float) -> bool: ...
 def _engine_threads() -> list[int]: ...

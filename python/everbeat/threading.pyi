@@ -49,6 +49,22 @@ Threads
     for a later run of the same timer is refused with `TimerError`. A run cannot be interrupted: whoever stops
     a timer waits for the run in flight, as long as the `timeout` lets it.
 
+Runs
+    Within a run and a callback `everbeat.current_timer()` is the timer, whether or not anybody else holds it, and
+    `everbeat.current_tick()` is what the run was told: its number, its slot, when it was due, how late it is, what
+    was missed since the run before, and why it runs. Other threads that a run starts are told nothing.
+
+    >>> from everbeat import current_tick, current_timer
+    >>> def three_times():
+    ...     print(current_tick().run, current_tick().cause)
+    ...     if current_tick().run == 3:
+    ...         current_timer().cancel()
+    >>> Timer(0.001, three_times, start=True).wait(timeout=20)
+    1 schedule
+    2 schedule
+    3 schedule
+    True
+
 Failures
     An exception in a run is logged with its traceback, to the logger `everbeat.timer.<name>`, unless there is an
     `exc_cb`. Whether the timer goes on is its own matter: `PeriodicTask` does, `Timer` has `on_error`.

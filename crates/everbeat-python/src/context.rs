@@ -7,6 +7,21 @@ use pyo3::types::{PyTuple, PyType};
 
 use crate::call::call_out;
 
+/// The variable that tells the code of timers in loops which one it is.
+pub(crate) fn current_timer(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    VARIABLE.import(py, "everbeat._current", "_timer")
+}
+
+/// Does something in which other timers run than the one that may be running this code.
+pub(crate) fn outside_of_timers<R>(py: Python<'_>, f: impl FnOnce() -> R) -> PyResult<R> {
+    let variable = current_timer(py)?;
+    let before = variable.call_method1(intern!(py, "set"), (py.None(),))?;
+    let result = f();
+    variable.call_method1(intern!(py, "reset"), (before,))?;
+    Ok(result)
+}
+
 fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CLASS.import(py, "contextvars", "Context")

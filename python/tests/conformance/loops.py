@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from everbeat import ScheduleError, Subscription, Timer, current_tick, ns
+from everbeat import ScheduleError, Subscription, Timer, ns
 from tests.conformance import scenarios
 from tests.conformance.scenarios import Json, nanos
 from tests.conformance.stage import Iterated, Stage, attempt, meaning, value
-from tests.conformance.trace import Run, Trace
+from tests.conformance.trace import Trace
 from tests.support import NANOS, ORIGIN, PENDING, Stopwatch, settled, virtual
 
 NOT_HERE = {
@@ -99,12 +99,7 @@ class LoopStage(Stage):
         return self.finish(plan)
 
     def begin(self) -> Json:
-        tick = current_tick()
-        assert tick is not None
-        assert tick.run == len(self.trace.runs) + 1
-        scheduled, lateness = self.since_start(tick.scheduled), round(tick.lateness * NANOS)
-        hits = self.timer.hit_count
-        return self.enter(Run(self.now(), hits, scheduled, lateness, tick.slot, tick.missed, tick.cause))
+        return self.enter(self.told())
 
     # Commands.
 

@@ -12,10 +12,13 @@ from everbeat import (
     TimerNotRunningError,
     TimerRestartError,
     TimerStoppedError,
+    current_tick,
+    current_timer,
     ns,
 )
 from tests.conformance.scenarios import Json, nanos
 from tests.conformance.trace import KINDS, PlannedError, PlannedPanic, Run, Trace
+from tests.support import NANOS
 
 # Why slots are skipped.
 REASONS = ("overrun", "paused", "late", "backoff")
@@ -105,6 +108,16 @@ class Stage:
             "cancel_cb": self.told_end,
             "name": "conformance",
         }
+
+    def told(self) -> Run:
+        """The run that begins, as it is told."""
+        tick = current_tick()
+        assert tick is not None
+        assert tick.run == len(self.trace.runs) + 1
+        assert current_timer() is self.timer
+        scheduled, lateness = self.since_start(tick.scheduled), round(tick.lateness * NANOS)
+        hits = self.timer.hit_count
+        return Run(self.now(), hits, scheduled, lateness, tick.slot, tick.missed, tick.cause)
 
     def enter(self, run: Run) -> Json:
         """A run begins. What it does to its own timer it does without waiting for answers."""

@@ -19,7 +19,7 @@ from everbeat.threading import Subscription, Timer
 from tests.conformance import scenarios
 from tests.conformance.scenarios import Json, is_instant, nanos
 from tests.conformance.stage import Iterated, Stage, attempt, value
-from tests.conformance.trace import Run, Trace
+from tests.conformance.trace import Trace
 from tests.support import NANOS
 
 # Longer than it takes to hear anybody, on a machine that does much else.
@@ -151,16 +151,7 @@ class ThreadStage(Stage):
         for listener, feeds in self.listeners.values():
             if any(feed.qsize > 0 for feed in feeds):
                 listener.join(LONG)  # it takes what there is before there is more
-        self.note_lateness()
-        return self.enter(Run(self.now(), self.timer.hit_count))
-
-    def note_lateness(self) -> None:
-        """That of the run before: it is told after its end, unless that found no item."""
-        lateness = self.timer.stats().lateness
-        if lateness.count > 0:
-            run = [run for run in self.trace.runs if run.how != "exhausted"][lateness.count - 1]
-            run.lateness = round(lateness.last * NANOS)
-            run.scheduled = run.at - run.lateness
+        return self.enter(self.told())
 
     def last(self, takes: int) -> None:
         """Commands that come during a run, or right at its end, come from another thread."""
@@ -251,7 +242,6 @@ class ThreadStage(Stage):
             return
         self.hear()
         self.left = True
-        self.note_lateness()
         seen = self.part()
         for name, feed in self.feeds.items():
             holds = self.take_all(feed)

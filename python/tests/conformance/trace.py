@@ -26,12 +26,12 @@ KINDS: dict[type[BaseException], str] = {
 class Run:
     at: int
     hits: int
-    # What it was told, if it is told anything.
-    scheduled: int | None = None
-    lateness: int | None = None
-    slot: int | None = None
-    missed: int | None = None
-    cause: str | None = None
+    # What it was told.
+    scheduled: int
+    lateness: int
+    slot: int
+    missed: int
+    cause: str
     end: int | None = None
     how: str = ""
 
@@ -124,11 +124,9 @@ def compare_runs(scenario: Json, trace: Trace, report: list[str]) -> None:
         nominal = before + spec["after"] if spec["at"] is None else spec["at"]
         in_time = trace.agree(nominal, run.at) or abs(nominal - run.at) <= spec["give"]
         due = nominal if spec["scheduled"] is None else spec["scheduled"]
-        if run.scheduled is not None and run.lateness is not None:
-            near = trace.agree(due, run.scheduled, run.at) or abs(due - run.scheduled) <= spec["give"]
-            in_time = in_time and near and trace.agree(run.at, run.scheduled + run.lateness)
-        told = {"slot": run.slot, "missed": run.missed, "cause": run.cause}
-        fits = all(seen in (None, spec[name]) for name, seen in told.items())
+        near = trace.agree(due, run.scheduled, run.at) or abs(due - run.scheduled) <= spec["give"]
+        in_time = in_time and near and trace.agree(run.at, run.scheduled + run.lateness)
+        fits = (run.slot, run.missed, run.cause) == (spec["slot"], spec["missed"], spec["cause"])
         if not in_time or not fits or (run.end if run.how == "given up" else None) != spec["given_up"]:
             report.append(f"run {number}\n    - {spec}\n    + {run}")
         if run.hits != hits:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import everbeat
 from everbeat.threading import OneShot, PeriodicTask, Scope, Subscription, Timer, after
@@ -33,6 +33,14 @@ def uses(timer: Timer[int]) -> None:
     with timer.subscribe() as feed:
         for value in feed:
             assert_type(value, int)
+
+
+def act() -> None:
+    timer, tick = everbeat.current_timer(), everbeat.current_tick()
+    assert_type(timer, everbeat.Timer[Any] | Timer[Any] | PeriodicTask | OneShot[Any] | None)
+    assert_type(tick, everbeat.Tick | None)
+    if isinstance(timer, Timer):
+        timer.cancel()
 
 
 def refused(timer: Timer[int]) -> None:

@@ -6,28 +6,23 @@ use everbeat::{Builder, Failure};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::current::inside;
 use super::job::{Job, SharedJob};
 use super::process::in_python;
 use super::reports;
-use super::timer::Timer;
 use crate::config;
 use crate::errors::failure_to_python;
 use crate::value::Attached;
 
-/// The callbacks of a timer, with the timer as it is handed to them.
-///
-/// Locked as a job is.
+/// The callbacks of a timer. Locked as a job is.
 pub(super) struct Callbacks {
     inner: Mutex<Held>,
 }
 
+#[derive(Default)]
 struct Held {
     exc_cb: Option<Py<PyAny>>,
     cancel_cb: Option<Py<PyAny>>,
-    /// There from a start to the end of what was started.
-    timer: Option<Py<Timer>>,
-    /// A start may be tried while an end is still being announced: each has a hold of its own.
-    holds: usize,
 }
 
 impl Callbacks {
@@ -40,64 +35,30 @@ impl Callbacks {
         if exc_cb.is_none() && cancel_cb.is_none() {
             return Ok(None);
         }
-        let held = Held { exc_cb, cancel_cb, timer: None, holds: 0 };
-        Ok(Some(Arc::new(Attached::new(Self { inner: Mutex::new(held) }))))
+        Ok(Some(Arc::new(Attached::new(Self { inner: Mutex::new(Held { exc_cb, cancel_cb }) }))))
     }
 
-    pub(super) fn hold(&self, timer: &Bound<'_, Timer>) {
-        let mut held = self.lock();
-        held.holds += 1;
-        if held.timer.is_none() {
-            held.timer = Some(timer.clone().unbind());
-        }
+    fn on_failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().exc_cb.as_ref().map(|callback| callback.clone_ref(py))
     }
 
-    pub(super) fn release(&self) -> Option<Py<Timer>> {
-        let mut held = self.lock();
-        held.holds = held.holds.saturating_sub(1);
-        if held.holds == 0 { held.timer.take() } else { None }
-    }
-
-    fn on_failure(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyAny>)> {
-        let held = self.lock();
-        Some((held.exc_cb.as_ref()?.clone_ref(py), held.timer_object(py)))
-    }
-
-    /// What was started has ended.
-    pub(super) fn end(&self, py: Python<'_>, job: &Job) {
-        let told = {
-            let held = self.lock();
-            held.cancel_cb.as_ref().map(|callback| (callback.clone_ref(py), held.timer_object(py)))
-        };
-        if let Some((callback, timer)) = told {
-            reports::tell_end(py, &job.name, &callback, (timer, job.target(py)));
-        }
-        drop(self.release());
+    fn on_end(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().cancel_cb.as_ref().map(|callback| callback.clone_ref(py))
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Ok(held) = self.inner.try_lock() else { return Ok(()) };
         visit.call(&held.exc_cb)?;
-        visit.call(&held.cancel_cb)?;
-        visit.call(&held.timer)
+        visit.call(&held.cancel_cb)
     }
 
     pub(super) fn clear(&self) {
-        let rest = {
-            let mut held = self.lock();
-            (held.exc_cb.take(), held.cancel_cb.take(), held.timer.take())
-        };
+        let rest = std::mem::take(&mut *self.lock());
         drop(rest);
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Held {
-    fn timer_object(&self, py: Python<'_>) -> Py<PyAny> {
-        self.timer.as_ref().map_or_else(|| py.None(), |timer| timer.clone_ref(py).into_any())
     }
 }
 
@@ -110,7 +71,7 @@ pub(super) fn attach(
     let builder = match callbacks.cloned() {
         Some(callbacks) => {
             let job = job.clone();
-            builder.on_end(move |_| _ = in_python(|py| callbacks.end(py, &job)))
+            builder.on_end(move |_| _ = in_python(|py| tell_end(py, &callbacks, &job)))
         }
         None => builder,
     };
@@ -123,8 +84,24 @@ pub(super) fn attach(
     })
 }
 
+/// What was started has ended.
+fn tell_end(py: Python<'_>, callbacks: &Callbacks, job: &SharedJob) {
+    if let Some(callback) = callbacks.on_end(py) {
+        let about = (owner(py, job), job.target(py));
+        inside(job, || reports::tell_end(py, &job.name, &callback, about));
+    }
+    job.release();
+}
+
 /// A run has failed: calls back, or else logs it.
-fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &Job, failure: &Failure) {
+fn tell_failure(py: Python<'_>, callbacks: Option<&Callbacks>, job: &SharedJob, failure: &Failure) {
     let callback = callbacks.and_then(|callbacks| callbacks.on_failure(py));
-    reports::tell_failure(py, &job.name, callback, job.target(py), &failure_to_python(py, failure));
+    let told = callback.map(|callback| (callback, owner(py, job)));
+    let error = failure_to_python(py, failure);
+    inside(job, || reports::tell_failure(py, &job.name, told, job.target(py), &error));
+}
+
+/// The timer, as it is handed to its callbacks.
+fn owner(py: Python<'_>, job: &Job) -> Py<PyAny> {
+    job.owner(py).unwrap_or_else(|| py.None())
 }

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use everbeat::core;
 use everbeat::testing::TestEngine;
+use everbeat::thread::Engine;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::blocking::in_slices;
-use crate::errors;
 use crate::stats::monotonic;
+use crate::tick::Tick;
+use crate::{context, errors};
 
 /// Whoever waits beside a timer without a period waits for so many of its runs.
 const MOST_ROUNDS: usize = 10_000;
@@ -59,6 +61,13 @@ impl Clock {
         }
     }
 
+    /// What a run on this engine was told, for Python.
+    pub(super) fn tick(&self, py: Python<'_>, engine: &Engine, tick: &everbeat::Tick) -> PyResult<Tick> {
+        let scheduled = engine.time_of(tick.scheduled);
+        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |moment| self.seconds(py, moment))?;
+        Ok(Tick::new(tick, scheduled))
+    }
+
     /// Calls `attempt` with a part of the time until it has a result; `None` when the time is over.
     ///
     /// On the thread that moves the time none passes meanwhile: whatever can happen without that happens, and
@@ -101,8 +110,9 @@ pub(super) fn moving<T: Send>(
     by: impl FnOnce(&TestEngine) -> T + Send,
 ) -> PyResult<T> {
     // The only panic is that of a target that never comes to rest.
-    let moved = py.detach(|| catch_unwind(AssertUnwindSafe(|| by(engine))));
-    moved.map_err(|_| errors::timer_error(py, "a timer of this engine never comes to rest"))
+    let moved = || py.detach(|| catch_unwind(AssertUnwindSafe(|| by(engine))));
+    context::outside_of_timers(py, moved)?
+        .map_err(|_| errors::timer_error(py, "a timer of this engine never comes to rest"))
 }
 
 fn nothing_due(py: Python<'_>) -> PyErr {

@@ -1,14 +1,16 @@
 //! What a timer calls.
 //!
 //! The engine's side of a timer and its Python object share a [`Job`]. A timer that runs is held by its
-//! engine, and so is its job. Of one that has ended the Python object is the only owner: it shows the
-//! collector what the job refers to, and empties it when it is told to, so no cycle through it is hidden.
+//! engine, so is its job, and the job holds the object, from the start to the end. Of one that has ended the Python
+//! object is the only owner: it shows the collector what the job refers to, and empties it when it is told to, so no
+//! cycle through it is hidden.
 //!
 //! The lock of a job is taken only while attached to the interpreter, to copy references.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everbeat::BoxError;
+use everbeat::{BoxError, Tick};
 use pyo3::exceptions::{PyStopIteration, PySystemExit, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -16,18 +18,28 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
 use super::clock::Clock;
+use super::current::inside;
 use super::engine::Engine;
 use super::process::{Presence, in_python, is_exiting};
 use super::reports;
 use crate::call::call_out;
-use crate::errors;
 use crate::value::{Attached, Raised};
+use crate::{errors, tick};
 
 /// What runs deliver: `None` for Python's `None`, which needs no interpreter to be dropped.
 pub(super) type Delivery = Option<Attached<Py<PyAny>>>;
 
 /// A job, as the engine and the Python object share it.
-pub(super) type SharedJob = Arc<Attached<Job>>;
+#[derive(Clone)]
+pub(super) struct SharedJob(Arc<Attached<Job>>);
+
+impl Deref for SharedJob {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.0
+    }
+}
 
 /// What became of a run.
 pub(super) enum Ran {
@@ -41,9 +53,21 @@ pub(super) struct Job {
     pub(super) name: Py<PyString>,
     /// Whether a failure is reported where it happens.
     pub(super) reports: bool,
+    /// Whether there is a callback for the end, until which the object is held.
+    pub(super) calls_back: bool,
     /// Held so that it is on the roll for as long as it has timers.
     engine: Py<Engine>,
-    call: Mutex<Option<Call>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    call: Option<Call>,
+    /// The Python object, from a start to the end of what was started.
+    owner: Option<Py<PyAny>>,
+    /// A start may be tried while an end is still being announced: each has a hold of its own.
+    holds: u32,
+    /// What the latest run since the start was told.
+    tick: Option<Tick>,
 }
 
 struct Call {
@@ -61,7 +85,20 @@ struct Parts {
     kwargs: Option<Py<PyDict>>,
 }
 
+/// What a run of a target that may be iterated does.
+enum Next {
+    Item(Py<PyIterator>),
+    Call(Parts),
+}
+
 impl Call {
+    fn next(&self, py: Python<'_>) -> Next {
+        match &self.items {
+            Some(items) => Next::Item(items.clone_ref(py)),
+            None => Next::Call(self.parts(py)),
+        }
+    }
+
     fn parts(&self, py: Python<'_>) -> Parts {
         let kwargs = self.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py));
         Parts { target: self.target.clone_ref(py), args: self.args.clone_ref(py), kwargs }
@@ -107,7 +144,12 @@ impl Job {
     ) -> PyResult<Self> {
         let name = name_of(target)?;
         let call = Call { target: target.clone().unbind(), args, kwargs, items };
-        Ok(Self { name, reports: true, engine, call: Mutex::new(Some(call)) })
+        let state = State { call: Some(call), owner: None, holds: 0, tick: None };
+        Ok(Self { name, reports: true, calls_back: false, engine, state: Mutex::new(state) })
+    }
+
+    pub(super) fn share(self) -> SharedJob {
+        SharedJob(Arc::new(Attached::new(self)))
     }
 
     /// What the times of its timer are told by.
@@ -115,35 +157,46 @@ impl Job {
         self.engine.get().clock()
     }
 
-    /// Calls the target, on a thread of the engine.
-    pub(super) fn call(&self) -> Ran {
-        self.run(|py| self.parts(py).map(|parts| parts.call(py)).transpose())
+    /// Holds the Python object for a start that is about to be made.
+    pub(super) fn hold(&self, owner: &Bound<'_, PyAny>) {
+        let mut state = self.lock();
+        state.holds += 1;
+        if state.owner.is_none() {
+            state.owner = Some(owner.clone().unbind());
+        }
     }
 
-    /// As [`Job::call`], and lets go of everything.
-    pub(super) fn call_once(&self) -> Ran {
-        self.run(|py| {
-            let call = self.lock().take();
-            call.map(|call| call.parts(py).call(py)).transpose()
-        })
-    }
-
-    /// Takes the next item of what the target is or returns, or else its value.
-    pub(super) fn call_or_iterate(&self) -> Ran {
-        self.run(|py| {
-            if let Some(items) = self.items(py) {
-                return next_of(items.bind(py));
+    /// What was started has ended, or could not be started.
+    pub(super) fn release(&self) {
+        let owner = {
+            let mut state = self.lock();
+            state.holds = state.holds.saturating_sub(1);
+            if state.holds > 0 {
+                return;
             }
-            let Some(parts) = self.parts(py) else { return Ok(None) };
-            let result = match parts.call(py) {
-                // It may be the `__next__` of an iterator.
-                Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),
-                result => result?,
-            };
-            let Ok(items) = result.cast::<PyIterator>() else { return Ok(Some(result)) };
-            self.set_items(Some(items.clone().unbind()));
-            next_of(items)
-        })
+            state.tick = None;
+            state.owner.take()
+        };
+        drop(owner);
+    }
+
+    /// The Python object of a timer that runs.
+    pub(super) fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().owner.as_ref().map(|owner| owner.clone_ref(py))
+    }
+
+    /// What the latest run since the start was told.
+    pub(super) fn latest_tick(&self, py: Python<'_>) -> PyResult<Option<tick::Tick>> {
+        let latest = self.lock().tick;
+        let engine = self.engine.get();
+        latest.map(|tick| engine.clock().tick(py, engine.native(py)?, &tick)).transpose()
+    }
+
+    /// A run begins.
+    fn begin(&self, tick: Tick) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.tick = Some(tick);
+        state
     }
 
     /// The timer has ended: the next start iterates anew. A target that is an iterator itself goes on.
@@ -151,10 +204,87 @@ impl Job {
         in_python(|_| {
             let made_by_target =
                 |call: &Call| call.items.as_ref().is_some_and(|items| !items.is(&call.target));
-            if self.lock().as_ref().is_some_and(made_by_target) {
+            if self.lock().call.as_ref().is_some_and(made_by_target) {
                 drop(self.set_items(None));
             }
+            if !self.calls_back {
+                self.release();
+            }
         });
+    }
+
+    /// The target, for callbacks.
+    pub(super) fn target(&self, py: Python<'_>) -> Py<PyAny> {
+        self.lock().call.as_ref().map_or_else(|| py.None(), |call| call.target.clone_ref(py))
+    }
+
+    /// Hands out what was iterated before.
+    fn set_items(&self, items: Option<Py<PyIterator>>) -> Option<Py<PyIterator>> {
+        let mut state = self.lock();
+        std::mem::replace(&mut state.call.as_mut()?.items, items)
+    }
+
+    /// Shows the collector what it refers to.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.owner)?;
+        let Some(call) = &state.call else { return Ok(()) };
+        visit.call(&call.target)?;
+        visit.call(&call.args)?;
+        visit.call(&call.kwargs)?;
+        visit.call(&call.items)
+    }
+
+    /// Lets go of everything.
+    pub(super) fn clear(&self) {
+        let rest = {
+            let mut state = self.lock();
+            (state.call.take(), state.owner.take())
+        };
+        drop(rest);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs, on a thread of the engine.
+impl SharedJob {
+    /// Calls the target.
+    pub(super) fn call(&self, tick: Tick) -> Ran {
+        self.run(|py| {
+            let parts = self.begin(tick).call.as_ref().map(|call| call.parts(py));
+            parts.map(|parts| parts.call(py)).transpose()
+        })
+    }
+
+    /// As [`SharedJob::call`], and lets go of everything.
+    pub(super) fn call_once(&self, tick: Tick) -> Ran {
+        self.run(|py| {
+            let call = self.begin(tick).call.take();
+            call.map(|call| call.parts(py).call(py)).transpose()
+        })
+    }
+
+    /// Takes the next item of what the target is or returns, or else its value.
+    pub(super) fn call_or_iterate(&self, tick: Tick) -> Ran {
+        self.run(|py| {
+            let next = self.begin(tick).call.as_ref().map(|call| call.next(py));
+            let parts = match next {
+                None => return Ok(None),
+                Some(Next::Item(items)) => return next_of(items.bind(py)),
+                Some(Next::Call(parts)) => parts,
+            };
+            let result = match parts.call(py) {
+                // It may be the `__next__` of an iterator.
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),
+                result => result?,
+            };
+            let Ok(items) = result.cast::<PyIterator>() else { return Ok(Some(result)) };
+            drop(self.set_items(Some(items.clone().unbind())));
+            next_of(items)
+        })
     }
 
     fn run(&self, call: impl for<'py> FnOnce(Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>>) -> Ran {
@@ -163,7 +293,7 @@ impl Job {
                 return Ran::Exhausted;
             }
             Presence::note(py);
-            match call(py) {
+            inside(self, || match call(py) {
                 Ok(None) => Ran::Exhausted,
                 Ok(Some(value)) if value.is_none() => Ran::Delivered(None),
                 Ok(Some(value)) => Ran::Delivered(Some(Attached::new(value.unbind()))),
@@ -175,48 +305,9 @@ impl Job {
                     }
                     Ran::Failed(Raised::boxed(py, error))
                 }
-            }
+            })
         });
         ran.unwrap_or(Ran::Exhausted)
-    }
-
-    fn parts(&self, py: Python<'_>) -> Option<Parts> {
-        self.lock().as_ref().map(|call| call.parts(py))
-    }
-
-    /// The target, for callbacks.
-    pub(super) fn target(&self, py: Python<'_>) -> Py<PyAny> {
-        self.lock().as_ref().map_or_else(|| py.None(), |call| call.target.clone_ref(py))
-    }
-
-    fn items(&self, py: Python<'_>) -> Option<Py<PyIterator>> {
-        self.lock().as_ref()?.items.as_ref().map(|items| items.clone_ref(py))
-    }
-
-    /// Hands out what was iterated before.
-    fn set_items(&self, items: Option<Py<PyIterator>>) -> Option<Py<PyIterator>> {
-        let mut call = self.lock();
-        std::mem::replace(&mut call.as_mut()?.items, items)
-    }
-
-    /// Shows the collector what it refers to.
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Ok(call) = self.call.try_lock() else { return Ok(()) };
-        let Some(call) = &*call else { return Ok(()) };
-        visit.call(&call.target)?;
-        visit.call(&call.args)?;
-        visit.call(&call.kwargs)?;
-        visit.call(&call.items)
-    }
-
-    /// Lets go of everything.
-    pub(super) fn clear(&self) {
-        let call = self.lock().take();
-        drop(call);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Call>> {
-        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod callbacks;
 mod clock;
+mod current;
 mod engine;
 mod job;
 mod oneshot;
@@ -65,6 +66,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_Summary", py.get_type::<stats::Summary>())?;
     module.add_function(wrap_pyfunction!(engine::end_all_timers, module)?)?;
     module.add_function(wrap_pyfunction!(process::engine_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(current::current_timer, module)?)?;
+    module.add_function(wrap_pyfunction!(current::current_tick, module)?)?;
     module.add("_thread_after", wrap_pyfunction!(oneshot::after, module)?)?;
     module.add("_thread_ticks", wrap_pyfunction!(ticks::ticks, module)?)
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat::{BoxError, Pending, Scope, thread};
+use everbeat::{Pending, Scope, thread};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::engine::Engine;
-use super::job::{Delivery, Job, Ran, SharedJob, check_not_exiting};
+use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
+use super::targets::Once;
 use super::{object, traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
-use crate::value::Attached;
 
 /// A call that is to be made once, later.
 #[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
@@ -39,18 +39,25 @@ impl OneShot {
         check_not_exiting(py)?;
         let delay = durations::parse("delay", delay)?;
         let native = engine.get().native(py)?.clone();
-        let job = Arc::new(Attached::new(Job::new(engine, target, args, kwargs)?));
+        let job = Job::new(engine, target, args, kwargs)?.share();
         let mut builder = native.every(Duration::from_secs(1)).name(job.name.bind(py).to_str()?);
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
-        let call = job.clone();
-        let started = py.detach(|| thread::OneShot::start(builder, delay, move || make(&call)));
-        let native = started.map_err(|error| to_python(py, &error))?;
+        let built = thread::OneShot::of(builder, delay, Once::target(job.clone()));
+        let native = built.map_err(|error| to_python(py, &error))?;
+        let timer = native.as_timer().clone();
         if scope.is_none() {
-            native.as_timer().clone().detach();
+            timer.clone().detach();
         }
-        Py::new(py, Self { native: Native::new(native), job, is_tied: scope.is_some() })
+        let slf = Py::new(py, Self { native: Native::new(native), job, is_tied: scope.is_some() })?;
+        let job = &slf.get().job;
+        job.hold(slf.bind(py));
+        py.detach(|| timer.start()).map_err(|error| {
+            job.release();
+            to_python(py, &error)
+        })?;
+        Ok(slf)
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&thread::OneShot<Delivery>> {
@@ -71,14 +78,6 @@ impl OneShot {
 
     pub(super) fn is_over(&self) -> bool {
         self.native.get().is_none_or(|native| !native.as_timer().is_running())
-    }
-}
-
-fn make(job: &Job) -> Result<Delivery, BoxError> {
-    match job.call_once() {
-        Ran::Delivered(value) => Ok(value),
-        Ran::Failed(error) => Err(error),
-        Ran::Exhausted => Err("the interpreter is exiting".into()),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Tasks that repeat themselves until they are stopped.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use everbeat::{OnError, Scope, thread};
@@ -17,7 +16,6 @@ use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
 use crate::stats::Stats;
-use crate::value::Attached;
 
 /// A function that is called again and again, with a pause in between.
 #[pyclass(frozen, weakref, module = "everbeat.threading")]
@@ -40,7 +38,7 @@ impl PeriodicTask {
         let py = interval.py();
         let interval = durations::parse("interval", interval)?;
         let native = engine.get().native(py)?.clone();
-        let job = Arc::new(Attached::new(Job::new(engine, func, args, kwargs)?));
+        let job = Job::new(engine, func, args, kwargs)?.share();
         let mut builder = native.every(interval).initial_delay(interval).on_error(OnError::Continue);
         builder = builder.name(job.name.bind(py).to_str()?);
         if let Some(scope) = scope {
@@ -77,10 +75,15 @@ impl PeriodicTask {
     }
 
     /// Starts it. Does nothing if it runs.
-    pub(super) fn start(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
         check_not_exiting(py)?;
-        let native = self.native(py)?;
-        py.detach(|| native.start()).map_err(|error| to_python(py, &error))
+        let (native, owner) = (this.native(py)?, slf.as_unbound());
+        let start = |timer: &everbeat::Timer<Delivery>| {
+            Python::attach(|py| this.job.hold(owner.bind(py)));
+            timer.start().inspect_err(|_| Python::attach(|_| this.job.release()))
+        };
+        py.detach(|| native.start_by(start)).map_err(|error| to_python(py, &error))
     }
 
     /// Stops it. Once this has returned nothing runs.
@@ -133,7 +136,7 @@ impl PeriodicTask {
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        slf.get().start(slf.py())?;
+        Self::start(slf)?;
         Ok(slf.clone())
     }
 

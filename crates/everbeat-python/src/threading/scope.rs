@@ -139,7 +139,7 @@ impl Scope {
         let task = PeriodicTask::build(engine, Some(self.native(py)?), interval, func, args, kwargs)?;
         let task = Py::new(py, task)?;
         self.own(Member::Task(task.clone_ref(py)));
-        task.get().start(py)?;
+        PeriodicTask::start(task.bind(py))?;
         Ok(task)
     }
 

@@ -57,15 +57,7 @@ impl Ticks {
         })?;
         let too_late = || PyTimeoutError::new_err(format!("{} is not due in time", shared.timer.name()));
         let tick = ticked.ok_or_else(too_late)?.map_err(|error| to_python(py, &error))?;
-        tick.map(|tick| shared.tick(py, &tick)).transpose()
-    }
-}
-
-impl Shared {
-    fn tick(&self, py: Python<'_>, tick: &everbeat::Tick) -> PyResult<Tick> {
-        let scheduled = self.engine.time_of(tick.scheduled);
-        let scheduled = scheduled.map_or(Ok(f64::INFINITY), |moment| self.clock.seconds(py, moment))?;
-        Ok(Tick::new(tick, scheduled))
+        tick.map(|tick| shared.clock.tick(py, &shared.engine, &tick)).transpose()
     }
 }
 

@@ -126,12 +126,13 @@ impl Timer {
         // A run over its limit has failed as well: with one, that is known only after the run.
         job.reports = exc_cb.is_none() && run_timeout.is_none();
         let callbacks = Callbacks::new(exc_cb, cancel_cb)?;
-        let job = Arc::new(Attached::new(job));
+        job.calls_back = callbacks.is_some();
+        let job = job.share();
         builder = callbacks::attach(builder, callbacks.as_ref(), &job);
         if let Some(scope) = scope {
             builder = builder.tied_to(scope.get().native(py)?);
         }
-        let timer = builder.build(Items(job.clone())).map_err(|error| to_python(py, &error))?;
+        let timer = builder.build(Items::new(job.clone())).map_err(|error| to_python(py, &error))?;
         if scope.is_none() {
             timer.clone().detach(); // it runs until it ends, held or not
         }
@@ -151,13 +152,9 @@ impl Timer {
         let (py, this) = (slf.py(), slf.get());
         check_not_exiting(py)?;
         let native = this.native(py)?;
-        if let Some(callbacks) = &this.callbacks {
-            callbacks.hold(slf);
-        }
+        this.job.hold(slf);
         py.detach(|| native.start()).map_err(|error| {
-            if let Some(callbacks) = &this.callbacks {
-                drop(callbacks.release());
-            }
+            this.job.release();
             to_python(py, &error)
         })
     }

@@ -401,11 +401,8 @@ impl Timer {
 /// Tells the code of a timer which one it is, in the context where it runs.
 fn set_current_timer(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    SET.get_or_try_init(py, || {
-        let current = py.import(intern!(py, "everbeat._current"))?.getattr(intern!(py, "_timer"))?;
-        Ok(current.getattr(intern!(py, "set"))?.unbind())
-    })
-    .map(|set| set.bind(py))
+    SET.get_or_try_init(py, || Ok(context::current_timer(py)?.getattr(intern!(py, "set"))?.unbind()))
+        .map(|set| set.bind(py))
 }
 
 /// Whether it gives items; else it is called.

@@ -10,6 +10,7 @@ use crate::handle::Timer;
 use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::pending::{self, Pending};
+use crate::target::{IntoTarget, Target};
 
 /// A call that is to be made once, later. Made by [`after`](super::after).
 ///
@@ -40,6 +41,20 @@ impl<V: Send + Sync + 'static> OneShot<V> {
             Some(target) => target().into_result(),
             None => Err("a call that is made once was made already".into()),
         })?;
+        Ok(Self { timer })
+    }
+
+    /// The same, of any target, and not started yet: [`as_timer`](Self::as_timer) leads to what starts it.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] for a bad value in the builder.
+    #[doc(hidden)]
+    pub fn of<M, X>(builder: Builder, delay: Duration, target: X) -> Result<Self, Error>
+    where
+        X: IntoTarget<M>,
+        X::Target: Target<Value = V>,
+    {
+        let timer = builder.initial_delay(delay).max_runs(1).build(target)?;
         Ok(Self { timer })
     }
 

@@ -80,8 +80,17 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     /// [`Error::InsideRun`] from the task itself, and [`Error::ThreadsafeDispatch`] on another thread that
     /// it needs to get there, see [`Pending::block`](crate::Pending::block).
     pub fn start(&self) -> Result<(), Error> {
+        self.start_by(Timer::start)
+    }
+
+    /// As [`start`](Self::start), for who has something to do at each attempt.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    pub fn start_by(&self, start: impl Fn(&Timer<V>) -> Result<(), Error>) -> Result<(), Error> {
         loop {
-            match self.timer.start() {
+            match start(&self.timer) {
                 Err(Error::AlreadyRunning { name }) => {
                     // In line before the look: what is waited for is the end that is seen, not a later one.
                     let end = self.timer.request_end();
