@@ -440,12 +440,28 @@ class Timer(Generic[_T]):
         never started.
         """
 
-    def subscribe(self, maxsize: int = 0, name: str | None = None) -> Subscription[_T]:
+    def subscribe(
+        self,
+        maxsize: int = 0,
+        *,
+        name: str | None = None,
+        overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest",
+    ) -> Subscription[_T]:
         """Every value from now on, in order, in a buffer of its own.
 
-        With a `maxsize` the oldest gives way when the buffer is full. The name is for log messages about that.
+        With a `maxsize` above 0 the buffer holds so many; when it is full `overflow` says which value gives way.
+        The name is for log messages about that.
 
-        Raises `ScheduleError` for a negative `maxsize`.
+        >>> timer = Timer(0, iter("abcde"))
+        >>> first = timer.subscribe(2, overflow="drop_newest")
+        >>> latest = timer.subscribe(2)
+        >>> with timer:
+        ...     timer.wait(timeout=20)
+        ...     list(first), list(latest), latest.dropped_count
+        True
+        (['a', 'b'], ['d', 'e'], 3)
+
+        Raises `ScheduleError` for a negative `maxsize` and for any other word, and `TypeError`.
         """
 
     @property
@@ -501,6 +517,10 @@ class Subscription(Generic[_T]):
 
     def get(self, timeout: _Duration | None = None) -> _T:
         """Waits for the next value. Raises `TimerStoppedError` at the end, and `TimeoutError`."""
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was given."""
 
     @property
     def qsize(self) -> int:

@@ -16,17 +16,42 @@ use crate::errors;
 use crate::pause::Pause;
 use crate::value::Value;
 
-/// How many values a feed may hold; `None` as many as come.
-pub(crate) fn bound(maxsize: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
-    let size = maxsize.map_or(Ok(0), |given| count("maxsize", given, 0))?;
-    Ok(usize::try_from(size).ok().filter(|size| *size > 0))
+/// What was asked of a feed.
+pub(crate) struct Order {
+    /// How many values it may hold; `None` as many as come.
+    bound: Option<usize>,
+    drop_newest: bool,
+    pub(crate) name: Option<String>,
+}
+
+impl Order {
+    /// # Errors
+    /// `TypeError` and `ScheduleError`, with the field, the value and what is allowed.
+    pub(crate) fn parse(
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+        overflow: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let overflow = overflow.map(|given| one_of("overflow", given, &["drop_oldest", "drop_newest"]));
+        let drop_newest = overflow.transpose()? == Some("drop_newest");
+        let size = maxsize.map_or(Ok(0), |given| count("maxsize", given, 0))?;
+        let bound = usize::try_from(size).ok().filter(|size| *size > 0);
+        let name = text("name", name)?.map(ToString::to_string);
+        Ok(Self { bound, drop_newest: drop_newest && bound.is_some(), name })
+    }
+
+    /// A feed that sees the ticks of this timer from now on.
+    pub(crate) fn open<V: Send + Sync + 'static>(&self, timer: &everbeat::Timer<V>) -> PyResult<Feed<V>> {
+        let feed = self.bound.iter().fold(timer.subscribe(), |feed, bound| feed.bounded(*bound));
+        let feed = if self.drop_newest { feed.drop_newest() } else { feed };
+        let feed = self.name.iter().fold(feed, |feed, name| feed.name(name));
+        feed.open().map_err(|error| Python::attach(|py| errors::to_python(py, &error)))
+    }
 }
 
 /// A feed, which is opened when the timer runs.
 pub(crate) struct Line {
-    bound: Option<usize>,
-    drop_newest: bool,
-    name: Option<String>,
+    order: Order,
     feed: OnceLock<Feed<Value>>,
     early: Mutex<Early>,
     pause: Mutex<Option<Py<Pause>>>,
@@ -45,27 +70,13 @@ impl Line {
         name: Option<&Bound<'_, PyAny>>,
         overflow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Arc<Self>> {
-        let overflow = overflow.map(|given| one_of("overflow", given, &["drop_oldest", "drop_newest"]));
-        let drop_newest = overflow.transpose()? == Some("drop_newest");
-        let bound = bound(maxsize)?;
-        let name = text("name", name)?.map(ToString::to_string);
-        let drop_newest = drop_newest && bound.is_some();
-        Ok(Arc::new(Self {
-            bound,
-            drop_newest,
-            name,
-            feed: OnceLock::new(),
-            early: Mutex::default(),
-            pause: Mutex::default(),
-        }))
+        let order = Order::parse(maxsize, name, overflow)?;
+        Ok(Arc::new(Self { order, feed: OnceLock::new(), early: Mutex::default(), pause: Mutex::default() }))
     }
 
     /// Sees the ticks of this timer from now on.
     pub(crate) fn open(&self, timer: &everbeat::Timer<Value>) -> PyResult<()> {
-        let feed = self.bound.iter().fold(timer.subscribe(), |feed, bound| feed.bounded(*bound));
-        let feed = if self.drop_newest { feed.drop_newest() } else { feed };
-        let feed = self.name.iter().fold(feed, |feed, name| feed.name(name));
-        let feed = feed.open().map_err(|error| Python::attach(|py| errors::to_python(py, &error)))?;
+        let feed = self.order.open(timer)?;
         if let Err(second) = self.feed.set(feed) {
             drop(second); // opened before
         }
@@ -183,7 +194,7 @@ impl Subscription {
 
     #[getter]
     fn name(&self) -> Option<&str> {
-        self.line.name.as_deref()
+        self.line.order.name.as_deref()
     }
 
     /// How many values this feed has lost.
@@ -229,7 +240,7 @@ impl Subscription {
     }
 
     fn __repr__(&self) -> String {
-        let name = self.line.name.as_ref().map_or_else(String::new, |name| format!(" name={name:?}"));
+        let name = self.line.order.name.as_ref().map_or_else(String::new, |name| format!(" name={name:?}"));
         format!("<Subscription{name} qsize={} dropped={}>", self.qsize(), self.dropped_count())
     }
 }

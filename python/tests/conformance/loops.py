@@ -150,11 +150,8 @@ class LoopStage(Stage):
         return "still_running" if self.timer.is_running() else "ended"
 
     def subscribe(self, spec: Json) -> Json:
-        overflow = f"drop_{spec.get('drop', 'oldest')}"
-        name = spec["feed"]
-        self.feeds[name] = self.timer.subscribe(spec.get("bounded", 0), name=name, overflow=overflow)
-        self.locks[name] = asyncio.Lock()
-        return "ok"
+        self.locks[spec["feed"]] = asyncio.Lock()
+        return super().subscribe(spec)
 
     def take_all(self, feed: Subscription[int]) -> list[int]:
         return [settled(anext(feed)) for _ in range(feed.qsize)]

@@ -51,7 +51,9 @@ class Stage:
         raise NotImplementedError
 
     def subscribe(self, spec: Json) -> Json:
-        raise NotImplementedError
+        name, overflow = spec["feed"], f"drop_{spec.get('drop', 'oldest')}"
+        self.feeds[name] = self.timer.subscribe(spec.get("bounded", 0), name=name, overflow=overflow)
+        return "ok"
 
     def take_all(self, feed: Any) -> list[int]:
         """What a feed holds."""

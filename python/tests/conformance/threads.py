@@ -39,10 +39,6 @@ def lacking(scenario: Json) -> str | None:
         return "a run on threads cannot be given up"
     if "run_for" in timer and not is_instant(scenario):
         return "a run holds up an engine that is moved by hand, which notices the limit after it"
-    for command in scenario.get("commands", []):
-        match command["do"]:
-            case {"subscribe": {"drop": "newest"}}:
-                return "a subscription on threads drops the oldest"
     return scenarios.lacking(scenario)
 
 
@@ -226,10 +222,6 @@ class ThreadStage(Stage):
         self.listeners[name] = listener, feeds
         listener.start()
         asked.acquire()
-
-    def subscribe(self, spec: Json) -> Json:
-        self.feeds[spec["feed"]] = self.timer.subscribe(spec.get("bounded", 0), name=spec["feed"])
-        return "ok"
 
     def take_all(self, feed: Subscription[int]) -> list[int]:
         return [feed.get(timeout=0) for _ in range(feed.qsize)]

@@ -18,15 +18,36 @@ def test_d6_every_tick_in_order():
         assert list(one) == list(two) == list(range(100))
 
 
-def test_d6_bounded_drops_the_oldest_and_counts():
-    timer = Timer(0, iter(range(10)))
-    feed = timer.subscribe(maxsize=3)
+@pytest.mark.parametrize(
+    "options, left",
+    [({}, [7, 8, 9]), ({"overflow": "drop_oldest"}, [7, 8, 9]), ({"overflow": "drop_newest"}, [0, 1, 2])],
+)
+def test_d6_bounded_feeds_on_threads_drop_by_policy_and_count(everbeat_engine, options, left):
+    timer = Timer(1, iter(range(10)))
+    feed = timer.subscribe(maxsize=3, **options)
     timer.start()
-    timer.wait(timeout=LONG)
+    everbeat_engine.advance(10)
     assert (feed.qsize, len(feed), feed.dropped_count) == (3, 3, 7)
-    feed.drop_oldest()
-    assert list(feed) == [8, 9]
+    assert feed.drop_oldest() == 1
+    assert list(feed) == left[1:]
     assert feed.dropped_count == 8
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_d6_a_feed_without_a_bound_drops_nothing(everbeat_engine, overflow):
+    timer = Timer(1, iter(range(10)))
+    feed = timer.subscribe(overflow=overflow)
+    timer.start()
+    everbeat_engine.advance(10)
+    assert list(feed) == list(range(10)) and feed.dropped_count == 0
+
+
+def test_o1_a_feed_on_threads_has_a_name():
+    timer = Timer(1, print, name="source")
+    named, other = timer.subscribe(name="sink"), timer.subscribe(maxsize=1)
+    assert (named.name, other.name) == ("sink", None)
+    assert repr(named) == '<Subscription to source name="sink" qsize=0 dropped=0>'
+    assert repr(other) == "<Subscription to source qsize=0 dropped=0>"
 
 
 def test_d7_get():

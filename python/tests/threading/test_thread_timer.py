@@ -423,7 +423,15 @@ def test_e2_bad_input_is_refused_at_construction(options, error):
         Timer(**{"delay": 1, "target": print, **options})
 
 
-@pytest.mark.parametrize("options, error", [({"maxsize": 2**70}, ScheduleError), ({"name": 3}, TypeError)])
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"maxsize": 2**70}, ScheduleError),
+        ({"name": 3}, TypeError),
+        ({"overflow": "drop"}, ScheduleError),
+        ({"overflow": 3}, TypeError),
+    ],
+)
 def test_e2_bad_feeds_are_refused_on_threads(options, error):
     (field,) = options
     with pytest.raises(error, match=field):

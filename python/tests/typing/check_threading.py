@@ -30,7 +30,7 @@ def uses(timer: Timer[int]) -> None:
     assert_type(timer.wait(hits=3), bool)
     assert_type(timer.shutdown(5), Literal["drained", "cancelled", "failed"])
     assert_type(timer.subscribe(10), Subscription[int])
-    with timer.subscribe() as feed:
+    with timer.subscribe(overflow="drop_newest") as feed:
         for value in feed:
             assert_type(value, int)
 

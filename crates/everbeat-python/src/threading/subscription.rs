@@ -11,9 +11,9 @@ use super::clock::Clock;
 use super::job::Delivery;
 use super::process::Native;
 use super::{object, wait};
-use crate::config::{count, text};
+use crate::config::count;
 use crate::errors::{failure_to_python, stopped, to_python};
-use crate::feed::bound;
+use crate::feed::Order;
 
 /// Every tick of a timer from the moment of the subscription on.
 #[pyclass(frozen, weakref, generic, module = "everbeat.threading")]
@@ -24,26 +24,15 @@ pub(crate) struct Subscription {
 struct Shared {
     feed: Feed<Delivery>,
     timer: Name,
+    name: Option<String>,
     clock: Clock,
 }
 
 impl Subscription {
-    pub(super) fn open(
-        py: Python<'_>,
-        timer: &everbeat::Timer<Delivery>,
-        clock: &Clock,
-        maxsize: Option<&Bound<'_, PyAny>>,
-        name: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let mut feed = timer.subscribe();
-        if let Some(bound) = bound(maxsize)? {
-            feed = feed.bounded(bound);
-        }
-        if let Some(name) = text("name", name)? {
-            feed = feed.name(name.to_str()?);
-        }
-        let feed = feed.open().map_err(|error| to_python(py, &error))?;
-        Ok(Self { native: Native::new(Shared { feed, timer: timer.name().clone(), clock: clock.clone() }) })
+    pub(super) fn open(timer: &everbeat::Timer<Delivery>, clock: &Clock, order: Order) -> PyResult<Self> {
+        let feed = order.open(timer)?;
+        let (timer, clock) = (timer.name().clone(), clock.clone());
+        Ok(Self { native: Native::new(Shared { feed, timer, name: order.name, clock }) })
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&Shared> {
@@ -75,6 +64,12 @@ impl Subscription {
     fn get(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let over = || stopped(py, "the subscription has ended");
         self.next(py, timeout)?.ok_or_else(over)
+    }
+
+    /// The name that it was given.
+    #[getter]
+    fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.native(py).map(|shared| shared.name.clone())
     }
 
     /// How many values wait to be read.
@@ -130,7 +125,14 @@ impl Subscription {
 
     fn __repr__(&self) -> String {
         match self.native.get() {
-            Some(shared) => format!("<Subscription to {} qsize={}>", shared.timer, shared.feed.len()),
+            Some(Shared { feed, timer, name, .. }) => {
+                let name = name.as_ref().map_or_else(String::new, |name| format!(" name={name:?}"));
+                format!(
+                    "<Subscription to {timer}{name} qsize={} dropped={}>",
+                    feed.len(),
+                    feed.dropped_count()
+                )
+            }
             None => "<Subscription of another process>".to_owned(),
         }
     }

@@ -20,6 +20,7 @@ use super::{object, traverse_latest, wait};
 use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
 use crate::errors::{schedule, to_python};
+use crate::feed::Order;
 use crate::stats::Stats;
 use crate::value::Attached;
 
@@ -256,14 +257,19 @@ impl Timer {
     }
 
     /// Every tick from now on, in a buffer of its own.
-    #[pyo3(signature = (maxsize = None, name = None), text_signature = "($self, maxsize=0, name=None)")]
+    #[pyo3(
+        signature = (maxsize = None, *, name = None, overflow = None),
+        text_signature = "($self, maxsize=0, *, name=None, overflow='drop_oldest')",
+    )]
     fn subscribe(
         &self,
         py: Python<'_>,
         maxsize: Option<&Bound<'_, PyAny>>,
         name: Option<&Bound<'_, PyAny>>,
+        overflow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
-        Subscription::open(py, self.native(py)?, self.job.clock(), maxsize, name)
+        let order = Order::parse(maxsize, name, overflow)?;
+        Subscription::open(self.native(py)?, self.job.clock(), order)
     }
 
     /// How many values it has delivered.
