@@ -63,6 +63,7 @@ __all__ = [
     "_Skipped",
     "_Stats",
     "_Summary",
+    "_ThreadAnswers",
     "_ThreadClosed",
     "_ThreadEngine",
     "_ThreadEngineStats",
@@ -73,6 +74,7 @@ __all__ = [
     "_ThreadTicks",
     "_ThreadTimer",
     "__version__",
+    "_ask_all",
     "_current_tick_of_thread",
     "_current_timer_of_thread",
     "_end_all_timers",
@@ -542,6 +544,18 @@ _Summary = threading.Summary
 _thread_after = threading.after
 _thread_ticks = threading.ticks
 
+@final
+class _ThreadAnswers:
+    def wait(self, timeout: Duration | None = None, return_exceptions: bool = False) -> list[Any]: ...
+
+def _ask_all(
+    timers: Iterable[threading.Timer[Any]],
+    request: str,
+    *,
+    grace: Duration | None = None,
+    hit_count: int | None = None,
+    hits: int | None = None,
+) -> _ThreadAnswers: ...
 def _current_timer_of_thread() -> TimerOnThreads | None: ...
 def _current_tick_of_thread() -> Tick | None: ...
 def _end_all_timers(seconds: float) -> bool: ...

@@ -1,12 +1,12 @@
 """Timers that start, stop and are waited for together."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, TypeAlias, TypeVar
 
 from everbeat._current import current_timer
 from everbeat._everbeat import Timer, _nanoseconds
+from everbeat._members import Members
 from everbeat._options import Duration
 from everbeat._threadsafe import run_on_loop
 
@@ -14,55 +14,22 @@ AnyTimer: TypeAlias = Timer[Any]
 TimerT = TypeVar("TimerT", bound=AnyTimer)
 
 
-class TimerGroup:
+class TimerGroup(Members[AnyTimer]):
     """A set of timers, in the order in which they were added.
 
     Every request goes to all members at once. Answers come as `[(timer, value), ...]`, in order.
     """
 
-    def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
-        self._timers: dict[AnyTimer, None] = {}
-        for timer in timers:
-            self._take_in(_checked(timer))
-        self._active = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.name = name
-        self._logger = logging.getLogger(f"everbeat.group.{name or 'unnamed'}")
+    _kind = Timer, "everbeat.Timer"
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, timer: TimerT) -> TimerT:
         """Takes a timer in and returns it. If the group is active, the timer is started."""
-        _checked(timer)
+        self._check(timer)
         if self._active and not timer.is_running():
             timer.start()
         self._take_in(timer)
         return timer
-
-    def _take_in(self, timer: AnyTimer) -> None:
-        self._timers[timer] = None
-
-    def discard(self, timer: AnyTimer) -> None:
-        """Takes a timer out, if it is in. It goes on as it is."""
-        self._timers.pop(timer, None)
-
-    def remove(self, timer: AnyTimer) -> None:
-        """Takes a timer out, which must be in. It goes on as it is."""
-        del self._timers[timer]
-
-    def __iter__(self) -> Iterator[AnyTimer]:
-        return iter(list(self._timers))
-
-    def __len__(self) -> int:
-        return len(self._timers)
-
-    def __contains__(self, timer: object) -> bool:
-        return timer in self._timers
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __repr__(self) -> str:
-        name = "" if self.name is None else f" name={self.name!r}"
-        return f"<TimerGroup{name} members={len(self)} active={self._active}>"
 
     def start(self) -> None:
         """Starts all members that do not run yet. If one of them cannot be started, none is."""
@@ -173,8 +140,8 @@ class TimerGroup:
         for timer, answer in self._ask_to_end(verb, timers, ask):
             try:
                 ended.append((timer, await answer))
-            except Exception:
-                self._logger.exception("could not %s %r", verb, timer)
+            except Exception as error:
+                self._log_refusal(verb, timer, error)
         return ended
 
     def _ask_to_end(
@@ -184,18 +151,9 @@ class TimerGroup:
         for timer in timers:
             try:
                 asked.append((timer, ask(timer)))
-            except Exception:
-                self._logger.exception("could not %s %r", verb, timer)
+            except Exception as error:
+                self._log_refusal(verb, timer, error)
         return asked
-
-
-def _checked(timer: object) -> AnyTimer:
-    if isinstance(timer, Timer):
-        return timer
-    kind = type(timer)
-    raise TypeError(
-        f"a member of a TimerGroup must be an everbeat.Timer, not {kind.__module__}.{kind.__qualname__}"
-    )
 
 
 async def _within(limit: float | None, answer: Awaitable[Any]) -> Any:

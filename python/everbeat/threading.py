@@ -1,7 +1,8 @@
 """Timers that need no event loop: one thread keeps the time of all of them.
 
 `after` calls a function once, later. `PeriodicTask` calls one again and again. `Timer` has everything
-else. `Scope` ends the timers of a session with the session. The stub beside this file is the manual.
+else, and `TimerGroup` handles many of them as one. `Scope` ends the timers of a session with the session. The
+stub beside this file is the manual.
 """
 
 import atexit
@@ -27,6 +28,7 @@ from everbeat._everbeat import (
     _ThreadTicks as Ticks,
     _ThreadTimer as Timer,
 )
+from everbeat._thread_group import TimerGroup
 
 __all__ = [
     "Backoff",
@@ -44,6 +46,7 @@ __all__ = [
     "Tick",
     "Ticks",
     "Timer",
+    "TimerGroup",
     "after",
     "ticks",
 ]

@@ -1,6 +1,6 @@
 """Timers that need no event loop: one thread keeps the time of all of them.
 
->>> from everbeat.threading import PeriodicTask, Scope, Timer, after, ticks
+>>> from everbeat.threading import PeriodicTask, Scope, Timer, TimerGroup, after, ticks
 
 A call to be made once, later, and called off in time:
 
@@ -20,6 +20,14 @@ Everything else: a fixed rate, waits, failures, values, limits.
 ...     timer.trigger(timeout=20)  # that of a run which started after this call
 True
 42
+
+Timers that are handled as one. Every request goes to all of them at once, and what they answer comes in order:
+
+>>> rates, load = Timer(5, lambda: 1.1, name="rates"), Timer(60, lambda: 0.3, name="load")
+>>> with TimerGroup([rates, load], name="caches") as caches:
+...     warm = caches.wait(hit_count=1, timeout=20)
+...     [(timer.name, value) for timer, value in caches.trigger(timeout=20)]
+[('rates', 1.1), ('load', 0.3)]
 
 Timers that end with what they belong to:
 
@@ -91,6 +99,7 @@ from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict,
 from typing_extensions import Unpack
 
 from everbeat import Backoff as Backoff, Burst as Burst, Tick as Tick
+from everbeat._thread_group import TimerGroup as TimerGroup
 
 __all__ = [
     "Backoff",
@@ -108,6 +117,7 @@ __all__ = [
     "Tick",
     "Ticks",
     "Timer",
+    "TimerGroup",
     "after",
     "ticks",
 ]
@@ -497,6 +507,17 @@ class Timer(Generic[_T]):
 
     def stats(self) -> Stats:
         """Everything that is counted and measured. Costs the timer nothing."""
+
+    def __iter__(self) -> Iterator[_T]:
+        """Its values as they come, until it ends. Who is busy meanwhile misses some; `subscribe` has them all. The
+        failure that ends the timer is raised.
+
+        >>> from itertools import count
+        >>> with Timer(0.001, count) as timer:
+        ...     for number in timer:
+        ...         if number > 5:
+        ...             break
+        """
 
     def __enter__(self) -> Self:
         """Starts it."""

@@ -24,6 +24,12 @@ SHOWS = {
     "decorator": ["called: content, read in run 1", "joined: content", "cached: content", "db_refresh"],
     "from_threads": ["not on the loop's own thread", "value 1 True", "triggered: value", "running: False"],
     "groups": ["all warm: True ['rates', 'load']", "rates = rates", "load = ", "after the block: False"],
+    "groups_on_threads": [
+        "all warm: True ['rates', 'load']",
+        "rates = rates",
+        "load = ",
+        "after the block: False",
+    ],
     "join": ["joined: 42", "running: False"],
     "last_result": ["None None", "after two: second", "after the end: third of 3"],
     "mock_timer": ["three ticks of an hour each"],

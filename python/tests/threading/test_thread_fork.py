@@ -27,6 +27,7 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
     schedule = ticks(3600)
     scope = Scope()
     engine = Engine()
+    group = TimerGroup([timer])
     pid = os.fork()
     if pid == 0:
         uses = [
@@ -36,6 +37,8 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
             tasks[0].stop, tasks[0].start, tasks[0].is_running, tasks[0].stats, call.cancel, call.wait,
             call.is_pending, call.fire_now, schedule.get, schedule.cancel, scope.close, scope.active,
             lambda: scope.after(1, print), engine.close, engine.stats, lambda: engine.after(1, print),
+            group.start, group.cancel, group.trigger, group.wait, group.__enter__, lambda: group.shutdown(1),
+            lambda: group.add(timer),
         ]
         for use in uses:
             try:

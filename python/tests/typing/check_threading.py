@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Literal, assert_type
 
 import everbeat
-from everbeat.threading import OneShot, PeriodicTask, Scope, Subscription, Timer, after
+from everbeat.threading import OneShot, PeriodicTask, Scope, Subscription, Timer, TimerGroup, after
 
 
 def numbers() -> Iterator[int]:
@@ -33,6 +33,15 @@ def uses(timer: Timer[int]) -> None:
     with timer.subscribe(overflow="drop_newest") as feed:
         for value in feed:
             assert_type(value, int)
+
+
+def together(timer: Timer[int], group: TimerGroup) -> None:
+    assert_type(group.add(timer), Timer[int])
+    assert_type(group.trigger(timeout=1), list[tuple[Timer[Any], Any]])
+    assert_type(group.shutdown(timedelta(seconds=1)), list[tuple[Timer[Any], Any]])
+    assert_type(next(iter(group)), Timer[Any])
+    for value in timer:
+        assert_type(value, int)
 
 
 def act() -> None:

@@ -1,6 +1,7 @@
 //! The clock of an engine, as whoever asks its timers or waits for them has to do with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -68,38 +69,72 @@ impl Clock {
         Ok(Tick::new(tick, scheduled))
     }
 
-    /// Calls `attempt` with a part of the time until it has a result; `None` when the time is over.
-    ///
-    /// On the thread that moves the time none passes meanwhile: whatever can happen without that happens, and
-    /// then the wait is over.
+    /// As [`wait`], for something of this clock only.
     ///
     /// # Errors
-    /// What the handler of a signal has raised; `NothingDueError` there, from a wait without a limit.
+    /// As there.
     pub(super) fn wait<T: Send>(
         &self,
         py: Python<'_>,
         limit: Duration,
-        mut attempt: impl FnMut(Duration) -> Option<T> + Send,
+        attempt: impl FnMut(Duration) -> Option<T> + Send,
     ) -> PyResult<Option<T>> {
-        let engine = self.0.as_ref().filter(|hand| hand.is_here()).and_then(|hand| hand.engine.upgrade());
-        let Some(engine) = engine else { return in_slices(py, limit, attempt) };
-        let mut result = py.detach(|| attempt(Duration::ZERO));
-        // A timer without a period is always due: it has one run each time.
-        for _ in 0..MOST_ROUNDS {
-            if result.is_some() || limit.is_zero() {
-                break;
-            }
+        wait(py, slice::from_ref(self), limit, attempt)
+    }
+
+    /// The engine whose time this thread moves.
+    fn engine_moved_here(&self) -> Option<Arc<TestEngine>> {
+        self.0.as_ref().filter(|hand| hand.is_here()).and_then(|hand| hand.engine.upgrade())
+    }
+}
+
+/// Calls `attempt` with a part of the time until it has a result, which something of one of these clocks brings about;
+/// `None` when the time is over.
+///
+/// On the thread that moves the time none passes meanwhile: whatever can happen without that happens, and
+/// then the wait is over.
+///
+/// # Errors
+/// What the handler of a signal has raised; `NothingDueError` there, from a wait without a limit.
+pub(super) fn wait<T: Send>(
+    py: Python<'_>,
+    clocks: &[Clock],
+    limit: Duration,
+    mut attempt: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    let mut moved_here = Vec::new();
+    let mut elsewhere = clocks.is_empty();
+    for clock in clocks {
+        match clock.engine_moved_here() {
+            Some(engine) if moved_here.iter().any(|known| Arc::ptr_eq(known, &engine)) => {}
+            Some(engine) => moved_here.push(engine),
+            None => elsewhere = true,
+        }
+    }
+    if moved_here.is_empty() {
+        return in_slices(py, limit, attempt);
+    }
+    let mut result = py.detach(|| attempt(Duration::ZERO));
+    // A timer without a period is always due: it has one run each time.
+    for _ in 0..MOST_ROUNDS {
+        if result.is_some() || limit.is_zero() {
+            break;
+        }
+        let mut idle = true;
+        for engine in &moved_here {
             let turns = engine.engine().stats().turns;
-            moving(py, &engine, TestEngine::settle)?;
-            result = py.detach(|| attempt(Duration::ZERO));
-            if engine.engine().stats().turns == turns {
-                break;
-            }
+            moving(py, engine, TestEngine::settle)?;
+            idle &= engine.engine().stats().turns == turns;
         }
-        match result {
-            None if limit == Duration::MAX => Err(nothing_due(py)),
-            result => Ok(result),
+        result = py.detach(|| attempt(Duration::ZERO));
+        if idle {
+            break;
         }
+    }
+    match result {
+        None if elsewhere => in_slices(py, limit, attempt),
+        None if limit == Duration::MAX => Err(nothing_due(py)),
+        result => Ok(result),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything here is a thin cover over the thread face of the crate `everbeat`. `process.rs` has the rules for
 //! forks and for the exit, `job.rs` what is called and who owns it, `wait.rs` the blocking calls.
 
+mod asked;
 mod callbacks;
 mod clock;
 mod current;
@@ -68,6 +69,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::engine_threads, module)?)?;
     module.add_function(wrap_pyfunction!(current::current_timer, module)?)?;
     module.add_function(wrap_pyfunction!(current::current_tick, module)?)?;
+    module.add("_ThreadAnswers", py.get_type::<asked::Answers>())?;
+    module.add_function(wrap_pyfunction!(asked::ask_all, module)?)?;
     module.add("_thread_after", wrap_pyfunction!(oneshot::after, module)?)?;
     module.add("_thread_ticks", wrap_pyfunction!(ticks::ticks, module)?)
 }

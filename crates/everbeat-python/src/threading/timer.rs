@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use everbeat::{Pending, Shutdown};
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::asked::{Asked, Wish};
 use super::callbacks::{self, Callbacks};
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
@@ -19,7 +18,7 @@ use super::targets::Items;
 use super::{object, traverse_latest, wait};
 use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
-use crate::errors::{schedule, to_python};
+use crate::errors::{is_not_running, to_python};
 use crate::feed::Order;
 use crate::stats::Stats;
 use crate::value::Attached;
@@ -52,18 +51,15 @@ impl Timer {
         }
     }
 
-    fn too_late(&self, what: &str) -> PyErr {
-        PyTimeoutError::new_err(format!("timer {} {what} in time", self.job.name))
+    /// Makes a request.
+    pub(super) fn ask(&self, py: Python<'_>, wish: Wish) -> PyResult<Asked> {
+        Ok(Asked::of(self.native(py)?, &self.job, wish))
     }
 
-    fn value(
-        &self,
-        py: Python<'_>,
-        run: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let value = wait::answer(py, self.job.clock(), run, wait::limit(timeout)?)?;
-        value.map(|value| object(py, &value)).ok_or_else(|| self.too_late("has delivered nothing"))
+    /// Makes a request and waits for the answer.
+    fn answer(&self, py: Python<'_>, wish: Wish, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let limit = wait::limit(timeout)?;
+        self.ask(py, wish)?.wait(py, limit)
     }
 }
 
@@ -163,9 +159,7 @@ impl Timer {
     /// Stops it. Once this has returned nothing runs.
     #[pyo3(signature = (timeout = None))]
     fn cancel(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let limit = wait::limit(timeout)?;
-        let ended = wait::answer(py, self.job.clock(), self.native(py)?.cancel(), limit)?;
-        ended.map(drop).ok_or_else(|| self.too_late("has not ended"))
+        self.answer(py, Wish::Cancel, timeout).map(drop)
     }
 
     /// The same as `cancel`.
@@ -181,14 +175,8 @@ impl Timer {
         py: Python<'_>,
         grace: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<&'static str> {
-        let (grace, limit) = (durations::parse("grace", grace)?, wait::limit(timeout)?);
-        match wait::answer(py, self.job.clock(), self.native(py)?.shutdown(grace), limit)? {
-            Some(Shutdown::Drained) => Ok("drained"),
-            Some(Shutdown::Cancelled) => Ok("cancelled"),
-            Some(Shutdown::Failed) => Ok("failed"),
-            None => Err(self.too_late("has not ended")),
-        }
+    ) -> PyResult<Py<PyAny>> {
+        self.answer(py, Wish::shutdown(grace)?, timeout)
     }
 
     /// Suspends the schedule.
@@ -204,7 +192,7 @@ impl Timer {
     /// Asks for a run now and returns its value.
     #[pyo3(signature = (timeout = None))]
     fn trigger(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        self.value(py, self.native(py)?.trigger(), timeout)
+        self.answer(py, Wish::Trigger, timeout)
     }
 
     /// Another delay, from the next wait on; with `rearm` for the wait in progress too.
@@ -225,6 +213,10 @@ impl Timer {
         Ok(slf.clone())
     }
 
+    fn __iter__(slf: Py<Self>) -> Values {
+        Values(slf)
+    }
+
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.cancel(py, None)
@@ -233,7 +225,7 @@ impl Timer {
     /// Waits for the next run to end and returns its value.
     #[pyo3(signature = (timeout = None))]
     fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        self.value(py, self.native(py)?.join(), timeout)
+        self.answer(py, Wish::Join, timeout)
     }
 
     /// Waits for a count of ticks, or for the end.
@@ -244,16 +236,8 @@ impl Timer {
         hit_count: Option<&Bound<'_, PyAny>>,
         hits: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let (native, limit) = (self.native(py)?, wait::limit(timeout)?);
-        let counted = match (hit_count, hits) {
-            (None, None) => return Ok(wait::answer(py, self.job.clock(), native.wait(), limit)?.is_some()),
-            (Some(count), None) => native.wait_hits(config::count("hit_count", count, 0)?),
-            (None, Some(hits)) => native.wait_more(config::count("hits", hits, 0)?),
-            (Some(_), Some(_)) => return Err(schedule(py, "wait takes hit_count or hits, not both")),
-        };
-        let reached = wait::answer(py, self.job.clock(), counted, limit)?;
-        reached.map(|()| true).ok_or_else(|| self.too_late("has not ticked that often"))
+    ) -> PyResult<Py<PyAny>> {
+        self.answer(py, Wish::wait(py, hit_count, hits)?, timeout)
     }
 
     /// Every tick from now on, in a buffer of its own.
@@ -348,5 +332,28 @@ impl Drop for Timer {
         if self.is_tied {
             self.let_go();
         }
+    }
+}
+
+/// The values of a timer as they come: who is busy misses some.
+#[pyclass(frozen, module = "everbeat.threading", name = "_Values")]
+pub(crate) struct Values(Py<Timer>);
+
+#[pymethods]
+impl Values {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.0.get().answer(py, Wish::Join, None) {
+            Err(error) if is_not_running(py, &error) => Ok(None), // it has ended
+            value => value.map(Some),
+        }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // the protocol's signature
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 }

@@ -1,0 +1,61 @@
+"""What groups of both kinds are: timers in order, with a name."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+
+TimerT = TypeVar("TimerT")
+
+
+class Members(Generic[TimerT]):
+    """A set of timers, in the order in which they were added."""
+
+    _kind: ClassVar[tuple[type[Any], str]]
+    """The type of the members, and what it is called."""
+
+    def __init__(self, timers: Iterable[TimerT] = (), *, name: str | None = None) -> None:
+        self._timers: dict[TimerT, None] = {}
+        for timer in timers:
+            self._check(timer)
+            self._take_in(timer)
+        self._active = False
+        self.name = name
+        self._logger = logging.getLogger(f"everbeat.group.{name or 'unnamed'}")
+
+    def _check(self, timer: object) -> None:
+        kind, name = self._kind
+        if not isinstance(timer, kind):
+            given = type(timer)
+            raise TypeError(
+                f"a member of a TimerGroup must be an {name}, not {given.__module__}.{given.__qualname__}"
+            )
+
+    def _take_in(self, timer: TimerT) -> None:
+        self._timers[timer] = None
+
+    def discard(self, timer: TimerT) -> None:
+        """Takes a timer out, if it is in. It goes on as it is."""
+        self._timers.pop(timer, None)
+
+    def remove(self, timer: TimerT) -> None:
+        """Takes a timer out, which must be in. It goes on as it is."""
+        del self._timers[timer]
+
+    def __iter__(self) -> Iterator[TimerT]:
+        return iter(list(self._timers))
+
+    def __len__(self) -> int:
+        return len(self._timers)
+
+    def __contains__(self, timer: object) -> bool:
+        return timer in self._timers
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" name={self.name!r}"
+        return f"<TimerGroup{name} members={len(self)} active={self._active}>"
+
+    def _log_refusal(self, verb: str, timer: TimerT, error: BaseException) -> None:
+        self._logger.error("could not %s %r", verb, timer, exc_info=error)

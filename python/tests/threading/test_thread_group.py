@@ -1,0 +1,413 @@
+"""G: groups on threads."""
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import everbeat
+from everbeat import ScheduleError, TimerError, TimerNotRunningError, TimerStoppedError
+from everbeat.testing import NothingDueError, TestEngine
+from everbeat.threading import Engine, PeriodicTask, Timer, TimerGroup
+from tests.threading.support import LONG
+
+
+def timers(count: int = 3, delay: float = 10) -> list[Timer[int]]:
+    return [Timer(delay, lambda n=n: n, name=f"t{n}") for n in range(count)]
+
+
+def boom() -> None:
+    raise ValueError("boom")
+
+
+def nothing(*_: object) -> None: ...
+
+
+class Slow:
+    """A target whose runs take until they are let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.go_on.wait(LONG)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    slow = Slow()
+    yield slow
+    slow.go_on.set()
+
+
+def refusing() -> Timer[Any]:
+    """A timer that cannot be started."""
+    engine = Engine()
+    engine.close()
+    return engine.every(10, dict)
+
+
+def test_g1_every_member_is_warm_before_the_service_starts(everbeat_engine: TestEngine) -> None:
+    with TimerGroup(name="caches") as group:
+        users = group.add(Timer(5, lambda: "users"))
+        prices = group.add(Timer(60, lambda: "prices"))
+        assert group.wait(hit_count=1) == [(users, True), (prices, True)]
+        assert group.is_running()
+        assert group.trigger() == [(users, "users"), (prices, "prices")]
+        assert [users.hit_count, prices.hit_count] == [2, 2]
+    assert not (group.is_running() or users.is_running() or prices.is_running())
+
+
+def test_g4_a_group_on_threads_is_a_collection_with_a_name() -> None:
+    first, second, third = timers()
+    group = TimerGroup([first, second], name="caches")
+    assert group.name == "caches"
+    assert repr(group) == "<TimerGroup name='caches' members=2 active=False>"
+    assert group.add(third) is third
+    assert list(group) == [first, second, third]
+    assert len(group) == 3 and third in group and "third" not in group
+    group.add(first)
+    assert len(group) == 3
+    group.discard(first)
+    group.discard(first)
+    group.remove(second)
+    with pytest.raises(KeyError):
+        group.remove(second)
+    assert list(group) == [third] and bool(TimerGroup())
+    for timer in group:
+        group.remove(timer)
+    assert len(group) == 0
+
+
+@pytest.mark.parametrize("member", [PeriodicTask(1, print), everbeat.Timer(1, print), None])
+def test_e2_only_timers_on_threads_are_members(member: Any) -> None:
+    for take in (lambda: TimerGroup([member]), lambda: TimerGroup().add(member)):
+        with pytest.raises(TypeError, match=r"must be an everbeat\.threading\.Timer, not "):
+            take()
+
+
+def test_g1_start_is_idempotent_and_leaves_members_that_run_alone(everbeat_engine: TestEngine) -> None:
+    group = TimerGroup(timers())
+    running = next(iter(group))
+    running.start()
+    assert not group.is_running()
+    group.start()
+    group.start()
+    assert group.is_running()
+    running.cancel()
+    assert not group.is_running()
+    group.start()
+    assert not running.is_running(), "who has ended since is left alone too"
+    group.cancel()
+    assert not any(timer.is_running() for timer in group)
+    group.start()
+    assert group.is_running(), "a group can be started again"
+    group.stop()
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_g2_a_failing_start_on_threads_undoes_the_others(everbeat_engine: TestEngine, entered: bool) -> None:
+    running, first, second = timers(3)
+    running.start()
+    group = TimerGroup([running, first, refusing(), second])
+    with pytest.raises(TimerError):
+        group.__enter__() if entered else group.start()
+    assert [timer.is_running() for timer in group] == [True, False, False, False]
+    assert repr(group).endswith("active=False>")
+    assert not group.add(Timer(1, dict)).is_running()
+
+
+def test_g2_who_is_added_to_an_active_group_on_threads_is_started(everbeat_engine: TestEngine) -> None:
+    with TimerGroup() as group:
+        late, early = timers(2)
+        early.start()
+        assert group.add(late).is_running()
+        assert group.add(early) is early
+        with pytest.raises(TimerError):
+            group.add(refusing())
+        assert list(group) == [late, early]
+        group.discard(late)
+    assert late.is_running() and not early.is_running()
+
+
+def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: TestEngine) -> None:
+    """As by the handler of a signal, on the same thread."""
+
+    class Interrupted(TimerGroup):
+        at = 0
+
+        def __iter__(self) -> Iterator[Timer[Any]]:
+            members = list(super().__iter__())
+            yield from members[: self.at]
+            if self.at and not self._stops:
+                self.stop()
+            yield from members[self.at :]
+
+    for at in (1, 2, 3):
+        group = Interrupted(timers(3))
+        group.at = at
+        group.start()
+        assert not any(timer.is_running() for timer in group._timers)
+        assert not group._active
+
+
+def test_g2_l4_many_threads_start_and_stop_one_group() -> None:
+    pool, group, seed = timers(6, 0.001), TimerGroup(), random.randrange(2**32)
+    over, faults = time.monotonic() + 0.3, list[object]()
+
+    def act(number: int) -> None:
+        rng = random.Random(seed + number)
+        try:
+            while time.monotonic() < over:
+                rng.choice((group.start, group.stop, group.is_running, lambda: group.add(rng.choice(pool))))()
+        except Exception as error:
+            faults.append(error)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(act, range(4)))
+    assert not faults, seed
+    group.stop(LONG)
+    hits = [timer.hit_count for timer in pool]
+    assert not any(timer.is_running() for timer in pool), seed
+    time.sleep(0.02)
+    assert [timer.hit_count for timer in pool] == hits, seed
+
+
+def test_g1_counts_are_waited_for_together(everbeat_engine: TestEngine) -> None:
+    fast, slow = timers(2)
+    fast.set_delay(1)
+    with TimerGroup([fast, slow]) as group:
+        everbeat_engine.advance(10)
+        assert group.wait(hit_count=2) == [(fast, True), (slow, True)]
+        with pytest.raises(TimeoutError, match="t1 has not ticked that often"):
+            group.wait(hit_count=3, timeout=1)
+        (_, reached), (_, late) = group.wait(hit_count=3, timeout=1, return_exceptions=True)
+        assert reached is True and isinstance(late, TimeoutError)
+        assert group.wait(timeout=1) == [(fast, False), (slow, False)], "the end can be waited for in vain"
+        with pytest.raises(NothingDueError):
+            group.wait(hit_count=3)
+        fast.cancel()
+        assert group.wait(timeout=1) == [(fast, True), (slow, False)]
+        with pytest.raises(TimerStoppedError):
+            group.wait(hits=1, timeout=1)
+
+
+def test_g1_further_hits_are_waited_for_together() -> None:
+    group = TimerGroup(timers(3, 0.001))
+    with group:
+        assert [done for _, done in group.wait(hits=3, timeout=LONG)] == [True] * 3
+    assert all(timer.hit_count >= 3 for timer in group)
+    with TimerGroup([Timer(0.001, iter(range(5))) for _ in range(3)]) as group:
+        assert [done for _, done in group.wait(timeout=LONG)] == [True] * 3
+        assert [timer.hit_count for timer in group] == [5] * 3
+
+
+def test_g1_a_group_of_timers_of_several_engines(everbeat_engine: TestEngine) -> None:
+    other = TestEngine()
+    first, second = Timer(10, lambda: "a"), Timer(10, lambda: "b", engine=other)
+    with TimerGroup([first, second]) as group:
+        assert group.trigger() == [(first, "a"), (second, "b")]
+        third = group.add(Timer(3600, lambda: "c", engine=Engine()))
+        assert group.trigger(timeout=LONG) == [(first, "a"), (second, "b"), (third, "c")]
+        assert group.trigger() == [(first, "a"), (second, "b"), (third, "c")]
+
+
+def test_g1_join_is_the_next_run_of_every_member() -> None:
+    count = itertools.count()
+    members = [Timer(0.001, lambda: next(count)) for _ in range(3)]
+    with TimerGroup(members) as group:
+        before = group.join(timeout=LONG)
+        after = group.join(timeout=LONG)
+        assert [timer for timer, _ in before] == members
+        assert all(early < late for (_, early), (_, late) in zip(before, after, strict=True))
+
+
+def test_g1_a_limit_bounds_the_whole(slow: Slow) -> None:
+    stuck, quick = Timer(3600, slow), Timer(3600, lambda: 1)
+    with TimerGroup([stuck, quick]) as group:
+        assert slow.begun.wait(LONG)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="Slow has delivered nothing in time"):
+            group.trigger(timeout=0.1)
+        assert time.monotonic() - began >= 0.1
+        (_, late), (_, value) = group.trigger(timeout=0.05, return_exceptions=True)
+        assert isinstance(late, TimeoutError) and value == 1
+        assert stuck.is_running()
+        slow.go_on.set()
+
+
+def test_g1_failures_on_threads_come_as_they_are_or_as_results(everbeat_engine: TestEngine) -> None:
+    """D9"""
+    good, bad = Timer(10, lambda: 1), Timer(10, boom, exc_cb=nothing)
+    with TimerGroup([good, bad]) as group:
+        with pytest.raises(ValueError, match="boom"):
+            group.wait(hit_count=1)
+        assert not group.is_running()
+        (_, value), (_, error) = group.trigger(return_exceptions=True)
+        assert value == 1 and isinstance(error, (ValueError, TimerNotRunningError))
+        with pytest.raises((ValueError, TimerNotRunningError)):
+            group.trigger()
+
+
+def test_g1_after_a_failure_nobody_waits_for_the_others_on_threads(slow: Slow) -> None:
+    calm, bad, worse = Timer(3600, slow), Timer(10, boom, exc_cb=nothing), Timer(10, boom, exc_cb=nothing)
+    with TimerGroup([calm, bad, worse]) as group:
+        with pytest.raises(ValueError, match="boom"):
+            group.wait(hits=5)
+        slow.go_on.set()
+
+
+def test_g1_an_empty_group_on_threads_waits_for_nobody() -> None:
+    with TimerGroup() as group:
+        assert group.is_running()
+        assert group.wait(hit_count=5) == group.trigger() == group.join() == group.shutdown(1) == []
+    assert not group.is_running()
+
+
+def test_e2_bad_input_is_refused_before_a_member_is_asked(everbeat_engine: TestEngine) -> None:
+    group = TimerGroup([Timer(10, int, initial_delay=10)])
+    (timer,) = group
+    with group:
+        for refused in (
+            lambda: group.shutdown(-1),
+            lambda: group.shutdown(1, timeout=-1),
+            lambda: group.cancel_all(timeout=float("nan")),
+            lambda: group.trigger(timeout=-1),
+            lambda: group.join(timeout=-1),
+            lambda: group.wait(-1),
+            lambda: group.wait(1, 1),
+        ):
+            with pytest.raises(ScheduleError):
+                refused()
+        for refused in (
+            lambda: group.shutdown("1"),  # type: ignore[arg-type]
+            lambda: group.trigger(timeout="1"),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(TypeError):
+                refused()
+        everbeat_engine.settle()
+        assert timer.is_running() and timer.hit_count == 0 and group.is_running()
+
+
+def test_g3_all_members_are_asked_before_one_is_waited_for(slow: Slow) -> None:
+    """The run of the first ends only when the second has ended."""
+    first = Timer(3600, slow)
+    second = Timer(3600, dict, initial_delay=3600, cancel_cb=lambda *_: slow.go_on.set())
+    group = TimerGroup([first, second])
+    group.start()
+    assert slow.begun.wait(LONG)
+    group.cancel_all(timeout=LONG)
+    assert not first.is_running() and not second.is_running()
+
+
+def test_g3_a_run_that_goes_on_is_an_error_of_the_whole(slow: Slow) -> None:
+    before, stuck, after = Timer(3600, dict), Timer(3600, slow), Timer(3600, dict)
+    group = TimerGroup([before, stuck, after])
+    group.start()
+    assert slow.begun.wait(LONG)
+    for end in (lambda: group.cancel(0.05), lambda: group.shutdown(0, timeout=0.05)):
+        with pytest.raises(TimeoutError, match="Slow has not ended in time"):
+            end()
+        assert not before.is_running() and not after.is_running() and not group.is_running()
+    slow.go_on.set()
+    group.cancel(LONG)
+    assert stuck.stats().runs == 1
+
+
+def test_g3_who_cannot_be_waited_for_is_logged_and_stops_nobody(
+    slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(workers=1)
+    first, last = (Timer(3600, dict, initial_delay=3600) for _ in range(2))
+    busy = engine.every(3600, slow)
+    told: list[Any] = []
+
+    def ends_the_group() -> None:
+        told.append(group.shutdown(LONG))
+
+    group = TimerGroup([first, busy, last], name="caches")
+    group.start()
+    assert slow.begun.wait(LONG)
+    keeper = engine.every(3600, ends_the_group, inline=True, start=True)
+    assert keeper.wait(hit_count=1, timeout=LONG)
+    assert told == [[(first, "drained"), (last, "drained")]]
+    assert not first.is_running() and not last.is_running()
+    (record,) = (record for record in caplog.records if record.name == "everbeat.group.caches")
+    assert record.getMessage() == f"could not shut down {busy!r}" and record.exc_info
+    slow.go_on.set()
+    assert busy.wait(timeout=LONG)
+    engine.close(LONG)
+
+
+def test_l3_shutdown_of_a_group_says_how_each_member_ended(slow: Slow) -> None:
+    idle, long = Timer(3600, dict, initial_delay=3600), Timer(3600, slow)
+    failed = Timer(3600, boom, exc_cb=nothing)
+    group = TimerGroup([idle, long, failed])
+    group.start()
+    assert slow.begun.wait(LONG) and long.hit_count == 0
+    with pytest.raises(ValueError):
+        failed.wait()
+    threading.Timer(0.05, slow.go_on.set).start()
+    assert group.shutdown(LONG) == [(idle, "drained"), (long, "drained"), (failed, "failed")]
+    assert long.hit_count == 1 and not group.is_running()
+    assert not group.add(Timer(10, dict)).is_running(), "the group is no longer active"
+
+
+def test_l5_a_run_may_end_its_group_and_does_not_wait_for_itself() -> None:
+    told, started = list[Any](), threading.Event()
+
+    def asks_too_much() -> None:
+        started.wait(LONG)
+        told.extend(group.trigger(timeout=LONG, return_exceptions=True))
+        with pytest.raises(TimerError, match="inside"):
+            group.wait(hits=1)
+        group.cancel_all(LONG)
+        told.append([timer.is_running() for timer in others])
+
+    others = timers(2)
+    asking = Timer(3600, asks_too_much)
+    group = TimerGroup([others[0], asking, others[1]])
+    group.start()
+    started.set()
+    assert asking.wait(timeout=LONG)
+    (_, first), (_, own), (_, last), left = told
+    assert (first, type(own), last, left) == (0, TimerError, 1, [False, False])
+    assert not any(timer.is_running() for timer in group) and asking.hit_count == 1
+
+
+def test_d4_iterating_over_a_timer_on_threads(everbeat_engine: TestEngine) -> None:
+    timer = Timer(10, iter("abc"))
+    assert list(timer) == [], "it was not started"
+    with timer:
+        values = iter(timer)
+        assert next(values) == "a"
+        with pytest.raises(NothingDueError):
+            next(values)
+        everbeat_engine.advance(10)
+        with pytest.raises(NothingDueError):
+            next(values)  # who is busy misses some
+        everbeat_engine.advance(10)
+    assert list(values) == list(timer) == [], "it has ended"
+
+
+def test_d4_iterating_ends_with_the_timer_and_raises_its_failure() -> None:
+    def values() -> Iterator[int]:
+        yield from range(50)
+        raise ValueError("the end")
+
+    timer = Timer(0.001, values, exc_cb=nothing, start=True)
+    seen = list[int]()
+    with pytest.raises(ValueError, match="the end"):
+        for value in timer:
+            seen.append(value)
+    assert seen == sorted(set(seen))
+    timer = Timer(0.001, itertools.count, start=True)
+    threading.Timer(0.05, timer.cancel).start()
+    seen = list(timer)
+    assert seen == sorted(set(seen)) and not timer.is_running()
