@@ -256,13 +256,15 @@ impl<V: Send + Sync + 'static> Feed<V> {
     /// Blocks the thread until the next value is there; `Ok(None)` once the feed has ended.
     ///
     /// # Errors
-    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless a value waits already;
+    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless a value or the end is there already;
     /// [`Error::Timeout`] after `timeout`; [`Error::Failed`] with the failure that ended the timer.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Arc<V>>, Error> {
-        self.may_block()?;
         let name = self.timer.clone();
+        // The end may be there, where nobody may wait for it.
+        let refused = self.may_block().err();
+        let timeout = if refused.is_some() { Duration::ZERO } else { timeout };
         match block::on(self.next(), timeout) {
-            None => Err(Error::Timeout { name, after: timeout }),
+            None => Err(refused.unwrap_or(Error::Timeout { name, after: timeout })),
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(value)),
             Some(Some(Err(failure))) => Err(Error::Failed { name, failure }),

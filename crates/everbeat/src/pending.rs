@@ -5,7 +5,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use everbeat_core::StopReason;
@@ -136,6 +136,18 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
         Some(timer.name().clone())
     }
 
+    /// The answer, if it has come since the request was made.
+    fn answer_at_hand(&mut self) -> Option<O> {
+        let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
+        if timer.is_inside() {
+            return None; // whose answer would be another one
+        }
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        }
+    }
+
     /// Whether waiting for it here would never end. On an engine a run of the timer itself is answered at
     /// once.
     fn needs_this_thread(&self) -> bool {
@@ -164,13 +176,15 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// program without a runtime.
     ///
     /// # Errors
-    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs: that of its single-threaded
-    /// runtime, the one that keeps the time of its engine, or on tokio one on which a run of the timer is
-    /// calling. On an engine a run that asks its own timer is answered at once, as if it awaited; a worker
+    /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless the answer is there: that of its
+    /// single-threaded runtime, the one that keeps the time of its engine or moves it by hand, or on tokio one on
+    /// which a run of the timer is calling. On an engine a run that asks its own timer is answered at once, as if it awaited; a worker
     /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
     /// the request itself stands. Else as the wait itself.
-    pub fn block(self, timeout: Duration) -> Result<O::Value, Error> {
-        self.may_block()?;
+    pub fn block(mut self, timeout: Duration) -> Result<O::Value, Error> {
+        if let Err(refused) = self.may_block() {
+            return self.answer_at_hand().map_or(Err(refused), Answer::into_result);
+        }
         let Some(name) = self.name() else { return self.answer().into_result() };
         match block::on(self, timeout) {
             Some(answer) => answer.into_result(),

@@ -97,17 +97,20 @@ impl Ticks {
     ///
     /// # Errors
     /// [`Error::Timeout`] if it is not due within `timeout`; [`Error::ThreadsafeDispatch`] on a thread of
-    /// a single-threaded runtime that the schedule needs.
+    /// a single-threaded runtime that the schedule needs, and, unless it is due now, on the one that moves the time.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
         if !self.keeps_its_own_time() {
-            let is_needed = match self.timer.whole().home() {
+            let refused = || Error::ThreadsafeDispatch { name: name.clone(), advice: block::ADVICE };
+            match self.timer.whole().home() {
                 #[cfg(feature = "tokio")]
-                Home::Runtime { .. } => block::is_in_runtime(),
-                home @ Home::Engine { .. } => home.needs_this_thread(),
-            };
-            if is_needed {
-                return Err(Error::ThreadsafeDispatch { name, advice: block::ADVICE });
+                Home::Runtime { .. } if block::is_in_runtime() => return Err(refused()),
+                home @ Home::Engine { .. } if home.needs_this_thread() => {
+                    // What is due already needs nobody. Without a period that shows at the second look.
+                    let mut look = || block::on(self.next(), Duration::ZERO);
+                    return look().or_else(look).ok_or_else(refused);
+                }
+                _ => {}
             }
             return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
         }

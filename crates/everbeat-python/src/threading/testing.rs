@@ -47,7 +47,7 @@ impl TestEngine {
 
     #[new]
     fn new() -> PyClassInitializer<Self> {
-        let inner = Arc::new(Inner::new());
+        let inner = Arc::new(Inner::unguarded());
         let hand = Hand::new(&inner);
         let engine = Engine::of(inner.engine().clone(), Clock::by_hand(hand.clone()));
         PyClassInitializer::from(engine).add_subclass(Self {

@@ -1,8 +1,9 @@
 //! An engine whose time a test moves by hand.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::Instant;
@@ -21,6 +22,10 @@ const MOST_ROUNDS: usize = 1_000_000;
 /// happens before the next. Nothing sleeps, and no other thread is involved.
 ///
 /// Time stands still during a run; one that is to take time says so by [`pass`](Self::pass).
+///
+/// The thread that moves the time cannot wait for it. What blocks there gives an answer that is there already, and
+/// is refused at once with [`Error::ThreadsafeDispatch`](crate::Error::ThreadsafeDispatch) otherwise: advance the
+/// engine first. That thread is the one that made the engine, until another one moves it. Others may block.
 ///
 /// ```
 /// use everbeat::{testing::TestEngine, thread};
@@ -48,6 +53,9 @@ pub struct TestEngine {
 struct Hands {
     origin: StdInstant,
     passed_nanos: AtomicU64,
+    /// The thread that has moved time last, or is about to. `None`: it knows by itself what to wait for. Locked for a
+    /// few instructions.
+    mover: Option<Mutex<ThreadId>>,
 }
 
 struct ByHand(Arc<Hands>);
@@ -63,13 +71,32 @@ impl Host for ByHand {
 
     /// Whoever moves the time looks by itself.
     fn alert(&self) {}
+
+    fn needs_this_thread(&self) -> bool {
+        let is_here = |mover: &Mutex<ThreadId>| {
+            *mover.lock().unwrap_or_else(PoisonError::into_inner) == thread::current().id()
+        };
+        self.0.mover.as_ref().is_some_and(is_here)
+    }
 }
 
 impl TestEngine {
     /// An engine at the time zero.
     #[must_use]
     pub fn new() -> Self {
-        let hands = Hands { origin: StdInstant::now(), passed_nanos: AtomicU64::new(0) };
+        Self::moved_by(Some(Mutex::new(thread::current().id())))
+    }
+
+    /// The same for a face that has a way of its own to wait on the thread that moves the time: nothing is refused
+    /// there.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unguarded() -> Self {
+        Self::moved_by(None)
+    }
+
+    fn moved_by(mover: Option<Mutex<ThreadId>>) -> Self {
+        let hands = Hands { origin: StdInstant::now(), passed_nanos: AtomicU64::new(0), mover };
         let hands = Arc::new(hands);
         Self { engine: Engine::hosted(ByHand(hands.clone())), hands }
     }
@@ -120,6 +147,9 @@ impl TestEngine {
     /// # Panics
     /// If a target never comes to rest: one that wakes itself for ever.
     pub fn settle(&self) {
+        if let Some(mover) = &self.hands.mover {
+            *mover.lock().unwrap_or_else(PoisonError::into_inner) = thread::current().id();
+        }
         for _ in 0..MOST_ROUNDS {
             if self.engine.settle_once() {
                 return;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine, Host, PeriodicTask, Precision};
-use everbeat::{Error, Tick};
+use everbeat::{Error, Group, Shutdown, Tick};
 
 use crate::support::{Gate, LIMIT, ms, much};
 use crate::thread_support::{HOUR, in_time, spin};
@@ -198,16 +198,94 @@ fn l4_a_stop_does_not_wait_for_the_end_of_a_later_start() {
     assert!(matches!(stopped, Some(Ok(()))), "nothing was in flight, and stop never returns: {stopped:?}");
 }
 
-/// A limit is of real time, also on a clock that stands still.
+/// A limit is of real time, also on a clock that stands still: for another thread than the one that moves it.
 #[test]
 fn d10_a_limit_for_the_next_tick_holds_on_a_test_engine() {
-    let next = in_time(|| {
-        let clock = TestEngine::new();
-        let mut ticks = thread::every(HOUR).initial_delay(ms(50)).on(&clock).ticks()?;
-        ticks.next_blocking(ms(20))
-    });
+    let clock = TestEngine::new();
+    let ticks = thread::every(HOUR).initial_delay(ms(50)).on(&clock).ticks();
+    let next = in_time(|| ticks?.next_blocking(ms(20)));
     let next: Result<Option<Tick>, Error> = next.expect("20 ms at most");
     assert!(matches!(next, Err(Error::Timeout { .. })), "{next:?}");
+}
+
+fn is_refused<T>(result: Result<T, Error>) -> bool {
+    result.is_err_and(|error| matches!(error, Error::ThreadsafeDispatch { .. }))
+}
+
+/// Nothing else would move it: an hour that is waited there would be spent.
+#[test]
+fn l9_blocking_on_the_thread_that_moves_the_time_is_refused_at_once() {
+    let refused = in_time(|| {
+        let (clock, group) = (TestEngine::new(), Group::new());
+        let timer = thread::every(HOUR).on(&clock).start(|| 7)?;
+        let mut feed = timer.subscribe().open()?;
+        let mut ticks = thread::every(HOUR).initial_delay(HOUR).on(&clock).ticks()?;
+        group.add(&timer)?;
+        assert!(is_refused(timer.join().block(HOUR)));
+        assert!(is_refused(timer.trigger().block(HOUR)));
+        assert!(is_refused(timer.wait_hits(1).block(HOUR)));
+        assert!(is_refused(timer.wait_more(1).block(HOUR)));
+        assert!(is_refused(timer.wait().block(HOUR)));
+        assert!(is_refused(feed.next_blocking(HOUR)));
+        assert!(is_refused(ticks.next_blocking(HOUR)));
+        let answers = group.wait_hits(1).block(HOUR).into_vec();
+        Ok::<_, Error>(answers.into_iter().all(|(_, answer)| is_refused(answer)))
+    });
+    assert!(matches!(refused, Some(Ok(true))), "{refused:?}");
+}
+
+#[test]
+fn l9_an_answer_that_is_there_is_had_on_the_thread_that_moves_the_time() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).on(&clock).start(|| 7)?;
+    let (mut feed, run, hits, more) =
+        (timer.subscribe().open()?, timer.join(), timer.wait_hits(1), timer.wait_more(2));
+    let mut ticks = thread::every(HOUR).on(&clock).ticks()?;
+    clock.settle();
+    assert_eq!(*run.block(HOUR)?, 7);
+    hits.block(HOUR)?;
+    assert!(is_refused(more.block(HOUR)));
+    assert_eq!(feed.next_blocking(HOUR)?.as_deref(), Some(&7));
+    assert_eq!(ticks.next_blocking(HOUR)?.map(|tick| tick.slot), Some(0));
+    let fresh = timer.trigger();
+    clock.settle();
+    assert_eq!(*fresh.block(HOUR)?, 7);
+    let end = timer.shutdown(HOUR);
+    clock.settle();
+    assert_eq!(end.block(HOUR)?, Shutdown::Drained);
+    timer.wait().block(HOUR)?;
+    assert_eq!(feed.next_blocking(HOUR)?.as_deref(), Some(&7));
+    assert_eq!(feed.next_blocking(HOUR)?, None);
+
+    let mut restless = thread::every(Duration::ZERO).on(&clock).ticks()?;
+    let slots = (0..5).map(|_| Ok(restless.next_blocking(HOUR)?.map(|tick| tick.slot)));
+    assert_eq!(slots.collect::<Result<Vec<_>, Error>>()?, (0..5).map(Some).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn l9_other_threads_may_wait_for_the_time_that_one_moves() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).on(&clock).start(|| ())?;
+    let waits = timer.clone();
+    let waiting = std_thread::spawn(move || waits.wait_hits(3).block(LIMIT));
+    while !waiting.is_finished() {
+        clock.advance_to_next();
+    }
+    waiting.join().unwrap()?;
+
+    let (moves, waits) = (clock.clone(), timer.clone());
+    let moved = std_thread::spawn(move || {
+        moves.settle();
+        waits.join().block(HOUR)
+    });
+    assert!(is_refused(moved.join().unwrap()));
+    let here = timer.join().block(ms(5));
+    assert!(
+        matches!(here, Err(Error::Timeout { .. })),
+        "it is that thread that moves the time now: {here:?}"
+    );
+    Ok(())
 }
 
 /// Nobody can drive it any more.
