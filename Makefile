@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python loom miri tsan soak mutants histories histories-python fuzz fmt clippy doc \
+.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants histories histories-python fuzz fmt clippy doc \
 	lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
@@ -44,6 +44,9 @@ test-rust: cargo-present ## Run every test in Rust, doc tests included
 
 test-python: $(MODULE) $(HISTORIES) ## Run every test in Python
 	cd python && EVERBEAT_HISTORIES=$(CURDIR)/$(HISTORIES) $(BIN)/python -m pytest
+
+test-python-dev: $(MODULE) ## Run the tests of timers in loops once more, in Python's development mode
+	cd python && $(BIN)/python -X dev -m pytest tests/timer tests/test_*.py
 
 # A directory of its own: the cfg changes what is built, and going back and forth would build it anew.
 loom: export RUSTFLAGS := --cfg everbeat_loom

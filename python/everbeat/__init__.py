@@ -5,7 +5,17 @@ from everbeat import _callbacks as _callbacks, _loop as _loop, _offload as _offl
 from everbeat._current import current_tick, current_timer
 from everbeat._decorator import every
 from everbeat._durations import ns
-from everbeat._everbeat import Subscription, Tick, Ticks, Timer, __version__, ticks
+from everbeat._everbeat import (
+    Skipped,
+    Stats,
+    Subscription,
+    Summary,
+    Tick,
+    Ticks,
+    Timer,
+    __version__,
+    ticks,
+)
 from everbeat._group import TimerGroup
 from everbeat._policies import Backoff, Burst
 from everbeat.exceptions import (
@@ -22,7 +32,10 @@ __all__ = [
     "Backoff",
     "Burst",
     "ScheduleError",
+    "Skipped",
+    "Stats",
     "Subscription",
+    "Summary",
     "ThreadsafeDispatchError",
     "Tick",
     "Ticks",

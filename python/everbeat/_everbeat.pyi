@@ -50,19 +50,19 @@ from everbeat import threading
 from everbeat._current import TimerOnThreads
 from everbeat._options import Callback, Duration, Mode, Options
 from everbeat._policies import Burst
-from everbeat.threading import Engine, Stats
+from everbeat.threading import Engine
 
 _T = TypeVar("_T")
 
 __all__ = [
+    "Skipped",
+    "Stats",
     "Subscription",
+    "Summary",
     "TestEngine",
     "Tick",
     "Ticks",
     "Timer",
-    "_Skipped",
-    "_Stats",
-    "_Summary",
     "_ThreadAnswers",
     "_ThreadClosed",
     "_ThreadEngine",
@@ -524,6 +524,130 @@ class TestEngine(Engine):  # type: ignore[misc]  # final for everybody else
     def spend(self, span: Duration) -> None:
         """Has time pass without running anything: for a run that takes that long."""
 
+@final
+class Stats:
+    """What a timer has done so far, over all its starts: a snapshot."""
+
+    @property
+    def name(self) -> str:
+        """What the timer is called."""
+
+    @property
+    def delay(self) -> float:
+        """The period in force."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is in flight."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is paused."""
+
+    @property
+    def runs(self) -> int:
+        """Runs begun."""
+
+    @property
+    def hits(self) -> int:
+        """Runs that delivered a value."""
+
+    @property
+    def failures(self) -> int:
+        """Runs that failed."""
+
+    @property
+    def blocked(self) -> int:
+        """Runs that held up the loop, or inline ones the engine, for more than a tenth of a second."""
+
+    @property
+    def queued(self) -> int:
+        """On threads: runs that had to wait because all workers were busy."""
+
+    @property
+    def subscriptions(self) -> int:
+        """Open subscriptions."""
+
+    @property
+    def missed(self) -> int:
+        """Slots that passed before they could run, those that a burst ran later included."""
+
+    @property
+    def skipped(self) -> Skipped:
+        """Slots that never ran, by reason."""
+
+    @property
+    def last_tick_at(self) -> float | None:
+        """When the newest value was delivered."""
+
+    @property
+    def next_due_at(self) -> float | None:
+        """When the next run is due. `None` during a run, while paused, and for a timer that does not run."""
+
+    @property
+    def lateness(self) -> Summary:
+        """How late runs started."""
+
+    @property
+    def duration(self) -> Summary:
+        """How long runs took."""
+
+@final
+class Skipped:
+    """Slots that never ran, by reason."""
+
+    @property
+    def overrun(self) -> int:
+        """They passed during a run or a stall."""
+
+    @property
+    def paused(self) -> int:
+        """They passed during a pause."""
+
+    @property
+    def late(self) -> int:
+        """They could not start within `max_lateness`."""
+
+    @property
+    def backoff(self) -> int:
+        """They passed while a retry was waited for."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+
+@final
+class Summary:
+    """Durations, in seconds."""
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+
+    @property
+    def last(self) -> float:
+        """The newest; 0 before the first."""
+
+    @property
+    def mean(self) -> float:
+        """The mean; 0 before the first."""
+
+    @property
+    def max(self) -> float:
+        """The longest; 0 before the first."""
+
+    @property
+    def p50(self) -> float | None:
+        """Half of them were not longer. From a histogram: at most half above the true value."""
+
+    @property
+    def p99(self) -> float | None:
+        """99 of 100 were not longer."""
+
 def _install_clock(clock: Any) -> Any: ...
 def _nanoseconds(field: str, given: Duration) -> int: ...
 
@@ -538,9 +662,6 @@ _ThreadSubscription = threading.Subscription
 _ThreadTicks = threading.Ticks
 _ThreadTimer = threading.Timer
 _Backoff = threading.Backoff
-_Skipped = threading.Skipped
-_Stats = threading.Stats
-_Summary = threading.Summary
 _thread_after = threading.after
 _thread_ticks = threading.ticks
 

@@ -10,12 +10,12 @@ import sys
 
 from everbeat import Backoff, Burst
 from everbeat._everbeat import (
+    Skipped,
+    Stats,
+    Summary,
     Tick,
     _end_all_timers,
     _engine_threads,
-    _Skipped as Skipped,
-    _Stats as Stats,
-    _Summary as Summary,
     _thread_after as after,
     _thread_ticks as ticks,
     _ThreadClosed as Closed,

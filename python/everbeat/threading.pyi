@@ -98,7 +98,14 @@ from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict,
 
 from typing_extensions import Unpack
 
-from everbeat import Backoff as Backoff, Burst as Burst, Tick as Tick
+from everbeat import (
+    Backoff as Backoff,
+    Burst as Burst,
+    Skipped as Skipped,
+    Stats as Stats,
+    Summary as Summary,
+    Tick as Tick,
+)
 from everbeat._thread_group import TimerGroup as TimerGroup
 
 __all__ = [
@@ -771,130 +778,6 @@ class Engine:
     @property
     def precision(self) -> Literal["coarse", "fine", "spin"]:
         """How precisely it keeps its times."""
-
-@final
-class Stats:
-    """What a timer has done so far, over all its starts: a snapshot."""
-
-    @property
-    def name(self) -> str:
-        """What the timer is called."""
-
-    @property
-    def delay(self) -> float:
-        """The period in force."""
-
-    @property
-    def running(self) -> bool:
-        """Whether it was started and has not ended."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a run is in flight."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether it is paused."""
-
-    @property
-    def runs(self) -> int:
-        """Runs begun."""
-
-    @property
-    def hits(self) -> int:
-        """Runs that delivered a value."""
-
-    @property
-    def failures(self) -> int:
-        """Runs that failed."""
-
-    @property
-    def blocked(self) -> int:
-        """Inline runs that held up the engine for more than a tenth of a second."""
-
-    @property
-    def queued(self) -> int:
-        """Runs that had to wait because all workers were busy."""
-
-    @property
-    def subscriptions(self) -> int:
-        """Open subscriptions."""
-
-    @property
-    def missed(self) -> int:
-        """Slots that passed before they could run, those that a burst ran later included."""
-
-    @property
-    def skipped(self) -> Skipped:
-        """Slots that never ran, by reason."""
-
-    @property
-    def last_tick_at(self) -> float | None:
-        """When the newest value was delivered."""
-
-    @property
-    def next_due_at(self) -> float | None:
-        """When the next run is due. `None` during a run, while paused, and for a timer that does not run."""
-
-    @property
-    def lateness(self) -> Summary:
-        """How late runs started."""
-
-    @property
-    def duration(self) -> Summary:
-        """How long runs took."""
-
-@final
-class Skipped:
-    """Slots that never ran, by reason."""
-
-    @property
-    def overrun(self) -> int:
-        """They passed during a run or a stall."""
-
-    @property
-    def paused(self) -> int:
-        """They passed during a pause."""
-
-    @property
-    def late(self) -> int:
-        """They could not start within `max_lateness`."""
-
-    @property
-    def backoff(self) -> int:
-        """They passed while a retry was waited for."""
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-
-@final
-class Summary:
-    """Durations, in seconds."""
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-
-    @property
-    def last(self) -> float:
-        """The newest; 0 before the first."""
-
-    @property
-    def mean(self) -> float:
-        """The mean; 0 before the first."""
-
-    @property
-    def max(self) -> float:
-        """The longest; 0 before the first."""
-
-    @property
-    def p50(self) -> float | None:
-        """Half of them were not longer. From a histogram: at most half above the true value."""
-
-    @property
-    def p99(self) -> float | None:
-        """99 of 100 were not longer."""
 
 @final
 class EngineStats:

@@ -59,6 +59,8 @@ mod _everbeat {
     #[pymodule_export]
     use crate::durations::nanoseconds;
     #[pymodule_export]
+    use crate::stats::{Skipped, Stats, Summary};
+    #[pymodule_export]
     use crate::threading::TestEngine;
     #[pymodule_export]
     use crate::tick::Tick;

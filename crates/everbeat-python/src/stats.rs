@@ -7,7 +7,7 @@ use everbeat::{Stats as Figures, Summary as Durations};
 use pyo3::prelude::*;
 
 /// What a timer has done so far: a snapshot.
-#[pyclass(frozen, get_all, module = "everbeat.threading")]
+#[pyclass(frozen, get_all, module = "everbeat")]
 #[derive(Debug)]
 pub(crate) struct Stats {
     name: String,
@@ -30,7 +30,7 @@ pub(crate) struct Stats {
 }
 
 /// Slots that never ran, by reason.
-#[pyclass(frozen, get_all, module = "everbeat.threading")]
+#[pyclass(frozen, get_all, module = "everbeat")]
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
     overrun: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Skipped {
 }
 
 /// Durations in seconds.
-#[pyclass(frozen, get_all, module = "everbeat.threading")]
+#[pyclass(frozen, get_all, module = "everbeat")]
 #[derive(Debug)]
 pub(crate) struct Summary {
     count: u64,

@@ -22,6 +22,13 @@ SHOWS = {
         "so is whoever waits",
     ],
     "decorator": ["called: content, read in run 1", "joined: content", "cached: content", "db_refresh"],
+    "failures": [
+        "run 2 of stop failed: no route",
+        "stop: ended by ConnectionError('no route')",
+        "run 5 of continue failed: the run exceeded its time limit",
+        "continue: runs at 0 10 20 30 40 52 s, 3 failures, fetched",
+        "backoff: runs at 0 10 11 13 23 26 s, 3 failures, fetched",
+    ],
     "from_threads": ["not on the loop's own thread", "value 1 True", "triggered: value", "running: False"],
     "groups": ["all warm: True ['rates', 'load']", "rates = rates", "load = ", "after the block: False"],
     "groups_on_threads": [
@@ -34,6 +41,12 @@ SHOWS = {
     "last_result": ["None None", "after two: second", "after the end: third of 3"],
     "mock_timer": ["three ticks of an hour each"],
     "one_shot": ["cancelled in time: True", "rung: True"],
+    "overruns": [
+        "runs at 0 1 5 6 7 8 s; 3 of 3 skipped",
+        "runs at 0 1 5.5 6.5 7.5 8.5 s; 3 of 3 skipped",
+        "runs at 0 1 4.5 4.5 5 6 s; 1 of 3 skipped",
+    ],
+    "pause": ["a minute: 2 runs", "for five: 2 runs", "asked for: True 3 runs", "resumed: 4 runs, 4 skipped"],
     "periodic_task": ["poll https://example.com 3", "stopped"],
     "restart": ["done hits: 1", "refused: ", "done hits: 2", "refused: ", "refused: "],
     "schedules": ["fixed delay", "fixed rate", "after an initial delay", "with jitter"],

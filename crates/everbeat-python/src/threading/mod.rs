@@ -30,7 +30,6 @@ use pyo3::prelude::*;
 
 use self::job::Delivery;
 pub(crate) use self::testing::TestEngine;
-use crate::stats;
 use crate::value::Raised;
 
 /// What a run delivered, as an object.
@@ -62,9 +61,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_ThreadClosed", py.get_type::<scope::Closed>())?;
     module.add("_ThreadEngine", py.get_type::<engine::Engine>())?;
     module.add("_ThreadEngineStats", py.get_type::<engine::EngineStats>())?;
-    module.add("_Stats", py.get_type::<stats::Stats>())?;
-    module.add("_Skipped", py.get_type::<stats::Skipped>())?;
-    module.add("_Summary", py.get_type::<stats::Summary>())?;
     module.add_function(wrap_pyfunction!(engine::end_all_timers, module)?)?;
     module.add_function(wrap_pyfunction!(process::engine_threads, module)?)?;
     module.add_function(wrap_pyfunction!(current::current_timer, module)?)?;
