@@ -179,10 +179,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Takes a place in the line for the end.
     pub(crate) fn queue_end(&self) -> Ending<V> {
-        if let Some(Lean { phase: Phase::Off(Some(reason)), .. }) = self.lock().lean() {
-            return Ending::Past(Reply::Ended(*reason));
+        let phase = self.lock().lean().map(|lean| lean.phase);
+        match phase {
+            Some(Phase::Off(None)) => Ending::NeverStarted,
+            Some(Phase::Off(Some(reason))) => Ending::Past(Reply::Ended(reason)),
+            Some(Phase::On(_)) | None => self.change(|state, _| state.queue_end()),
         }
-        self.change(|state, _| state.queue_end())
     }
 
     /// The reply for a place, or the waker of `cx` is remembered.

@@ -56,6 +56,18 @@ fn a_timer_with_a_lock_of_its_own_that_waits_is_two_blocks_of_memory() -> Result
     Ok(())
 }
 
+/// As a collector does that looks for what a failure holds, of thousands that are built one after the other.
+#[test]
+fn a_timer_that_is_asked_whether_it_has_ended_before_it_was_started_stays_lean() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let timer = thread::every(HOUR).on(&clock).build(|tick: Tick| tick.run)?;
+    let mut asked = None;
+    let measured = measure(|| asked = Some(timer.wait().block(Duration::ZERO)));
+    assert!(matches!(asked, Some(Err(Error::NotRunning { .. }))), "{asked:?}");
+    assert_eq!(measured.bytes_current, 0, "{measured:?}");
+    Ok(())
+}
+
 /// What went wrong lies beside it from then on, and nothing of it is forgotten.
 #[test]
 fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_some_runs_later() -> Result<(), Error> {
