@@ -22,13 +22,30 @@ pub const HEAD: usize = 32;
 /// How many bytes describe a command.
 pub const COMMAND: usize = 5;
 
+/// What a history has its timer run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Whatever takes its time.
+    Slow,
+    /// Sync callables: no run takes time.
+    Instant,
+    /// The same, and nothing is asked of the timer that it has to be whole for.
+    Plain,
+    /// Nothing: there is no target, and a consumer has the ticks.
+    Ticks,
+}
+
+impl Runs {
+    fn are_instant(self) -> bool {
+        matches!(self, Self::Instant | Self::Plain)
+    }
+}
+
 /// What kind of histories are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Whether no run takes time, as with sync targets, which then are always callables.
-    pub instant: bool,
-    /// Whether nothing is asked of the timer that it has to be whole for.
-    pub plain: bool,
+    /// What there is to be run.
+    pub runs: Runs,
     /// How many times as long as usual they are watched after their last command.
     pub stretch: u64,
     /// The finest step of the driver's clock.
@@ -53,9 +70,7 @@ pub fn history(bytes: &[u8], shape: Shape) -> Result<Scenario, Unpredictable> {
 /// # Errors
 /// Where they differ.
 pub fn compare_history(bytes: &[u8]) -> Result<(), String> {
-    let Ok(scenario) =
-        history(bytes, Shape { instant: false, plain: false, stretch: 1, grain: Span::NANOSECOND })
-    else {
+    let Ok(scenario) = history(bytes, Shape { runs: Runs::Slow, stretch: 1, grain: Span::NANOSECOND }) else {
         return Ok(());
     };
     for restless in [false, true] {
@@ -188,7 +203,7 @@ impl<'a> Writer<'a> {
 
     fn write(mut self) -> Scenario {
         let mut timer = self.timer();
-        let autostart = !self.timer.once_in(8);
+        let autostart = !self.timer.once_in(8) || self.shape.runs == Runs::Ticks;
         self.started = autostart;
         if !autostart && !self.timer.once_in(4) {
             self.now = ms(2);
@@ -212,7 +227,7 @@ impl<'a> Writer<'a> {
         }
         // Drivers have the end of time in different places, around which nothing shall be drawn.
         timer.jitter = jitter.filter(|_| !self.endless);
-        if self.shape.plain {
+        if self.shape.runs == Runs::Plain {
             timer = TimerSpec {
                 jitter: None,
                 until: None,
@@ -221,6 +236,9 @@ impl<'a> Writer<'a> {
                 run_timeout: None,
                 ..timer
             };
+        }
+        if self.shape.runs == Runs::Ticks {
+            timer = TimerSpec { stop_when: None, run_timeout: None, target: TargetSpec::Ticks, ..timer };
         }
         if timer.jitter.is_some() {
             // Whether a slot that is too late gets another chance in what its window has left is left open.
@@ -259,7 +277,7 @@ impl<'a> Writer<'a> {
         let stop_when = from.rarely([ms(0), ms(36), ms(110)]);
         let run_timeout = from.pick([None, None, None, Some(ms(5)), Some(ms(15)), Some(ms(41))]);
         let on_error = from.pick(ON_ERROR);
-        let target = from.rarely(TARGETS).filter(|_| !self.shape.instant).unwrap_or_default();
+        let target = from.rarely(TARGETS).filter(|_| !self.shape.runs.are_instant()).unwrap_or_default();
         self.busy |= period == Span::ZERO;
         self.endless |= period == Span::NEVER;
         TimerSpec {
@@ -289,20 +307,26 @@ impl<'a> Writer<'a> {
     fn run(&mut self, timer: &TimerSpec, special: bool) -> RunPlan {
         let from = &mut self.timer;
         let takes = from.pick([ms(0), ms(0), ms(4), ms(8), ms(24), ms(48), ms(0), ms(12)]);
-        let instant = self.shape.instant || matches!(timer.target, TargetSpec::Iterator(_));
+        let instant = self.shape.runs.are_instant() || matches!(timer.target, TargetSpec::Iterator(_));
         let takes = if instant { Span::ZERO } else { takes };
         let mut plan = RunPlan { takes, ..RunPlan::default() };
+        let returns = if special {
+            from.pick([
+                Returns::Number,
+                Returns::Error,
+                Returns::Number,
+                Returns::Panic,
+                Returns::Value(1000),
+            ])
+        } else {
+            from.pick([Returns::Number, Returns::Number, Returns::Number, Returns::Error])
+        };
+        if self.shape.runs != Runs::Ticks {
+            plan.returns = returns;
+        }
         if !special {
-            plan.returns = from.pick([Returns::Number, Returns::Number, Returns::Number, Returns::Error]);
             return plan;
         }
-        plan.returns = from.pick([
-            Returns::Number,
-            Returns::Error,
-            Returns::Number,
-            Returns::Panic,
-            Returns::Value(1000),
-        ]);
         let action = match from.below(80) {
             1 => Do::Trigger,
             2 => Do::Pause,
@@ -342,7 +366,7 @@ impl<'a> Writer<'a> {
             }
             28 | 29 => Do::Stall(ms(4).times(1 + u64::from(argument % 24))),
             30 if self.let_go => Do::Stall(ms(8)),
-            30 if argument % 4 != 0 => Do::Resume,
+            30 if argument % 4 != 0 || self.shape.runs == Runs::Ticks => Do::Resume,
             30 => {
                 self.let_go = true;
                 if argument % 8 == 0 || self.held { Do::Detach } else { Do::DropHandle }
@@ -439,8 +463,10 @@ impl<'a> Writer<'a> {
         // Whoever a closed feed wakes has its turn first, and so has whoever has just begun to wait.
         let disturbs = |command: &Command| match (&command.action, &action) {
             (Do::CloseFeed(_), _) => true,
-            // A timer that only waits may end with the command, and others with their next turn.
-            (Do::Cancel | Do::Shutdown(_) | Do::DropHandle, _) => self.shape.plain,
+            // A timer that only waits may end with the command, as ticks do, and others with their next turn.
+            (Do::Cancel | Do::Shutdown(_) | Do::DropHandle, _) => {
+                matches!(self.shape.runs, Runs::Plain | Runs::Ticks)
+            }
             (_, Do::Forget(name)) => command.name.as_ref() == Some(name),
             _ => false,
         };

@@ -22,7 +22,7 @@ pub use expect::{
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
 pub use face_subject::{FaceSubject, Form, Place};
-pub use history::{COMMAND, HEAD, Shape, compare_history, history, to_file};
+pub use history::{COMMAND, HEAD, Runs, Shape, compare_history, history, to_file};
 pub use load::{Story, load, parse};
 pub use model::{Unpredictable, compare_queue, predict};
 pub use scenario::{

@@ -34,6 +34,8 @@ pub struct Trace {
     pub batches: Option<Vec<Batch>>,
     /// Whether runs deliver nothing but `()`, which is written as zero.
     pub valueless: bool,
+    /// Whether runs are in the hands of a consumer, for whom nobody waits.
+    pub in_other_hands: bool,
     /// What must never happen, in no scenario, and did.
     pub faults: Vec<String>,
 }
@@ -121,7 +123,8 @@ impl Trace {
     /// Somebody is answered.
     pub fn answer(&mut self, name: &str, given: Given) {
         if let Got::Ended(_) | Got::Shutdown(_) = given.got {
-            if let Some(run) = self.open_run() {
+            let awaited = !self.in_other_hands;
+            if let Some(run) = self.open_run().filter(|_| awaited) {
                 let number = run.number;
                 self.faults.push(format!("`{name}` was told of the end during run {number}"));
             }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use everbeat_conformance::{
-    COMMAND, CoreSubject, Driver, FaceSubject, Form, HEAD, Place, Shape, Span, Subject, check,
+    COMMAND, CoreSubject, Driver, FaceSubject, Form, HEAD, Place, Runs, Shape, Span, Subject, check,
     compare_history, compare_queue, history, to_file,
 };
 use proptest::collection::vec;
@@ -25,9 +25,9 @@ fn bytes() -> impl Strategy<Value = (Vec<u8>, Vec<[u8; COMMAND]>)> {
 }
 
 /// Plays as many histories on this subject as are wanted.
-fn play(subject: &dyn Subject, instant: bool, plain: bool) {
+fn play(subject: &dyn Subject, runs: Runs) {
     let grain = if subject.driver() == Driver::Core { Span::NANOSECOND } else { Span::MILLISECOND };
-    let shape = Shape { instant, plain, stretch: number("EVERBEAT_STRETCH").unwrap_or(1), grain };
+    let shape = Shape { runs, stretch: number("EVERBEAT_STRETCH").unwrap_or(1), grain };
     let config = seeded();
     let RngSeed::Fixed(seed) = config.rng_seed else { unreachable!("that is what it is for") };
     let cases = u32::try_from(number("PROPTEST_CASES").unwrap_or(300)).unwrap_or(u32::MAX);
@@ -57,12 +57,12 @@ fn play(subject: &dyn Subject, instant: bool, plain: bool) {
 
 #[test]
 fn the_core_does_what_the_model_says() {
-    play(&CoreSubject { restless: false }, false, false);
+    play(&CoreSubject { restless: false }, Runs::Slow);
 }
 
 #[test]
 fn the_core_does_what_the_model_says_when_woken_needlessly() {
-    play(&CoreSubject { restless: true }, false, false);
+    play(&CoreSubject { restless: true }, Runs::Slow);
 }
 
 macro_rules! faces {
@@ -71,8 +71,13 @@ macro_rules! faces {
             #[test]
             fn $name() {
                 let (place, form) = (Place::$place, Form::$form);
-                let lean = !matches!(form, Form::Slow | Form::Sync);
-                play(&FaceSubject { place, form }, form != Form::Slow, lean);
+                let runs = match form {
+                    Form::Slow => Runs::Slow,
+                    Form::Sync => Runs::Instant,
+                    Form::Lean | Form::LeanUnit | Form::LeanMeasured => Runs::Plain,
+                    Form::Ticks => Runs::Ticks,
+                };
+                play(&FaceSubject { place, form }, runs);
             }
         )*
     };
@@ -81,16 +86,19 @@ macro_rules! faces {
 faces! {
     tokio_does_what_the_model_says: Task Slow;
     tokio_with_sync_targets_do_what_the_model_says: Task Sync;
+    tokio_without_a_target_does_what_the_model_says: Task Ticks;
     tokio_with_lean_timers_do_what_the_model_says: Task Lean;
     tokio_with_lean_timers_without_values_do_what_the_model_says: Task LeanUnit;
     tokio_with_lean_timers_with_histograms_do_what_the_model_says: Task LeanMeasured;
     threads_do_what_the_model_says: Engine Slow;
     threads_with_sync_targets_do_what_the_model_says: Engine Sync;
+    threads_without_a_target_do_what_the_model_says: Engine Ticks;
     threads_with_lean_timers_do_what_the_model_says: Engine Lean;
     threads_with_lean_timers_without_values_do_what_the_model_says: Engine LeanUnit;
     threads_with_lean_timers_with_histograms_do_what_the_model_says: Engine LeanMeasured;
     a_shared_task_does_what_the_model_says: SharedTask Slow;
     a_shared_task_with_sync_targets_do_what_the_model_says: SharedTask Sync;
+    a_shared_task_without_a_target_does_what_the_model_says: SharedTask Ticks;
     a_shared_task_with_lean_timers_do_what_the_model_says: SharedTask Lean;
     a_shared_task_with_lean_timers_without_values_do_what_the_model_says: SharedTask LeanUnit;
     a_shared_task_with_lean_timers_with_histograms_do_what_the_model_says: SharedTask LeanMeasured;

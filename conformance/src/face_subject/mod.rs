@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat::{Builder, Error, Group, Timer};
+use everbeat::{Builder, Error, Group, Tick, Timer};
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,7 +20,7 @@ use crate::scenario::{Driver, Mode, Scenario, TargetSpec, TimerSpec};
 use crate::trace::Trace;
 use log::Log;
 use stage::Stage;
-use target::{Delivered, Iterated, Recorded, Script, Streamed};
+use target::{Delivered, Iterated, Made, Recorded, Script, Streamed};
 
 /// Where the timer lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,13 @@ pub enum Form {
     LeanUnit,
     /// As `Lean`, with histograms.
     LeanMeasured,
+    /// A schedule without a target, and a task that consumes its ticks.
+    Ticks,
 }
 
 impl Form {
     fn is_lean(self) -> bool {
-        !matches!(self, Self::Slow | Self::Sync)
+        !matches!(self, Self::Slow | Self::Sync | Self::Ticks)
     }
 }
 
@@ -76,6 +78,7 @@ impl Subject for FaceSubject {
             Form::Lean => ", lean",
             Form::LeanUnit => ", lean without values",
             Form::LeanMeasured => ", lean with histograms",
+            Form::Ticks => ", ticks",
         };
         format!("{place}{form}")
     }
@@ -87,6 +90,8 @@ impl Subject for FaceSubject {
     fn can_play(&self, scenario: &Scenario) -> bool {
         let is_for_sync = scenario.timer.target == TargetSpec::Call && scenario.is_instant();
         match self.form {
+            Form::Ticks => scenario.timer.target == TargetSpec::Ticks && scenario.gives_stops_time(),
+            _ if scenario.timer.target == TargetSpec::Ticks => false,
             Form::Slow => true,
             Form::Sync => is_for_sync,
             _ => is_for_sync && scenario.timer.is_plain() && scenario.gives_stops_time(),
@@ -117,7 +122,9 @@ impl FaceSubject {
         every: impl Fn(Duration) -> Builder,
         group: Option<&Group>,
     ) -> Trace {
-        let trace = if self.form.is_lean() {
+        let trace = if self.form == Form::Ticks {
+            Trace { valueless: true, in_other_hands: true, ..Trace::default() }
+        } else if self.form.is_lean() {
             Trace { valueless: self.form == Form::LeanUnit, ..Trace::default() }
         } else {
             Trace { ended: Some(Vec::new()), failures_told: Some(0), ..Trace::default() }
@@ -133,6 +140,7 @@ impl FaceSubject {
             Form::LeanMeasured => {
                 perform(&script, lean::<u64>(&script, builder.histograms(true)), group).await
             }
+            Form::Ticks => perform(&script, tick(&script, builder), group).await,
         }
     }
 }
@@ -162,7 +170,7 @@ async fn perform<V: Delivered>(
 fn build(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
     let own = script.clone();
     match script.scenario.timer.target {
-        TargetSpec::Call => builder
+        TargetSpec::Call | TargetSpec::Ticks => builder
             .build(Recorded::new(move |tick: everbeat::Tick| own.clone().call_slowly(tick.run), script)),
         TargetSpec::Iterator(count) => {
             builder.build(Recorded::new(move || Iterated(own.items(count)), script))
@@ -177,7 +185,7 @@ fn build_sync(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
 }
 
 /// Only a timer that is started as it is built goes straight into the queue of its engine.
-fn lean<V: Delivered>(script: &Script, builder: Builder) -> Result<Timer<V>, Error> {
+fn lean<V: Made>(script: &Script, builder: Builder) -> Result<Timer<V>, Error> {
     let own = script.clone();
     let target = move |tick: everbeat::Tick| own.call_recorded(tick).map(V::of);
     if script.scenario.autostart {
@@ -186,6 +194,15 @@ fn lean<V: Delivered>(script: &Script, builder: Builder) -> Result<Timer<V>, Err
     } else {
         builder.build(target)
     }
+}
+
+/// The handle of a schedule whose ticks are consumed elsewhere.
+fn tick(script: &Script, builder: Builder) -> Result<Timer<Tick>, Error> {
+    let ticks = builder.ticks()?;
+    script.log.started();
+    let timer = ticks.timer().clone();
+    tokio::spawn(target::consume(script.clone(), ticks));
+    Ok(timer)
 }
 
 fn listen(builder: Builder, log: &Arc<Log>) -> Builder {

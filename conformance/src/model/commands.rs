@@ -6,6 +6,7 @@ use super::{Life, Model, Stop};
 use crate::expect::{Got, Look, Reason};
 use crate::scenario::{Command, Do, TargetSpec};
 use crate::span::Span;
+use crate::trace::RunEnd;
 
 impl Model<'_> {
     pub(super) fn give_commands(&mut self) {
@@ -52,9 +53,14 @@ impl Model<'_> {
                 let waiting = name.map(|_| self.request(action));
                 self.act(action);
                 if let (Some(name), Some(waiting)) = (name, waiting) {
-                    match waiting {
-                        Ok(want) => self.desk.wait(name, want, command.timeout),
-                        Err(got) => self.desk.answer(name, got),
+                    match (waiting, self.ended.filter(|_| self.life.is_none())) {
+                        (Ok(want), Some((reason, failure))) => {
+                            // It was over at once.
+                            let got = at_the_end(&want, reason, failure).unwrap_or(Got::NotRunning);
+                            self.desk.answer(name, got);
+                        }
+                        (Ok(want), None) => self.desk.wait(name, want, command.timeout),
+                        (Err(got), _) => self.desk.answer(name, got),
                     }
                 }
                 return;
@@ -70,13 +76,10 @@ impl Model<'_> {
         if self.life.is_some() {
             return Got::AlreadyRunning;
         }
-        if self.ended.is_some() && timer.stop_when.is_some() {
+        if self.ended.is_some() && (timer.stop_when.is_some() || timer.target == TargetSpec::Ticks) {
             return Got::Restart;
         }
-        let items = match timer.target {
-            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
-            TargetSpec::Call => 0,
-        };
+        let items = timer.target.items();
         let until = timer.until.or(timer.run_for.map(|span| self.now.plus(span)));
         self.life = Some(Life { until, items, ..Life::default() });
         self.slots.start(self.now);
@@ -224,5 +227,18 @@ impl Model<'_> {
         if reason == Reason::Cancelled {
             stop.reason = reason;
         }
+        if self.scenario.timer.target == TargetSpec::Ticks {
+            self.end_ticks();
+        }
+    }
+
+    /// Nobody waits for a consumer who is busy with a tick, nor for one who has not come back yet.
+    fn end_ticks(&mut self) {
+        let Some(Life { flight, stop: Some(Stop { reason, grace }), .. }) = self.life.take() else { return };
+        let expired = flight.is_some() && grace <= self.now && reason != Reason::Cancelled;
+        if flight.is_some() {
+            self.end_run(RunEnd::GivenUp);
+        }
+        self.end(if expired { Reason::GraceExpired } else { reason }, None);
     }
 }

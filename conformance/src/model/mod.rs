@@ -95,7 +95,8 @@ struct Life<'a> {
     paused: bool,
     until: Option<Span>,
     runs: u64,
-    items: u64,
+    /// What is left of them, if there are any.
+    items: Option<u64>,
     /// When a run was asked for.
     trigger: Option<Span>,
     /// The slot of the run that failed, and when it is due again.
@@ -193,7 +194,7 @@ impl<'a> Model<'a> {
             let stop = life.stop.as_ref().map(|stop| stop.grace);
             let running = stop.is_none();
             let condition = self.condition.filter(|_| running);
-            let until = life.until.filter(|_| running);
+            let until = life.until.filter(|_| running && !self.is_in_other_hands(life));
             let due = self.next_due().map(|due| due.up_to(self.grain));
             [flight, stop, condition, until, due].into_iter().flatten().min()
         });
@@ -205,6 +206,11 @@ impl<'a> Model<'a> {
         let life = self.life.as_ref().filter(|life| life.flight.is_none() && life.stop.is_none())?;
         let scheduled = || life.retry.map_or(self.slots.upcoming().due, |(_, due)| due);
         life.trigger.or_else(|| (!life.paused).then(scheduled))
+    }
+
+    /// Whether the timer is a schedule whose consumer is busy with a tick: nobody looks at the time meanwhile.
+    fn is_in_other_hands(&self, life: &Life<'_>) -> bool {
+        self.scenario.timer.target == TargetSpec::Ticks && life.flight.is_some()
     }
 
     fn move_to(&mut self, now: Span) {
@@ -221,7 +227,7 @@ impl<'a> Model<'a> {
                 self.stop_unless_stopping(Reason::Condition);
             }
             let Some(life) = &self.life else { return };
-            if life.until.is_some_and(|until| until <= self.now) {
+            if life.until.is_some_and(|until| until <= self.now) && !self.is_in_other_hands(life) {
                 self.stop_unless_stopping(Reason::Until);
             }
             let Some(life) = &self.life else { return };
@@ -311,7 +317,7 @@ impl<'a> Model<'a> {
         let flight = Flight { number, slot, plan, ends: self.now.plus(plan.takes), limit };
         life.runs += 1;
         life.flight = Some(flight);
-        let exhausted = life.items == 0 && self.scenario.timer.target != TargetSpec::Call;
+        let exhausted = life.items == Some(0);
         plan.does.iter().for_each(|action| self.act(action));
         if flight.ends == self.now || exhausted {
             self.land(flight);
@@ -321,8 +327,8 @@ impl<'a> Model<'a> {
     /// A run ends by itself.
     fn land(&mut self, flight: Flight<'a>) {
         let Some(life) = &mut self.life else { return };
-        let exhausted = life.items == 0 && self.scenario.timer.target != TargetSpec::Call;
-        life.items = life.items.saturating_sub(1);
+        let exhausted = life.items == Some(0);
+        life.items = life.items.map(|items| items.saturating_sub(1));
         let grace = life.stop.as_ref().filter(|stop| stop.reason != Reason::Cancelled).map(|stop| stop.grace);
         if [grace, flight.limit].into_iter().flatten().any(|end| end <= self.now) {
             self.order = Some("a run that ends at the end of its time");
@@ -379,6 +385,9 @@ impl<'a> Model<'a> {
         }
         if self.scenario.timer.max_runs == Some(life.runs) {
             return self.end(Reason::MaxRuns, None);
+        }
+        if life.until.is_some_and(|until| until <= now) {
+            return self.end(Reason::Until, None);
         }
         if retry.is_some() {
             life.backoff = retry;
