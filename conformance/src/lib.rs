@@ -4,6 +4,7 @@
 //! [`load`] reads and checks them, a [`Subject`] plays them, and [`check`] compares what it was seen to
 //! do with what they expect.
 
+mod always;
 mod check;
 mod core_subject;
 mod expect;
@@ -15,6 +16,7 @@ mod scenario;
 mod span;
 mod trace;
 
+pub use always::{check_always, what_always_holds};
 pub use check::check;
 pub use core_subject::CoreSubject;
 pub use expect::{
@@ -22,7 +24,7 @@ pub use expect::{
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
 pub use face_subject::{FaceSubject, Form, Place};
-pub use history::{COMMAND, HEAD, Runs, Shape, compare_history, history, to_file};
+pub use history::{COMMAND, HEAD, Runs, Shape, compare_history, history, to_file, unpredicted};
 pub use load::{Story, load, parse};
 pub use model::{Unpredictable, compare_queue, predict};
 pub use scenario::{

@@ -38,6 +38,8 @@ pub struct Trace {
     pub in_other_hands: bool,
     /// What must never happen, in no scenario, and did.
     pub faults: Vec<String>,
+    /// Where it depends on an order that is left to the driver, as no scenario may.
+    pub left_open: Vec<String>,
 }
 
 /// A run.
@@ -91,11 +93,7 @@ impl Trace {
     /// A run begins. Returns whether the play may go on: a timer that has run wild is to be stopped.
     #[must_use]
     pub fn begin(&mut self, tick: &Tick, at: Span, hits: Option<u64>) -> bool {
-        if let Some(running) = self.open_run() {
-            let number = running.number;
-            self.faults.push(format!("run {} began at {at}, during run {number}", tick.run));
-        }
-        self.runs.push(Run {
+        self.begin_run(Run {
             number: tick.run,
             slot: tick.slot,
             at,
@@ -105,7 +103,18 @@ impl Trace {
             cause: tick.cause.into(),
             hits,
             end: None,
-        });
+        })
+    }
+
+    /// The same for a run that is described otherwise.
+    #[must_use]
+    pub fn begin_run(&mut self, run: Run) -> bool {
+        let at = run.at;
+        if let Some(running) = self.open_run() {
+            let number = running.number;
+            self.faults.push(format!("run {} began at {at}, during run {number}", run.number));
+        }
+        self.runs.push(run);
         let wild = self.runs.len() == MOST_RUNS;
         if wild {
             self.faults.push(format!("there were {MOST_RUNS} runs at {at}"));

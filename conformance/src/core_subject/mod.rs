@@ -255,7 +255,7 @@ impl<'a> Play<'a> {
         if flight.ends <= self.now {
             let number = flight.tick.run;
             self.trace
-                .faults
+                .left_open
                 .push(format!("run {number} ends when it is given up: the order is left to the driver"));
         }
         if cause != AbortCause::TimedOut {
