@@ -107,8 +107,9 @@ mutants: cargo-present ## Check that each change to the core fails a test (needs
 		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
 histories: export PROPTEST_CASES ?= 100000
-histories: cargo-present ## Play random histories on every driver, and compare with the model: minutes
-	$(CARGO) test --release -p everbeat-conformance --test histories --locked -- --nocapture --test-threads=1
+histories: cargo-present ## Play random histories and companies on every driver, and compare with the model: minutes
+	$(CARGO) test --release -p everbeat-conformance --test histories --test companies --locked -- \
+		--nocapture --test-threads=1
 
 # Through a pipe: no more than a thousand of the histories are ever held.
 histories-python: HISTORY_COUNT = 100000

@@ -72,6 +72,11 @@ pub fn unpredicted(bytes: &[u8], shape: Shape) -> Scenario {
     Writer::new(bytes, shape).write()
 }
 
+/// The timer and the runs that these bytes stand for.
+pub(crate) fn timer(bytes: &[u8], shape: Shape) -> Scenario {
+    Scenario { commands: Vec::new(), ..unpredicted(bytes, shape) }
+}
+
 /// Plays the history that these bytes stand for on the core, woken needlessly or not, and compares what is
 /// seen with what the model says. One without a prediction is looked at for what always holds.
 ///

@@ -95,7 +95,18 @@ impl Script {
         let asks = !self.plan(tick.run).does.is_empty();
         let me = asks.then(|| everbeat::current().expect("a run has a current timer"));
         self.begin(&tick, me.as_ref());
-        let result = catch_unwind(AssertUnwindSafe(|| self.call(tick.run)));
+        self.record(tick.run)
+    }
+
+    /// The call that is made once, and is told nothing.
+    pub(super) fn call_once(&self) -> Result<u64, Planned> {
+        let _ = self.log.begin_untold();
+        self.record(self.log.run())
+    }
+
+    /// Writes down how a run ends that takes no time.
+    fn record(&self, run: u64) -> Result<u64, Planned> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.call(run)));
         self.log.end(match &result {
             Ok(Ok(value)) => RunEnd::Value(*value),
             Ok(Err(Planned)) => RunEnd::Failed(FailureKind::Error),
@@ -224,8 +235,10 @@ impl<X: Target<Value = u64>> Target for Recorded<X> {
         Poll::Ready(())
     }
 
+    /// Whatever is left of a run when nobody gives it turns any more goes here.
     fn rest(mut self: Pin<&mut Self>) {
         self.inner.as_mut().rest();
+        self.script.log.end(RunEnd::GivenUp);
     }
 }
 

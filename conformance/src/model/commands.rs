@@ -11,15 +11,15 @@ use crate::trace::RunEnd;
 impl Model<'_> {
     pub(super) fn give_commands(&mut self) {
         while let Some(command) = self.commands.as_slice().first().filter(|command| command.at <= self.now) {
-            if self.next_due().is_some_and(|due| due < self.now) {
-                self.order = Some("a command after a tick was due by the grain of the clock");
-            }
             self.commands.next();
             self.give(command);
         }
     }
 
-    fn give(&mut self, command: &Command) {
+    pub(super) fn give(&mut self, command: &Command) {
+        if self.next_due().is_some_and(|due| due < self.now) {
+            self.order = Some("a command after a tick was due by the grain of the clock");
+        }
         let name = command.name.as_deref();
         let got = match &command.action {
             Do::Start => self.start(),
@@ -73,6 +73,9 @@ impl Model<'_> {
 
     pub(super) fn start(&mut self) -> Got {
         let timer = &self.scenario.timer;
+        if self.closed {
+            return Got::Closed;
+        }
         if self.life.is_some() {
             return Got::AlreadyRunning;
         }
@@ -222,23 +225,35 @@ impl Model<'_> {
         }
         life.trigger = None;
         life.paused &= life.flight.is_some();
-        let stop = life.stop.get_or_insert(Stop { reason, grace });
+        let stop = life.stop.get_or_insert(Stop { reason, grace, expired: false });
         stop.grace = stop.grace.min(grace);
+        stop.expired |= stop.grace <= self.now;
         if reason == Reason::Cancelled {
             stop.reason = reason;
         }
         if self.scenario.timer.target == TargetSpec::Ticks {
-            self.end_ticks();
+            // Nobody waits for a consumer who is busy with a tick, nor for one who has not come back yet.
+            self.abandon();
         }
     }
 
-    /// Nobody waits for a consumer who is busy with a tick, nor for one who has not come back yet.
-    fn end_ticks(&mut self) {
-        let Some(Life { flight, stop: Some(Stop { reason, grace }), .. }) = self.life.take() else { return };
-        let expired = flight.is_some() && grace <= self.now && reason != Reason::Cancelled;
+    /// Whether the only call is still to come.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.runs.is_empty() && self.life.as_ref().is_some_and(|life| life.stop.is_none())
+    }
+
+    /// It ends at once: nobody gives it another turn, and the run in flight goes with it.
+    pub(super) fn abandon(&mut self) {
+        let Some(Life { flight, stop, .. }) = self.life.take() else { return };
+        let reason = match stop {
+            Some(Stop { reason: Reason::Cancelled, .. }) => Reason::Cancelled,
+            Some(stop) if stop.expired && flight.is_some() => Reason::GraceExpired,
+            Some(stop) => stop.reason,
+            None => Reason::Abandoned,
+        };
         if flight.is_some() {
             self.end_run(RunEnd::GivenUp);
         }
-        self.end(if expired { Reason::GraceExpired } else { reason }, None);
+        self.end(reason, None);
     }
 }

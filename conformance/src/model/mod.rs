@@ -2,6 +2,7 @@
 //! is. It walks from event to event and from slot to slot, and shares nothing with the core.
 
 mod commands;
+mod company;
 mod desk;
 mod jitter;
 mod queue;
@@ -18,6 +19,7 @@ use crate::trace::{Run, RunEnd, Trace};
 use desk::Desk;
 use slots::{During, Slots};
 
+pub use company::foresee;
 pub use queue::compare_queue;
 
 /// More runs than anybody wants to walk over.
@@ -52,7 +54,7 @@ pub fn predict(scenario: &Scenario, grain: Span) -> Result<Trace, Unpredictable>
     }
     let mut model = Model::new(scenario, grain);
     model.play()?;
-    Ok(model.into_trace())
+    Ok(model.trace())
 }
 
 /// The field of the configuration that is refused.
@@ -77,6 +79,8 @@ struct Model<'a> {
     commands: std::slice::Iter<'a, Command>,
     condition: Option<Span>,
     detached: bool,
+    /// Whether it may not be started any more.
+    closed: bool,
     /// What goes on between a start and its end.
     life: Option<Life<'a>>,
     /// How the last life ended.
@@ -121,6 +125,8 @@ struct Flight<'a> {
 struct Stop {
     reason: Reason,
     grace: Span,
+    /// Whether there was none left when that was asked for.
+    expired: bool,
 }
 
 impl<'a> Model<'a> {
@@ -132,6 +138,7 @@ impl<'a> Model<'a> {
             commands: scenario.commands.iter(),
             condition: scenario.timer.stop_when,
             detached: false,
+            closed: false,
             life: None,
             ended: None,
             slots: Slots::new(&scenario.timer),
@@ -147,42 +154,53 @@ impl<'a> Model<'a> {
         if self.scenario.autostart {
             self.start();
         }
-        while let Some(next) = self.next_event().filter(|next| *next < self.scenario.watch) {
+        self.walk(self.scenario.watch)
+    }
+
+    /// Goes on to everything that happens before this time.
+    fn walk(&mut self, until: Span) -> Result<(), Unpredictable> {
+        while let Some(next) = self.next_event().filter(|next| *next < until) {
             self.move_to(self.now.max(next));
             self.give_commands();
-            let hits = self.desk.hits;
-            self.turn();
-            let expired = self.desk.expire();
-            if expired && self.desk.hits != hits {
-                self.order = Some("a run that ends at the end of a timeout");
-            }
-            if self.slots.is_too_long() || self.runs.len() > MOST_RUNS {
-                return Err(Unpredictable::TooLong);
-            }
-            if self.slots.undecided {
-                return Err(Unpredictable::Order("slots that jitter has moved into others"));
-            }
-            if self.desk.photo_finish {
-                return Err(Unpredictable::Order("an answer at the end of its timeout"));
-            }
-            if let Some(order) = self.order {
-                return Err(Unpredictable::Order(order));
-            }
+            self.step()?;
         }
         Ok(())
     }
 
-    fn into_trace(self) -> Trace {
-        let Slots { skipped, missed, batches, .. } = self.slots;
+    /// One turn, if what comes of it can be said.
+    fn step(&mut self) -> Result<(), Unpredictable> {
+        let hits = self.desk.hits;
+        self.turn();
+        let expired = self.desk.expire();
+        if expired && self.desk.hits != hits {
+            self.order = Some("a run that ends at the end of a timeout");
+        }
+        if self.slots.is_too_long() || self.runs.len() > MOST_RUNS {
+            return Err(Unpredictable::TooLong);
+        }
+        if self.slots.undecided {
+            return Err(Unpredictable::Order("slots that jitter has moved into others"));
+        }
+        if self.desk.photo_finish {
+            return Err(Unpredictable::Order("an answer at the end of its timeout"));
+        }
+        if let Some(order) = self.order {
+            return Err(Unpredictable::Order(order));
+        }
+        Ok(())
+    }
+
+    fn trace(&self) -> Trace {
+        let Slots { skipped, missed, .. } = self.slots;
         let Desk { hits, failures, .. } = self.desk;
         Trace {
-            runs: self.runs,
-            ended: Some(self.ends),
+            runs: self.runs.clone(),
+            ended: Some(self.ends.clone()),
             counters: Some(Counters { hits, failures, skipped, missed }),
             failures_told: Some(failures),
-            batches: Some(batches),
+            batches: Some(self.slots.batches.clone()),
             feeds: self.desk.feeds(),
-            answers: self.desk.answers,
+            answers: self.desk.answers.clone(),
             ..Trace::default()
         }
     }
