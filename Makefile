@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants histories histories-python fuzz fmt clippy doc \
-	lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants histories \
+	histories-python fuzz fuzz-check fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
 
@@ -123,6 +123,11 @@ fuzz: fuzz-present ## Look for bytes on which core and model, or queue and map, 
 	mkdir -p fuzz/artifacts/found-history fuzz/artifacts/found-queue
 	cd fuzz && $(CARGO) +nightly fuzz run history artifacts/found-history corpus/history -- -max_total_time=$(FUZZ_SECONDS)
 	cd fuzz && $(CARGO) +nightly fuzz run queue artifacts/found-queue corpus/queue -- -max_total_time=$(FUZZ_SECONDS)
+
+# What is not linked needs no fuzzer, which is C++, and no nightly compiler.
+fuzz-check: export CUSTOM_LIBFUZZER_PATH := /nowhere/libfuzzer.a
+fuzz-check: cargo-present ## Lint the fuzz targets
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all
