@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants histories \
+.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants mutants-drivers histories \
 	histories-python fuzz fuzz-check fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
@@ -104,6 +104,15 @@ mutants: export PROPTEST_MAX_SHRINK_ITERS := 0
 mutants: export RUST_BACKTRACE := 0
 mutants: cargo-present ## Check that each change to the core fails a test (needs cargo-mutants; an hour)
 	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat-core --cargo-arg=--lib \
+		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
+
+# Both crates have tests of the drivers. Left out is what the compiler checks, what is for tests, and the models, which
+# other tests are. Not each mutant that survives is a gap: GUARANTEES.md says what kinds of them there are.
+mutants-drivers: export PROPTEST_MAX_SHRINK_ITERS := 0
+mutants-drivers: export RUST_BACKTRACE := 0
+mutants-drivers: cargo-present ## The same for the drivers: days, or less of it by MUTANTS_ARGS='--file group.rs'
+	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat --all-features --test-package everbeat,everbeat-conformance \
+		--cargo-arg=--tests --exclude '**/target/*' --exclude '**/testing/*' --exclude '**/model*' --exclude '**/models/*' \
 		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
 histories: export PROPTEST_CASES ?= 100000
