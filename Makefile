@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants mutants-drivers histories \
+.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants mutants-drivers \
+	mutants-python histories \
 	histories-python fuzz fuzz-check fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
@@ -114,6 +115,9 @@ mutants-drivers: cargo-present ## The same for the drivers: days, or less of it 
 	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat --all-features --test-package everbeat,everbeat-conformance \
 		--cargo-arg=--tests --exclude '**/target/*' --exclude '**/testing/*' --exclude '**/model*' --exclude '**/models/*' \
 		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
+
+mutants-python: $(MODULE) ## The same for the Python files of the package: hours; MUTANTS_FILES='_group.py' for one
+	cd python && $(BIN)/python -m tests.mutants $(MUTANTS_FILES)
 
 histories: export PROPTEST_CASES ?= 100000
 histories: cargo-present ## Play random histories and companies on every driver, and compare with the model: minutes
