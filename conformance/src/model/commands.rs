@@ -214,7 +214,8 @@ impl Model<'_> {
         if self.life.as_ref().is_some_and(|life| waits(life) && life.trigger.is_none()) {
             self.slots.wait_again(self.now);
         }
-        self.slots.set_period(self.now, period, moves);
+        let asked = self.life.as_ref().is_some_and(|life| life.trigger.is_some());
+        self.slots.set_period(self.now, period, moves, asked);
     }
 
     /// No further run starts. The first reason counts; the least patient grace counts.
