@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants histories histories-python fuzz fmt clippy doc \
-	lint-python types-python wheel ci \
+.PHONY: help demo demo-python test test-rust test-python test-python-dev loom miri tsan soak mutants mutants-drivers \
+	mutants-python histories \
+	histories-python fuzz fuzz-check fmt clippy doc lint-python types-python wheel ci \
 	bench bench-quick bench-rust bench-python bench-counts bench-report \
 	bench-check clean cargo-present fuzz-present miri-present tsan-present always python-present
 
@@ -106,9 +107,22 @@ mutants: cargo-present ## Check that each change to the core fails a test (needs
 	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat-core --cargo-arg=--lib \
 		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
 
+# Both crates have tests of the drivers. Left out is what the compiler checks, what is for tests, and the models, which
+# other tests are. Not each mutant that survives is a gap: GUARANTEES.md says what kinds of them there are.
+mutants-drivers: export PROPTEST_MAX_SHRINK_ITERS := 0
+mutants-drivers: export RUST_BACKTRACE := 0
+mutants-drivers: cargo-present ## The same for the drivers: days, or less of it by MUTANTS_ARGS='--file group.rs'
+	env -u CARGO_TARGET_DIR $(CARGO) mutants -p everbeat --all-features --test-package everbeat,everbeat-conformance \
+		--cargo-arg=--tests --exclude '**/target/*' --exclude '**/testing/*' --exclude '**/model*' --exclude '**/models/*' \
+		--output $${CARGO_TARGET_DIR:-target} $$MUTANTS_ARGS
+
+mutants-python: $(MODULE) ## The same for the Python files of the package: hours; MUTANTS_FILES='_group.py' for one
+	cd python && $(BIN)/python -m tests.mutants $(MUTANTS_FILES)
+
 histories: export PROPTEST_CASES ?= 100000
-histories: cargo-present ## Play random histories on every driver, and compare with the model: minutes
-	$(CARGO) test --release -p everbeat-conformance --test histories --locked -- --nocapture --test-threads=1
+histories: cargo-present ## Play random histories and companies on every driver, and compare with the model: minutes
+	$(CARGO) test --release -p everbeat-conformance --test histories --test companies --locked -- \
+		--nocapture --test-threads=1
 
 # Through a pipe: no more than a thousand of the histories are ever held.
 histories-python: HISTORY_COUNT = 100000
@@ -122,6 +136,11 @@ fuzz: fuzz-present ## Look for bytes on which core and model, or queue and map, 
 	mkdir -p fuzz/artifacts/found-history fuzz/artifacts/found-queue
 	cd fuzz && $(CARGO) +nightly fuzz run history artifacts/found-history corpus/history -- -max_total_time=$(FUZZ_SECONDS)
 	cd fuzz && $(CARGO) +nightly fuzz run queue artifacts/found-queue corpus/queue -- -max_total_time=$(FUZZ_SECONDS)
+
+# What is not linked needs no fuzzer, which is C++, and no nightly compiler.
+fuzz-check: export CUSTOM_LIBFUZZER_PATH := /nowhere/libfuzzer.a
+fuzz-check: cargo-present ## Lint the fuzz targets
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
 
 fmt: cargo-present $(CHECK_STAMP) ## Format the code
 	$(CARGO) fmt --all

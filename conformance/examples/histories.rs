@@ -8,7 +8,7 @@
 
 use std::io::Write;
 
-use everbeat_conformance::{COMMAND, Do, HEAD, Scenario, Shape, Span, history};
+use everbeat_conformance::{COMMAND, Do, HEAD, Runs, Scenario, Shape, Span, history};
 
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
@@ -18,7 +18,8 @@ fn main() {
     let mut written = 0;
     while written < count {
         let bytes = random_bytes(&mut state);
-        let shape = Shape { instant: written % 2 == 1, plain: false, stretch: 1, grain: Span::NANOSECOND };
+        let runs = if written % 2 == 1 { Runs::Instant } else { Runs::Slow };
+        let shape = Shape { runs, stretch: 1, grain: Span::NANOSECOND };
         let Ok(mut story) = history(&bytes, shape) else { continue };
         if is_for_python(&story) {
             story.name = format!("history-{seed}-{written}");

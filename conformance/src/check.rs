@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::always::check_always;
 use crate::expect::{AnswerSpec, Cause, EndSpec, Ended, Got, TickSpec};
 use crate::scenario::Scenario;
 use crate::span::Span;
@@ -15,6 +16,13 @@ const MOST_LINES: usize = 12;
 /// Everything in which the trace is not what the scenario expects, ready to be printed. Empty if it is.
 #[must_use]
 pub fn check(scenario: &Scenario, trace: &Trace) -> Vec<String> {
+    let mut differences = compare(scenario, trace);
+    differences.extend(check_always(scenario, trace));
+    differences
+}
+
+/// Of these only what the scenario expects itself.
+pub(crate) fn compare(scenario: &Scenario, trace: &Trace) -> Vec<String> {
     let valueless = trace.valueless.then(|| scenario.expect.without_values());
     let expect = valueless.as_ref().unwrap_or(&scenario.expect);
     let mut report = Report::default();
@@ -35,7 +43,7 @@ pub fn check(scenario: &Scenario, trace: &Trace) -> Vec<String> {
     if let (Some(wanted), Some(seen)) = (&expect.batches, &trace.batches) {
         report.compare("batches", wanted, seen);
     }
-    report.what_always_holds(trace);
+    report.differences.extend(trace.left_open.iter().cloned());
     report.differences
 }
 
@@ -124,36 +132,6 @@ impl Report {
             self.note(format!("answer `{name}`\n    - {wanted}\n    + {seen}"));
         }
     }
-
-    /// What no scenario has to say.
-    fn what_always_holds(&mut self, trace: &Trace) {
-        let mut hits = 0;
-        for (number, run) in (1..).zip(&trace.runs) {
-            if run.number != number {
-                self.note(format!("the run at {} has number {}, not {number}", run.at, run.number));
-            }
-            if run.scheduled.plus(run.lateness) != run.at {
-                self.note(format!("run {number} was told a lateness of {}: {}", run.lateness, describe(run)));
-            }
-            if let Some(read) = run.hits.filter(|read| *read != hits) {
-                self.note(format!("run {number} read a hit count of {read}, not {hits}"));
-            }
-            hits += u64::from(matches!(run.end, Some((_, RunEnd::Value(_)))));
-        }
-        if let Some(counters) = trace.counters {
-            let told = trace.failures_told.unwrap_or(counters.failures);
-            if (counters.hits, counters.failures) != (hits, told) {
-                self.note(format!("{hits} values and {told} failures told, but counted {counters:?}"));
-            }
-        }
-        if let (Some(batches), Some(counters)) = (&trace.batches, trace.counters) {
-            let reported: u64 = batches.iter().map(|batch| batch.missed).sum();
-            if reported != counters.missed {
-                self.note(format!("{reported} missed slots were reported, {} counted", counters.missed));
-            }
-        }
-        self.differences.extend(trace.faults.iter().cloned());
-    }
 }
 
 fn answers(wanted: &AnswerSpec, seen: &Given) -> bool {
@@ -193,7 +171,7 @@ fn given_up_at(run: &Run) -> Option<Span> {
     run.end.filter(|(_, end)| *end == RunEnd::GivenUp).map(|(at, _)| at)
 }
 
-fn describe(run: &Run) -> String {
+pub(crate) fn describe(run: &Run) -> String {
     let mut line = format!("run {}  slot {}  at {}", run.number, run.slot, run.at);
     if run.scheduled != run.at {
         let _ = write!(line, "  scheduled {}", run.scheduled);
@@ -230,7 +208,7 @@ fn rest(missed: u64, cause: Cause, given_up: Option<Span>) -> String {
     line
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
 }
 

@@ -148,6 +148,8 @@ pub enum Got {
     AlreadyRunning,
     /// The timer can be started only once.
     Restart,
+    /// The scope or the engine of the timer is closed.
+    Closed,
     /// It took too long.
     Timeout,
     /// The timer still runs; no error.

@@ -4,7 +4,9 @@
 //! [`load`] reads and checks them, a [`Subject`] plays them, and [`check`] compares what it was seen to
 //! do with what they expect.
 
+mod always;
 mod check;
+mod company;
 mod core_subject;
 mod expect;
 mod face_subject;
@@ -15,16 +17,20 @@ mod scenario;
 mod span;
 mod trace;
 
+pub use always::{check_always, what_always_holds};
 pub use check::check;
+pub use company::{
+    BUSINESS, Business, Company, Foreseen, MEMBERS, Member, Order, Replies, Witnessed, check_company, company,
+};
 pub use core_subject::CoreSubject;
 pub use expect::{
     AnswerSpec, Batch, Cause, Counters, EndSpec, Ended, Expect, FailureKind, FeedState, FeedThen, Got, Look,
     Reason, Repeat, ShutdownKind, Skipped, TickSpec,
 };
-pub use face_subject::{FaceSubject, Form, Place};
-pub use history::{COMMAND, HEAD, Shape, compare_history, history, to_file};
+pub use face_subject::{FaceSubject, Form, Place, play_company};
+pub use history::{COMMAND, HEAD, Runs, Shape, compare_history, history, to_file, unpredicted};
 pub use load::{Story, load, parse};
-pub use model::{Unpredictable, compare_queue, predict};
+pub use model::{Unpredictable, compare_queue, foresee, predict};
 pub use scenario::{
     BackoffSpec, Command, Do, Driver, DropPolicy, DropSpec, FeedSpec, Fraction, JitterSpec, MissedSpec, Mode,
     OnErrorSpec, Returns, RunPlan, Scenario, TargetSpec, TimerSpec, Topic,

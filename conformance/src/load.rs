@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::scenario::{Command, Do, Driver, Scenario, TargetSpec, Topic};
+use crate::scenario::{Command, Do, Driver, Returns, RunPlan, Scenario, TargetSpec, Topic};
 use crate::span::Span;
 
 /// How many clauses there are in each family.
@@ -159,6 +159,12 @@ fn check_runs(scenario: &Scenario) -> Result<(), String> {
         return Err("taking an item of an iterator takes no time".into());
     }
     let plans = scenario.runs.values().chain([&scenario.other_runs]);
+    if scenario.timer.target == TargetSpec::Ticks {
+        let fails = |plan: &RunPlan| matches!(plan.returns, Returns::Error | Returns::Panic);
+        if !scenario.autostart || plans.clone().any(fails) {
+            return Err("ticks come from the beginning on, and their consumers do not fail".into());
+        }
+    }
     if let Some(action) = plans.flat_map(|plan| &plan.does).find(|action| !action.is_for_runs()) {
         return Err(format!("a run cannot do {action:?}"));
     }

@@ -220,6 +220,20 @@ pub enum TargetSpec {
     Iterator(u64),
     /// A maker of streams, or async generators, with this many items; a run awaits one.
     Stream(u64),
+    /// Nothing: it is a schedule without a target, and a run is what its consumer does with a tick. Ends of the
+    /// timer that somebody asks for are over at once, and then so is the run.
+    Ticks,
+}
+
+impl TargetSpec {
+    /// The items that a start has, for targets that run out of them.
+    #[must_use]
+    pub const fn items(self) -> Option<u64> {
+        match self {
+            Self::Iterator(items) | Self::Stream(items) => Some(items),
+            Self::Call | Self::Ticks => None,
+        }
+    }
 }
 
 /// What a run is like.
@@ -378,8 +392,8 @@ impl Scenario {
         self.drivers.as_ref().is_none_or(|drivers| drivers.contains(&driver))
     }
 
-    /// Whether time passes after each stop. A timer that only waits may end with the command, and others with their
-    /// next turn.
+    /// Whether time passes after each stop. A timer that only waits may end with the command, as ticks do, and others
+    /// with their next turn.
     #[must_use]
     pub fn gives_stops_time(&self) -> bool {
         let stops =

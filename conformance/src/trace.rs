@@ -34,8 +34,12 @@ pub struct Trace {
     pub batches: Option<Vec<Batch>>,
     /// Whether runs deliver nothing but `()`, which is written as zero.
     pub valueless: bool,
+    /// Whether runs are in the hands of a consumer, for whom nobody waits.
+    pub in_other_hands: bool,
     /// What must never happen, in no scenario, and did.
     pub faults: Vec<String>,
+    /// Where it depends on an order that is left to the driver, as no scenario may.
+    pub left_open: Vec<String>,
 }
 
 /// A run.
@@ -89,11 +93,7 @@ impl Trace {
     /// A run begins. Returns whether the play may go on: a timer that has run wild is to be stopped.
     #[must_use]
     pub fn begin(&mut self, tick: &Tick, at: Span, hits: Option<u64>) -> bool {
-        if let Some(running) = self.open_run() {
-            let number = running.number;
-            self.faults.push(format!("run {} began at {at}, during run {number}", tick.run));
-        }
-        self.runs.push(Run {
+        self.begin_run(Run {
             number: tick.run,
             slot: tick.slot,
             at,
@@ -103,7 +103,18 @@ impl Trace {
             cause: tick.cause.into(),
             hits,
             end: None,
-        });
+        })
+    }
+
+    /// The same for a run that is described otherwise.
+    #[must_use]
+    pub fn begin_run(&mut self, run: Run) -> bool {
+        let at = run.at;
+        if let Some(running) = self.open_run() {
+            let number = running.number;
+            self.faults.push(format!("run {} began at {at}, during run {number}", run.number));
+        }
+        self.runs.push(run);
         let wild = self.runs.len() == MOST_RUNS;
         if wild {
             self.faults.push(format!("there were {MOST_RUNS} runs at {at}"));
@@ -121,7 +132,8 @@ impl Trace {
     /// Somebody is answered.
     pub fn answer(&mut self, name: &str, given: Given) {
         if let Got::Ended(_) | Got::Shutdown(_) = given.got {
-            if let Some(run) = self.open_run() {
+            let awaited = !self.in_other_hands;
+            if let Some(run) = self.open_run().filter(|_| awaited) {
                 let number = run.number;
                 self.faults.push(format!("`{name}` was told of the end during run {number}"));
             }

@@ -5,7 +5,7 @@ use everbeat_core::{AlreadyRunning, StopReason};
 use super::Play;
 use super::desk::Want;
 use crate::expect::{Got, Look, Reason};
-use crate::scenario::{Command, Do, TargetSpec};
+use crate::scenario::{Command, Do};
 use crate::span::Span;
 
 impl Play<'_> {
@@ -68,10 +68,7 @@ impl Play<'_> {
             return Got::AlreadyRunning;
         }
         self.desk.failure = None;
-        self.items = match self.scenario.timer.target {
-            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
-            TargetSpec::Call => 0,
-        };
+        self.items = self.scenario.timer.target.items();
         Got::Ok
     }
 

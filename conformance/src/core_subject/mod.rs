@@ -33,6 +33,10 @@ impl Subject for CoreSubject {
         Driver::Core
     }
 
+    fn can_play(&self, scenario: &Scenario) -> bool {
+        scenario.timer.target != TargetSpec::Ticks
+    }
+
     fn play(&self, scenario: &Scenario) -> Trace {
         let schedule = match config::schedule(&scenario.timer) {
             Ok(schedule) => schedule,
@@ -54,8 +58,8 @@ struct Play<'a> {
     flight: Option<Flight<'a>>,
     /// When the stop condition comes true.
     condition: Option<Instant>,
-    /// How many items the target has left.
-    items: u64,
+    /// How many items the target has left, if it has any.
+    items: Option<u64>,
     detached: bool,
     desk: Desk,
     trace: Trace,
@@ -79,7 +83,7 @@ impl<'a> Play<'a> {
             commands: scenario.commands.iter(),
             flight: None,
             condition: scenario.timer.stop_when.map(Span::to_instant),
-            items: 0,
+            items: None,
             detached: false,
             desk: Desk::default(),
             trace: Trace {
@@ -208,7 +212,7 @@ impl<'a> Play<'a> {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.items == 0 && self.scenario.timer.target != TargetSpec::Call
+        self.items == Some(0)
     }
 
     /// A run ends by itself.
@@ -216,7 +220,7 @@ impl<'a> Play<'a> {
         if self.is_exhausted() {
             return self.end_run(flight, RunEnd::Exhausted);
         }
-        self.items = self.items.saturating_sub(1);
+        self.items = self.items.map(|items| items.saturating_sub(1));
         let end = match flight.plan.returns {
             Returns::Number => RunEnd::Value(flight.tick.run),
             Returns::Value(value) => RunEnd::Value(value),
@@ -251,7 +255,7 @@ impl<'a> Play<'a> {
         if flight.ends <= self.now {
             let number = flight.tick.run;
             self.trace
-                .faults
+                .left_open
                 .push(format!("run {number} ends when it is given up: the order is left to the driver"));
         }
         if cause != AbortCause::TimedOut {

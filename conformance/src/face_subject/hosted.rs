@@ -19,6 +19,11 @@ impl Host for Stage {
     fn alert(&self) {
         self.0.notify_one();
     }
+
+    /// There is only one.
+    fn needs_this_thread(&self) -> bool {
+        true
+    }
 }
 
 /// An engine, and a task that gives it a turn whenever it needs one.

@@ -7,9 +7,9 @@ use everbeat::Failure;
 use everbeat_core::Tick;
 use tokio::time::Instant;
 
-use crate::expect::{Ended, FailureKind, Got, Reason};
+use crate::expect::{Cause, Ended, FailureKind, Got, Reason};
 use crate::span::Span;
-use crate::trace::{Given, RunEnd, Trace};
+use crate::trace::{Given, Run, RunEnd, Trace};
 
 /// The trace of a play in progress.
 #[derive(Debug)]
@@ -45,6 +45,15 @@ impl Log {
         self.run.load(Ordering::Relaxed)
     }
 
+    /// A run begins that is told nothing: when it was due is taken to be now.
+    #[must_use]
+    pub(super) fn begin_untold(&self) -> bool {
+        let (number, at) = (self.run.fetch_add(1, Ordering::Relaxed) + 1, self.now());
+        let (slot, missed, lateness, hits, end) = (0, 0, Span::ZERO, None, None);
+        let cause = Cause::Schedule;
+        self.trace().begin_run(Run { number, slot, at, scheduled: at, lateness, missed, cause, hits, end })
+    }
+
     /// Returns whether the play may go on.
     #[must_use]
     pub(super) fn begin(&self, tick: &Tick, hits: Option<u64>) -> bool {
@@ -72,8 +81,8 @@ impl Log {
     }
 
     /// What has been written so far.
-    pub(super) fn take(&self) -> Trace {
-        std::mem::take(&mut self.trace())
+    pub(super) fn seen(&self) -> Trace {
+        self.trace().clone()
     }
 
     fn trace(&self) -> MutexGuard<'_, Trace> {

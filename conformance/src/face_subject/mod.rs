@@ -1,6 +1,7 @@
 //! The faces of the library, on a stage with one thread whose time is paused: it jumps to the next
 //! deadline whenever there is nothing left to do.
 
+mod company;
 mod hosted;
 mod log;
 mod stage;
@@ -10,17 +11,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat::{Builder, Error, Group, Timer};
-use tokio::runtime;
+use everbeat::{Builder, Error, Group, IntoTarget, TargetValue, Tick, Timer};
+use serde::Serialize;
+use tokio::runtime::{self, Runtime};
 use tokio::time::{Instant, sleep_until};
 
 use crate::Subject;
 use crate::core_subject::config;
 use crate::scenario::{Driver, Mode, Scenario, TargetSpec, TimerSpec};
 use crate::trace::Trace;
+pub use company::play_company;
 use log::Log;
 use stage::Stage;
-use target::{Delivered, Iterated, Recorded, Script, Streamed};
+use target::{Delivered, Iterated, Made, Recorded, Script, Streamed};
 
 /// Where the timer lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub enum Place {
 }
 
 /// What the timer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Form {
     /// Runs take their time, and callbacks are told of failures and ends.
     Slow,
@@ -46,11 +49,13 @@ pub enum Form {
     LeanUnit,
     /// As `Lean`, with histograms.
     LeanMeasured,
+    /// A schedule without a target, and a task that consumes its ticks.
+    Ticks,
 }
 
 impl Form {
     fn is_lean(self) -> bool {
-        !matches!(self, Self::Slow | Self::Sync)
+        !matches!(self, Self::Slow | Self::Sync | Self::Ticks)
     }
 }
 
@@ -76,6 +81,7 @@ impl Subject for FaceSubject {
             Form::Lean => ", lean",
             Form::LeanUnit => ", lean without values",
             Form::LeanMeasured => ", lean with histograms",
+            Form::Ticks => ", ticks",
         };
         format!("{place}{form}")
     }
@@ -87,6 +93,8 @@ impl Subject for FaceSubject {
     fn can_play(&self, scenario: &Scenario) -> bool {
         let is_for_sync = scenario.timer.target == TargetSpec::Call && scenario.is_instant();
         match self.form {
+            Form::Ticks => scenario.timer.target == TargetSpec::Ticks && scenario.gives_stops_time(),
+            _ if scenario.timer.target == TargetSpec::Ticks => false,
             Form::Slow => true,
             Form::Sync => is_for_sync,
             _ => is_for_sync && scenario.timer.is_plain() && scenario.gives_stops_time(),
@@ -117,7 +125,9 @@ impl FaceSubject {
         every: impl Fn(Duration) -> Builder,
         group: Option<&Group>,
     ) -> Trace {
-        let trace = if self.form.is_lean() {
+        let trace = if self.form == Form::Ticks {
+            Trace { valueless: true, in_other_hands: true, ..Trace::default() }
+        } else if self.form.is_lean() {
             Trace { valueless: self.form == Form::LeanUnit, ..Trace::default() }
         } else {
             Trace { ended: Some(Vec::new()), failures_told: Some(0), ..Trace::default() }
@@ -125,22 +135,32 @@ impl FaceSubject {
         let log = Arc::new(Log::new(Instant::now(), self.place != Place::Task, trace));
         let script = Script { scenario: Arc::new(scenario.clone()), log: log.clone() };
         let builder = configure(every(scenario.timer.period.to_duration()), &scenario.timer, &log);
+        // Only a timer that is started as it is built goes straight into the queue of its engine.
+        let at_once = scenario.autostart;
         match self.form {
-            Form::Slow => perform(&script, build(&script, listen(builder, &log)), group).await,
-            Form::Sync => perform(&script, build_sync(&script, listen(builder, &log)), group).await,
-            Form::Lean => perform(&script, lean::<u64>(&script, builder.histograms(false)), group).await,
-            Form::LeanUnit => perform(&script, lean::<()>(&script, builder.histograms(false)), group).await,
-            Form::LeanMeasured => {
-                perform(&script, lean::<u64>(&script, builder.histograms(true)), group).await
+            Form::Slow => perform(&script, build(&script, listen(builder, &log), false), group).await,
+            Form::Sync => perform(&script, build_sync(&script, listen(builder, &log), false), group).await,
+            Form::Lean => {
+                perform(&script, lean::<u64>(&script, builder.histograms(false), at_once), group).await
             }
+            Form::LeanUnit => {
+                perform(&script, lean::<()>(&script, builder.histograms(false), at_once), group).await
+            }
+            Form::LeanMeasured => {
+                perform(&script, lean::<u64>(&script, builder.histograms(true), at_once), group).await
+            }
+            Form::Ticks => perform(&script, tick(&script, builder), group).await,
         }
     }
 }
 
 fn in_paused_time(play: impl Future<Output = Trace>) -> Trace {
+    paused_runtime().block_on(play)
+}
+
+fn paused_runtime() -> Runtime {
     let mut builder = runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
-    runtime.block_on(play)
+    builder.enable_time().start_paused(true).build().expect("a runtime without IO")
 }
 
 async fn perform<V: Delivered>(
@@ -159,33 +179,53 @@ async fn perform<V: Delivered>(
     }
 }
 
-fn build(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
+fn build(script: &Script, builder: Builder, at_once: bool) -> Result<Timer<u64>, Error> {
     let own = script.clone();
     match script.scenario.timer.target {
-        TargetSpec::Call => builder
-            .build(Recorded::new(move |tick: everbeat::Tick| own.clone().call_slowly(tick.run), script)),
-        TargetSpec::Iterator(count) => {
-            builder.build(Recorded::new(move || Iterated(own.items(count)), script))
+        TargetSpec::Call | TargetSpec::Ticks => {
+            let call = move |tick: Tick| own.clone().call_slowly(tick.run);
+            make(script, builder, Recorded::new(call, script), at_once)
         }
-        TargetSpec::Stream(count) => builder.build(Recorded::new(move || Streamed(own.items(count)), script)),
+        TargetSpec::Iterator(count) => {
+            make(script, builder, Recorded::new(move || Iterated(own.items(count)), script), at_once)
+        }
+        TargetSpec::Stream(count) => {
+            make(script, builder, Recorded::new(move || Streamed(own.items(count)), script), at_once)
+        }
     }
 }
 
-fn build_sync(script: &Script, builder: Builder) -> Result<Timer<u64>, Error> {
+fn build_sync(script: &Script, builder: Builder, at_once: bool) -> Result<Timer<u64>, Error> {
     let own = script.clone();
-    builder.build(Recorded::new(move |tick: everbeat::Tick| own.call(tick.run), script))
+    make(script, builder, Recorded::new(move |tick: Tick| own.call(tick.run), script), at_once)
 }
 
-/// Only a timer that is started as it is built goes straight into the queue of its engine.
-fn lean<V: Delivered>(script: &Script, builder: Builder) -> Result<Timer<V>, Error> {
+fn lean<V: Made>(script: &Script, builder: Builder, at_once: bool) -> Result<Timer<V>, Error> {
     let own = script.clone();
-    let target = move |tick: everbeat::Tick| own.call_recorded(tick).map(V::of);
-    if script.scenario.autostart {
-        script.log.started();
-        builder.start(target)
-    } else {
-        builder.build(target)
+    make(script, builder, move |tick: Tick| own.call_recorded(tick).map(V::of), at_once)
+}
+
+/// Makes a timer, and starts it if it is to be started at once.
+fn make<M, X: IntoTarget<M>>(
+    script: &Script,
+    builder: Builder,
+    target: X,
+    at_once: bool,
+) -> Result<Timer<TargetValue<M, X>>, Error> {
+    if !at_once {
+        return builder.build(target);
     }
+    script.log.started();
+    builder.start(target)
+}
+
+/// The handle of a schedule whose ticks are consumed elsewhere.
+fn tick(script: &Script, builder: Builder) -> Result<Timer<Tick>, Error> {
+    let ticks = builder.ticks()?;
+    script.log.started();
+    let timer = ticks.timer().clone();
+    tokio::spawn(target::consume(script.clone(), ticks));
+    Ok(timer)
 }
 
 fn listen(builder: Builder, log: &Arc<Log>) -> Builder {

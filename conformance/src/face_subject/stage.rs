@@ -21,7 +21,7 @@ use crate::trace::Trace;
 pub(super) struct Stage<V: Delivered> {
     log: Arc<Log>,
     /// The only handle, until it is dropped.
-    timer: Option<Timer<V>>,
+    pub(super) timer: Option<Timer<V>>,
     /// Those who wait for an answer, by its name.
     waiting: BTreeMap<String, JoinHandle<()>>,
     feeds: BTreeMap<String, OpenFeed<V>>,
@@ -62,6 +62,12 @@ impl<V: Delivered> Stage<V> {
     async fn give(&mut self, command: &Command) {
         match &command.action {
             Do::Stall(span) => advance(span.to_duration()).await,
+            _ => self.give_now(command),
+        }
+    }
+
+    pub(super) fn give_now(&mut self, command: &Command) {
+        match &command.action {
             Do::Forget(name) => {
                 if let Some(waiting) = self.waiting.remove(name) {
                     waiting.abort();
@@ -158,7 +164,7 @@ impl<V: Delivered> Stage<V> {
 
     /// Waits for the answer in a task of its own, if it is not there at once. Without a name it is not
     /// waited for.
-    fn listen(&mut self, command: &Command, answer: impl Future<Output = Got> + Send + 'static) {
+    pub(super) fn listen(&mut self, command: &Command, answer: impl Future<Output = Got> + Send + 'static) {
         let Some(name) = command.name.clone() else { return };
         let mut answer = Box::pin(answer);
         if let Poll::Ready(got) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -191,8 +197,8 @@ impl<V: Delivered> Stage<V> {
     }
 
     /// What there is to be seen at the end. Nobody else has a turn before all is written down.
-    fn leave(self) -> Trace {
-        let mut trace = self.log.take();
+    pub(super) fn leave(&self) -> Trace {
+        let mut trace = self.log.seen();
         trace.counters = self.timer.as_ref().map(counters);
         trace.feeds = self.feeds.iter().map(|(name, open)| (name.clone(), leave_feed(&open.feed))).collect();
         trace
@@ -269,7 +275,7 @@ fn poll_now<V: Delivered>(feed: &Feed<V>) -> Option<Option<Result<Arc<V>, Failur
     }
 }
 
-fn shutdown(how: Shutdown) -> Got {
+pub(super) fn shutdown(how: Shutdown) -> Got {
     Got::Shutdown(match how {
         Shutdown::Drained => ShutdownKind::Drained,
         Shutdown::Cancelled => ShutdownKind::Cancelled,
@@ -277,7 +283,7 @@ fn shutdown(how: Shutdown) -> Got {
     })
 }
 
-fn got<T>(answer: Result<T, Error>, mean: impl FnOnce(T) -> Got) -> Got {
+pub(super) fn got<T>(answer: Result<T, Error>, mean: impl FnOnce(T) -> Got) -> Got {
     match answer {
         Ok(value) => mean(value),
         Err(Error::AlreadyRunning { .. }) => Got::AlreadyRunning,
@@ -285,6 +291,7 @@ fn got<T>(answer: Result<T, Error>, mean: impl FnOnce(T) -> Got) -> Got {
         Err(Error::Restart { .. }) => Got::Restart,
         Err(Error::Stopped { reason, .. }) => Got::Stopped(Reason::from(reason)),
         Err(Error::Failed { failure, .. }) => Got::Failed(kind_of(&failure)),
+        Err(Error::EngineClosed { .. } | Error::ScopeClosed { .. }) => Got::Closed,
         Err(Error::Timeout { .. }) => Got::Timeout,
         Err(Error::Schedule(error)) => Got::Refused(error.field().to_owned()),
         Err(error) => Got::Unexpected(error.to_string()),

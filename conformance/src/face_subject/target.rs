@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use everbeat::{AnyTimer, IntoTarget, Step, Target};
+use everbeat::{AnyTimer, IntoTarget, Step, Target, Ticks};
 use everbeat_core::Tick;
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -19,26 +19,40 @@ use crate::trace::RunEnd;
 
 /// What a run delivers.
 pub(super) trait Delivered: Send + Sync + 'static {
-    fn of(value: u64) -> Self;
     fn seen(&self) -> u64;
 }
 
 impl Delivered for u64 {
-    fn of(value: u64) -> Self {
-        value
-    }
-
     fn seen(&self) -> u64 {
         *self
     }
 }
 
 impl Delivered for () {
-    fn of(_: u64) -> Self {}
-
     fn seen(&self) -> u64 {
         0
     }
+}
+
+impl Delivered for Tick {
+    fn seen(&self) -> u64 {
+        0
+    }
+}
+
+/// What a run makes of its number.
+pub(super) trait Made: Delivered {
+    fn of(value: u64) -> Self;
+}
+
+impl Made for u64 {
+    fn of(value: u64) -> Self {
+        value
+    }
+}
+
+impl Made for () {
+    fn of(_: u64) -> Self {}
 }
 
 /// What the runs of a scenario do.
@@ -68,7 +82,7 @@ impl Script {
     /// A run begins, and does to its own timer what is planned.
     fn begin(&self, tick: &Tick, me: Option<&AnyTimer>) {
         if !self.log.begin(tick, me.map(|me| me.stats().hits)) {
-            everbeat::current().map(|me| me.cancel());
+            me.cloned().or_else(everbeat::current).map(|me| me.cancel());
         }
         if let Some(me) = me {
             self.plan(tick.run).does.iter().for_each(|action| act(me, action));
@@ -81,7 +95,18 @@ impl Script {
         let asks = !self.plan(tick.run).does.is_empty();
         let me = asks.then(|| everbeat::current().expect("a run has a current timer"));
         self.begin(&tick, me.as_ref());
-        let result = catch_unwind(AssertUnwindSafe(|| self.call(tick.run)));
+        self.record(tick.run)
+    }
+
+    /// The call that is made once, and is told nothing.
+    pub(super) fn call_once(&self) -> Result<u64, Planned> {
+        let _ = self.log.begin_untold();
+        self.record(self.log.run())
+    }
+
+    /// Writes down how a run ends that takes no time.
+    fn record(&self, run: u64) -> Result<u64, Planned> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.call(run)));
         self.log.end(match &result {
             Ok(Ok(value)) => RunEnd::Value(*value),
             Ok(Err(Planned)) => RunEnd::Failed(FailureKind::Error),
@@ -210,8 +235,26 @@ impl<X: Target<Value = u64>> Target for Recorded<X> {
         Poll::Ready(())
     }
 
+    /// Whatever is left of a run when nobody gives it turns any more goes here.
     fn rest(mut self: Pin<&mut Self>) {
         self.inner.as_mut().rest();
+        self.script.log.end(RunEnd::GivenUp);
+    }
+}
+
+/// Consumes the ticks of a schedule. A tick is given up when the schedule ends.
+pub(super) async fn consume(script: Script, mut ticks: Ticks) {
+    while let Some(tick) = ticks.next().await {
+        script.begin(&tick, Some(&ticks.timer().into()));
+        let takes = script.plan(tick.run).takes;
+        let ended = ticks.timer().wait();
+        let end = tokio::select! {
+            biased;
+            _ = ended => RunEnd::GivenUp,
+            () = nap(takes), if takes > Span::ZERO => RunEnd::Value(0),
+            () = std::future::ready(()), if takes == Span::ZERO => RunEnd::Value(0),
+        };
+        script.log.end(end);
     }
 }
 

@@ -6,19 +6,20 @@ use super::{Life, Model, Stop};
 use crate::expect::{Got, Look, Reason};
 use crate::scenario::{Command, Do, TargetSpec};
 use crate::span::Span;
+use crate::trace::RunEnd;
 
 impl Model<'_> {
     pub(super) fn give_commands(&mut self) {
         while let Some(command) = self.commands.as_slice().first().filter(|command| command.at <= self.now) {
-            if self.next_due().is_some_and(|due| due < self.now) {
-                self.order = Some("a command after a tick was due by the grain of the clock");
-            }
             self.commands.next();
             self.give(command);
         }
     }
 
-    fn give(&mut self, command: &Command) {
+    pub(super) fn give(&mut self, command: &Command) {
+        if self.next_due().is_some_and(|due| due < self.now) {
+            self.order = Some("a command after a tick was due by the grain of the clock");
+        }
         let name = command.name.as_deref();
         let got = match &command.action {
             Do::Start => self.start(),
@@ -52,9 +53,14 @@ impl Model<'_> {
                 let waiting = name.map(|_| self.request(action));
                 self.act(action);
                 if let (Some(name), Some(waiting)) = (name, waiting) {
-                    match waiting {
-                        Ok(want) => self.desk.wait(name, want, command.timeout),
-                        Err(got) => self.desk.answer(name, got),
+                    match (waiting, self.ended.filter(|_| self.life.is_none())) {
+                        (Ok(want), Some((reason, failure))) => {
+                            // It was over at once.
+                            let got = at_the_end(&want, reason, failure).unwrap_or(Got::NotRunning);
+                            self.desk.answer(name, got);
+                        }
+                        (Ok(want), None) => self.desk.wait(name, want, command.timeout),
+                        (Err(got), _) => self.desk.answer(name, got),
                     }
                 }
                 return;
@@ -67,16 +73,16 @@ impl Model<'_> {
 
     pub(super) fn start(&mut self) -> Got {
         let timer = &self.scenario.timer;
+        if self.closed {
+            return Got::Closed;
+        }
         if self.life.is_some() {
             return Got::AlreadyRunning;
         }
-        if self.ended.is_some() && timer.stop_when.is_some() {
+        if self.ended.is_some() && (timer.stop_when.is_some() || timer.target == TargetSpec::Ticks) {
             return Got::Restart;
         }
-        let items = match timer.target {
-            TargetSpec::Iterator(items) | TargetSpec::Stream(items) => items,
-            TargetSpec::Call => 0,
-        };
+        let items = timer.target.items();
         let until = timer.until.or(timer.run_for.map(|span| self.now.plus(span)));
         self.life = Some(Life { until, items, ..Life::default() });
         self.slots.start(self.now);
@@ -208,7 +214,8 @@ impl Model<'_> {
         if self.life.as_ref().is_some_and(|life| waits(life) && life.trigger.is_none()) {
             self.slots.wait_again(self.now);
         }
-        self.slots.set_period(self.now, period, moves);
+        let asked = self.life.as_ref().is_some_and(|life| life.trigger.is_some());
+        self.slots.set_period(self.now, period, moves, asked);
     }
 
     /// No further run starts. The first reason counts; the least patient grace counts.
@@ -219,10 +226,35 @@ impl Model<'_> {
         }
         life.trigger = None;
         life.paused &= life.flight.is_some();
-        let stop = life.stop.get_or_insert(Stop { reason, grace });
+        let stop = life.stop.get_or_insert(Stop { reason, grace, expired: false });
         stop.grace = stop.grace.min(grace);
+        stop.expired |= stop.grace <= self.now;
         if reason == Reason::Cancelled {
             stop.reason = reason;
         }
+        if self.scenario.timer.target == TargetSpec::Ticks {
+            // Nobody waits for a consumer who is busy with a tick, nor for one who has not come back yet.
+            self.abandon();
+        }
+    }
+
+    /// Whether the only call is still to come.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.runs.is_empty() && self.life.as_ref().is_some_and(|life| life.stop.is_none())
+    }
+
+    /// It ends at once: nobody gives it another turn, and the run in flight goes with it.
+    pub(super) fn abandon(&mut self) {
+        let Some(Life { flight, stop, .. }) = self.life.take() else { return };
+        let reason = match stop {
+            Some(Stop { reason: Reason::Cancelled, .. }) => Reason::Cancelled,
+            Some(stop) if stop.expired && flight.is_some() => Reason::GraceExpired,
+            Some(stop) => stop.reason,
+            None => Reason::Abandoned,
+        };
+        if flight.is_some() {
+            self.end_run(RunEnd::GivenUp);
+        }
+        self.end(reason, None);
     }
 }

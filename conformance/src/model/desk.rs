@@ -224,7 +224,7 @@ pub(super) fn at_the_end(want: &Want, reason: Reason, failure: Option<FailureKin
         Want::End => Some(failed.unwrap_or(Got::Ended(reason))),
         Want::Cancelled => Some(Got::Ended(reason)),
         Want::ShutDown => Some(Got::Shutdown(match reason {
-            Reason::Cancelled | Reason::GraceExpired => ShutdownKind::Cancelled,
+            Reason::Cancelled | Reason::GraceExpired | Reason::Abandoned => ShutdownKind::Cancelled,
             Reason::Failed => ShutdownKind::Failed,
             _ => ShutdownKind::Drained,
         })),

@@ -2,6 +2,7 @@
 //! is. It walks from event to event and from slot to slot, and shares nothing with the core.
 
 mod commands;
+mod company;
 mod desk;
 mod jitter;
 mod queue;
@@ -18,6 +19,7 @@ use crate::trace::{Run, RunEnd, Trace};
 use desk::Desk;
 use slots::{During, Slots};
 
+pub use company::foresee;
 pub use queue::compare_queue;
 
 /// More runs than anybody wants to walk over.
@@ -52,7 +54,7 @@ pub fn predict(scenario: &Scenario, grain: Span) -> Result<Trace, Unpredictable>
     }
     let mut model = Model::new(scenario, grain);
     model.play()?;
-    Ok(model.into_trace())
+    Ok(model.trace())
 }
 
 /// The field of the configuration that is refused.
@@ -77,6 +79,8 @@ struct Model<'a> {
     commands: std::slice::Iter<'a, Command>,
     condition: Option<Span>,
     detached: bool,
+    /// Whether it may not be started any more.
+    closed: bool,
     /// What goes on between a start and its end.
     life: Option<Life<'a>>,
     /// How the last life ended.
@@ -95,7 +99,8 @@ struct Life<'a> {
     paused: bool,
     until: Option<Span>,
     runs: u64,
-    items: u64,
+    /// What is left of them, if there are any.
+    items: Option<u64>,
     /// When a run was asked for.
     trigger: Option<Span>,
     /// The slot of the run that failed, and when it is due again.
@@ -120,6 +125,8 @@ struct Flight<'a> {
 struct Stop {
     reason: Reason,
     grace: Span,
+    /// Whether there was none left when that was asked for.
+    expired: bool,
 }
 
 impl<'a> Model<'a> {
@@ -131,6 +138,7 @@ impl<'a> Model<'a> {
             commands: scenario.commands.iter(),
             condition: scenario.timer.stop_when,
             detached: false,
+            closed: false,
             life: None,
             ended: None,
             slots: Slots::new(&scenario.timer),
@@ -146,42 +154,53 @@ impl<'a> Model<'a> {
         if self.scenario.autostart {
             self.start();
         }
-        while let Some(next) = self.next_event().filter(|next| *next < self.scenario.watch) {
+        self.walk(self.scenario.watch)
+    }
+
+    /// Goes on to everything that happens before this time.
+    fn walk(&mut self, until: Span) -> Result<(), Unpredictable> {
+        while let Some(next) = self.next_event().filter(|next| *next < until) {
             self.move_to(self.now.max(next));
             self.give_commands();
-            let hits = self.desk.hits;
-            self.turn();
-            let expired = self.desk.expire();
-            if expired && self.desk.hits != hits {
-                self.order = Some("a run that ends at the end of a timeout");
-            }
-            if self.slots.is_too_long() || self.runs.len() > MOST_RUNS {
-                return Err(Unpredictable::TooLong);
-            }
-            if self.slots.undecided {
-                return Err(Unpredictable::Order("slots that jitter has moved into others"));
-            }
-            if self.desk.photo_finish {
-                return Err(Unpredictable::Order("an answer at the end of its timeout"));
-            }
-            if let Some(order) = self.order {
-                return Err(Unpredictable::Order(order));
-            }
+            self.step()?;
         }
         Ok(())
     }
 
-    fn into_trace(self) -> Trace {
-        let Slots { skipped, missed, batches, .. } = self.slots;
+    /// One turn, if what comes of it can be said.
+    fn step(&mut self) -> Result<(), Unpredictable> {
+        let hits = self.desk.hits;
+        self.turn();
+        let expired = self.desk.expire();
+        if expired && self.desk.hits != hits {
+            self.order = Some("a run that ends at the end of a timeout");
+        }
+        if self.slots.is_too_long() || self.runs.len() > MOST_RUNS {
+            return Err(Unpredictable::TooLong);
+        }
+        if self.slots.undecided {
+            return Err(Unpredictable::Order("slots that jitter has moved into others"));
+        }
+        if self.desk.photo_finish {
+            return Err(Unpredictable::Order("an answer at the end of its timeout"));
+        }
+        if let Some(order) = self.order {
+            return Err(Unpredictable::Order(order));
+        }
+        Ok(())
+    }
+
+    fn trace(&self) -> Trace {
+        let Slots { skipped, missed, .. } = self.slots;
         let Desk { hits, failures, .. } = self.desk;
         Trace {
-            runs: self.runs,
-            ended: Some(self.ends),
+            runs: self.runs.clone(),
+            ended: Some(self.ends.clone()),
             counters: Some(Counters { hits, failures, skipped, missed }),
             failures_told: Some(failures),
-            batches: Some(batches),
+            batches: Some(self.slots.batches.clone()),
             feeds: self.desk.feeds(),
-            answers: self.desk.answers,
+            answers: self.desk.answers.clone(),
             ..Trace::default()
         }
     }
@@ -193,7 +212,7 @@ impl<'a> Model<'a> {
             let stop = life.stop.as_ref().map(|stop| stop.grace);
             let running = stop.is_none();
             let condition = self.condition.filter(|_| running);
-            let until = life.until.filter(|_| running);
+            let until = life.until.filter(|_| running && !self.is_in_other_hands(life));
             let due = self.next_due().map(|due| due.up_to(self.grain));
             [flight, stop, condition, until, due].into_iter().flatten().min()
         });
@@ -205,6 +224,11 @@ impl<'a> Model<'a> {
         let life = self.life.as_ref().filter(|life| life.flight.is_none() && life.stop.is_none())?;
         let scheduled = || life.retry.map_or(self.slots.upcoming().due, |(_, due)| due);
         life.trigger.or_else(|| (!life.paused).then(scheduled))
+    }
+
+    /// Whether the timer is a schedule whose consumer is busy with a tick: nobody looks at the time meanwhile.
+    fn is_in_other_hands(&self, life: &Life<'_>) -> bool {
+        self.scenario.timer.target == TargetSpec::Ticks && life.flight.is_some()
     }
 
     fn move_to(&mut self, now: Span) {
@@ -221,7 +245,7 @@ impl<'a> Model<'a> {
                 self.stop_unless_stopping(Reason::Condition);
             }
             let Some(life) = &self.life else { return };
-            if life.until.is_some_and(|until| until <= self.now) {
+            if life.until.is_some_and(|until| until <= self.now) && !self.is_in_other_hands(life) {
                 self.stop_unless_stopping(Reason::Until);
             }
             let Some(life) = &self.life else { return };
@@ -311,7 +335,7 @@ impl<'a> Model<'a> {
         let flight = Flight { number, slot, plan, ends: self.now.plus(plan.takes), limit };
         life.runs += 1;
         life.flight = Some(flight);
-        let exhausted = life.items == 0 && self.scenario.timer.target != TargetSpec::Call;
+        let exhausted = life.items == Some(0);
         plan.does.iter().for_each(|action| self.act(action));
         if flight.ends == self.now || exhausted {
             self.land(flight);
@@ -321,8 +345,8 @@ impl<'a> Model<'a> {
     /// A run ends by itself.
     fn land(&mut self, flight: Flight<'a>) {
         let Some(life) = &mut self.life else { return };
-        let exhausted = life.items == 0 && self.scenario.timer.target != TargetSpec::Call;
-        life.items = life.items.saturating_sub(1);
+        let exhausted = life.items == Some(0);
+        life.items = life.items.map(|items| items.saturating_sub(1));
         let grace = life.stop.as_ref().filter(|stop| stop.reason != Reason::Cancelled).map(|stop| stop.grace);
         if [grace, flight.limit].into_iter().flatten().any(|end| end <= self.now) {
             self.order = Some("a run that ends at the end of its time");
@@ -379,6 +403,9 @@ impl<'a> Model<'a> {
         }
         if self.scenario.timer.max_runs == Some(life.runs) {
             return self.end(Reason::MaxRuns, None);
+        }
+        if life.until.is_some_and(|until| until <= now) {
+            return self.end(Reason::Until, None);
         }
         if retry.is_some() {
             life.backoff = retry;

@@ -278,14 +278,15 @@ impl<'a> Slots<'a> {
         self.report_dropped();
     }
 
-    /// Another period. With `rearm` it holds for the wait in progress too, if there is one.
-    pub(super) fn set_period(&mut self, now: Span, period: Span, rearm: bool) {
+    /// Another period. With `rearm` it holds for the wait in progress too, if there is one: who has asked for a run
+    /// has ended it, and with it what was drawn.
+    pub(super) fn set_period(&mut self, now: Span, period: Span, rearm: bool, asked: bool) {
         let was_busy = std::mem::replace(&mut self.period, period) == Span::ZERO;
         let Some(since) = self.since.filter(|_| rearm) else {
             let jitters = self.spec.jitter.is_some() && self.is_grid();
             if period == Span::ZERO {
                 // What follows comes when the slot does that is waited for.
-                let drawn = self.drawn.filter(|drawn| drawn.number == self.next.number);
+                let drawn = self.drawn.filter(|drawn| drawn.number == self.next.number && !asked);
                 self.next.due = drawn.map_or(self.next.due, |drawn| drawn.due);
             }
             self.stretched = jitters && self.upcoming().due.max(now) > self.next.due;

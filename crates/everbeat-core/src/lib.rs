@@ -58,6 +58,8 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+// No time goes through a float. Tests may count chances by them.
+#![cfg_attr(not(test), deny(clippy::float_arithmetic))]
 
 extern crate alloc;
 

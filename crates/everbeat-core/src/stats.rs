@@ -151,6 +151,7 @@ impl fmt::Debug for Histogram {
 
 /// The rank, from 1, of the quantile `q` among `total` values.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[expect(clippy::float_arithmetic, reason = "it is asked for with a float, by whoever reads a report")]
 fn rank_of(q: f64, total: u64) -> u64 {
     // A report, not a decision: a float is good enough, and `as` saturates.
     let rank = q.clamp(0.0, 1.0) * total as f64;

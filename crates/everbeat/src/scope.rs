@@ -4,12 +4,12 @@
 //!
 //! The lock of a scope guards the list of its timers. No timer is asked, ended or dropped under it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::any::AnyTimer;
+use crate::any::{AnyTimer, Identity};
 use crate::block;
 #[cfg(doc)]
 use crate::builder::Builder;
@@ -58,6 +58,8 @@ struct Inner {
 struct Roll {
     /// By the number under which they came.
     timers: BTreeMap<u64, AnyTimer>,
+    /// Under which number each came, so that nobody has to look through all of them.
+    numbers: HashMap<Identity, u64>,
     next_number: u64,
     /// The length at which those that have ended are forgotten.
     next_sweep: usize,
@@ -136,7 +138,8 @@ impl Scope {
         self.forget_spent(&timers);
     }
 
-    /// Ties a timer to the scope. A scope that is closed cancels it, and lets it be started by nobody.
+    /// Ties a timer to the scope; one that is tied to it already stays as it is. A scope that is closed cancels
+    /// it, and lets it be started by nobody.
     pub fn tie(&self, timer: impl Into<AnyTimer>) {
         let timer = timer.into();
         match self.enlist(&timer) {
@@ -151,8 +154,7 @@ impl Scope {
         let timer = timer.into();
         let untied = {
             let mut roll = self.lock();
-            let number =
-                roll.timers.iter().find(|(_, tied)| tied.same_timer(&timer)).map(|(number, _)| *number);
+            let number = roll.numbers.remove(&timer.identity());
             number.and_then(|number| roll.timers.remove(&number))
         };
         drop(untied);
@@ -164,6 +166,10 @@ impl Scope {
             return Place::Refused;
         }
         let number = roll.next_number;
+        if roll.numbers.contains_key(&timer.identity()) {
+            return Place::Taken;
+        }
+        roll.numbers.insert(timer.identity(), number);
         roll.next_number += 1;
         roll.timers.insert(number, timer.clone());
         if roll.timers.len() <= roll.next_sweep.max(SMALLEST_SWEEP) {
@@ -193,7 +199,11 @@ impl Scope {
         let spent = |timer: &AnyTimer| timer.has_ended() && (closed || timer.handles() <= 2);
         let spent: Vec<_> = timers.iter().filter(|(_, timer)| spent(timer)).collect();
         let mut roll = self.lock();
-        let forgotten: Vec<_> = spent.iter().filter_map(|(number, _)| roll.timers.remove(number)).collect();
+        let mut forgotten = Vec::new();
+        for (number, timer) in spent {
+            roll.numbers.remove(&timer.identity());
+            forgotten.extend(roll.timers.remove(number));
+        }
         roll.next_sweep = roll.timers.len() * 2;
         drop(roll);
         drop(forgotten);

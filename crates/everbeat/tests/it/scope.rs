@@ -359,3 +359,19 @@ fn l10_closing_counts_the_runs_that_were_given_up() -> Result<(), Error> {
     assert_eq!(endless.wait().block(LIMIT)?, StopReason::GraceExpired);
     Ok(())
 }
+
+#[test]
+fn l10_a_timer_that_is_tied_twice_counts_once() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let scope = Scope::new();
+    let timer = clock.engine().every(SECOND).tied_to(&scope).build(|| ())?;
+    let lean = clock.engine().every(SECOND).start(|| ())?;
+    for tied in [&timer, &lean, &timer, &lean] {
+        scope.tie(tied);
+    }
+    timer.start()?;
+    assert_eq!(scope.active().len(), 2, "{:?}", scope.active());
+    assert_eq!(scope.close(Duration::ZERO).drained, 2);
+    assert!(scope.active().is_empty() && !lean.is_running());
+    Ok(())
+}
