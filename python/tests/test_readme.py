@@ -23,4 +23,6 @@ def test_there_are_programs() -> None:
 def test_the_program_runs(program: str) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    # On a busy machine a slot may be missed, which is logged.
+    complaints = [line for line in done.stderr.splitlines() if not re.search("slots missed", line)]
+    assert (done.returncode, complaints) == (0, [])

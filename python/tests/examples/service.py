@@ -21,11 +21,14 @@ PATIENCE = 120.0
 class Service:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self.url = ""
         self.log = ""
         self._ended = False
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def wait_until_ready(self) -> None:
         self.url = self.wait_for(r"running on (http://[\w.:]+)").group(1)
         self.wait_for("Application startup complete")
 
@@ -58,8 +61,12 @@ class Service:
         """Sends the signal, and tells with which code the process has ended."""
         self.process.send_signal(by)
         code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        self.read_to_the_end()
         return code
+
+    def read_to_the_end(self) -> None:
+        """Whatever the process, which is about to end or has, still says. Nothing may close its output before."""
+        self._reader.join(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -76,9 +83,12 @@ def started(database: Path, *options: str, **settings: object) -> Iterator[Servi
         start_new_session=True,
     )
     with process:
+        service = Service(process)
         try:
-            yield Service(process)
+            service.wait_until_ready()
+            yield service
         finally:
             # Whatever is left of it, workers included.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            service.read_to_the_end()

@@ -146,7 +146,7 @@ fn a_timer_rests_again_with_its_past_beside_it() {
     let overrun: Story = |bench| {
         bench.work(0, 35);
         assert_eq!(bench.timer.rest(), None, "the next run has yet to be told");
-        let due = bench.timeout().unwrap().as_millis() as u64;
+        let due = bench.timer.next_due().unwrap().as_nanos() / 1_000_000;
         assert_eq!(bench.work(due, due + 1).missed, 3);
     };
     let too_late: Story = |bench| {
