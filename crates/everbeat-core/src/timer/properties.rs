@@ -292,8 +292,10 @@ impl Resting {
             _ => {}
         }
         match (operation, self.rested) {
-            (Operation::Wait(_) | Operation::Timeout, Some((mut rested, past))) if !self.timer.is_busy() => {
-                if let Some(tick) = rested.begin(&schedule, &past, self.now) {
+            (Operation::Wait(_) | Operation::Timeout, Some((mut rested, mut past)))
+                if !self.timer.is_busy() =>
+            {
+                if let Some(tick) = rested.begin(&schedule, &mut past, self.now) {
                     outputs.push(Output::Run(tick));
                     self.timer = Timer::from_rest(schedule, rested, &past);
                     self.rested = Some((rested, past));

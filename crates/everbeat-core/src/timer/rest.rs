@@ -11,8 +11,7 @@ use super::{Abort, Run, Skipped, State, Timer, Troubles, Wait};
 use crate::{Cause, Instant, Ratio, Schedule, Tick};
 
 /// What a timer comes down to while nothing special happens: it waits for its next run, or is in the
-/// middle of one that the schedule asked for; it is not paused or limited, and nothing of what was missed is still
-/// to be told.
+/// middle of one that the schedule asked for; it is not paused or limited, and no retry or burst is under way.
 ///
 /// Made by [`Timer::rest`], with the [`Past`] that belongs to it; [`Timer::from_rest`] makes both a machine again. It
 /// has room for about 2³² runs, and for one that ends 2 s after it was due; more takes the machine.
@@ -36,6 +35,8 @@ pub struct Past {
     slots_ahead: u64,
     /// The runs before the last start.
     runs_before_start: u64,
+    /// Slots dropped since the last run, of which the next one is to be told.
+    dropped_since_run: u64,
     skipped: Skipped,
 }
 
@@ -44,6 +45,7 @@ impl Past {
     pub const NOTHING: Self = Self {
         slots_ahead: 0,
         runs_before_start: 0,
+        dropped_since_run: 0,
         skipped: Skipped { overrun: 0, paused: 0, late: 0, backoff: 0, missed: 0 },
     };
 
@@ -138,7 +140,7 @@ impl Rested {
     /// Begins the run that it waits for; `now` must not be before it is due. `None`, and nothing has
     /// changed, if that takes the whole machine.
     #[must_use]
-    pub fn begin(&mut self, schedule: &Schedule, past: &Past, now: Instant) -> Option<Tick> {
+    pub fn begin(&mut self, schedule: &Schedule, past: &mut Past, now: Instant) -> Option<Tick> {
         let late_nanos = now.nanos_since(self.due);
         let plain = now >= self.due && !now.is_never() && late_nanos <= schedule.max_lateness_nanos;
         if !plain || self.next_run == NonZeroU32::MAX {
@@ -146,9 +148,10 @@ impl Rested {
         }
         let slot = past.slot_after(self.runs());
         *self = self.begun();
+        let missed = core::mem::take(&mut past.dropped_since_run);
         let lateness = core::time::Duration::from_nanos(late_nanos);
         let (scheduled, cause) = (self.due, Cause::Schedule);
-        Some(Tick { run: u64::from(self.runs()), slot, scheduled, lateness, missed: 0, cause })
+        Some(Tick { run: u64::from(self.runs()), slot, scheduled, lateness, missed, cause })
     }
 
     /// The same in the middle of the run that it waits for.
@@ -212,6 +215,7 @@ impl Timer {
         let past = Past {
             slots_ahead: self.next_slot.wrapping_sub(self.runs),
             runs_before_start: self.runs_before_start,
+            dropped_since_run: self.troubles.as_ref().map_or(0, |troubles| troubles.dropped_since_run),
             skipped: self.skipped(),
         };
         plain.then_some((rested, past))
@@ -230,8 +234,10 @@ impl Timer {
         } else {
             State::Waiting(Wait { due, ..Wait::for_slot() })
         };
-        let troubles = (past.skipped != Skipped::default())
-            .then(|| Box::new(Troubles { skipped: past.skipped, ..Troubles::default() }));
+        let Past { slots_ahead: _, runs_before_start, dropped_since_run, skipped } = *past;
+        // Whatever was dropped was skipped.
+        let troubles = (skipped != Skipped::default())
+            .then(|| Box::new(Troubles { dropped_since_run, skipped, ..Troubles::default() }));
         Self {
             state,
             now: wait_base,
@@ -240,7 +246,7 @@ impl Timer {
             anchor_slot: slot,
             next_slot,
             runs: u64::from(rested.runs()),
-            runs_before_start: past.runs_before_start,
+            runs_before_start,
             troubles,
             ..Self::new(schedule)
         }
@@ -250,8 +256,9 @@ impl Timer {
 impl Troubles {
     /// Whether nothing is left of them but what was skipped, for a timer whose next slot is this.
     fn are_over(&self, next_slot: u64) -> bool {
-        let Self { counted_slot, dropped_since_run, backoff_nanos, retry_slot: _, skipped: _, batch } = self;
-        *counted_slot <= next_slot && *dropped_since_run == 0 && *backoff_nanos == 0 && batch.is_none()
+        let Self { counted_slot, dropped_since_run: _, backoff_nanos, retry_slot: _, skipped: _, batch } =
+            self;
+        *counted_slot <= next_slot && *backoff_nanos == 0 && batch.is_none()
     }
 }
 

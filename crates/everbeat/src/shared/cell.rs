@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use everbeat_core::{Instant, Key, Past, Rested, Schedule, StopReason, Timer as Machine};
 
-use super::LAID_DOWN_EVERY;
 use super::plan::Plan;
 use super::state::{Ledger, State};
 use super::turn::unit;
@@ -56,6 +55,11 @@ impl Books {
     /// What a lean timer has behind it.
     pub(super) fn past(books: Option<&Self>) -> &Past {
         books.and_then(|books| books.past.as_deref()).unwrap_or(&Past::NOTHING)
+    }
+
+    /// The same for a run that begins: what it is told is behind it.
+    pub(super) fn past_mut<'a>(books: Option<&'a mut Self>, nothing: &'a mut Past) -> &'a mut Past {
+        books.and_then(|books| books.past.as_deref_mut()).unwrap_or(nothing)
     }
 }
 
@@ -328,11 +332,8 @@ impl<V: Send + Sync + 'static> State<V> {
         let Ledger { hits, failures, blocked, .. } = self.ledger;
         let runs = u64::from(rested.runs());
         let eventful = past != Past::NOTHING || hits != runs || failures > 0 || blocked > 0;
-        let plain = self.machine.schedule().is_alike(&plan.schedule)
-            && !self.retired
-            && self.failure.is_none()
-            // What went wrong once may do so again soon.
-            && !(eventful && rested.runs() % LAID_DOWN_EVERY != 0);
+        let plain =
+            self.machine.schedule().is_alike(&plan.schedule) && !self.retired && self.failure.is_none();
         if !plain {
             return None;
         }

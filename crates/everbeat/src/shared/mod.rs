@@ -64,8 +64,7 @@ pub(crate) const DETACHED: u32 = 1 << 31;
 /// More handles than any program has. Beyond that they cannot be told from [`DETACHED`].
 pub(crate) const MOST_HANDLES: u32 = 1 << 30;
 
-/// A timer that may be stored in fewer bytes, but is likely to need more again, is after a run whose number is a
-/// multiple of this.
+/// A timer that may be stored in fewer bytes is, after a run whose number is a multiple of this.
 const LAID_DOWN_EVERY: u32 = if cfg!(all(test, everbeat_loom)) { 1 } else { 8 };
 
 /// What a driver does next.

@@ -134,7 +134,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             if now < due {
                 return Some(Progress::Sleep { until: Some(due), busy: false });
             }
-            let tick = lean.rested.begin(&self.plan.schedule, Books::past(books.as_deref()), now)?;
+            let mut nothing = Past::NOTHING;
+            let past = Books::past_mut(books, &mut nothing);
+            let tick = lean.rested.begin(&self.plan.schedule, past, now)?;
             (lean.call.take()?, tick, now)
         };
         let step = {

@@ -93,7 +93,7 @@ impl Slot {
             return Begun::Gone;
         }
         let mut begun = self.rested;
-        match (begun.begin(schedule, &Past::NOTHING, now), self.call.is_some()) {
+        match (begun.begin(schedule, &mut Past::NOTHING.clone(), now), self.call.is_some()) {
             (Some(tick), true) => {
                 self.progress = Progress::Begun;
                 self.call.take().map_or(Begun::Gone, |call| Begun::Run(tick, begun, call))

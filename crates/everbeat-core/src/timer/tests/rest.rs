@@ -49,7 +49,7 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
     let rested = at_rest(&schedule);
     for (now, begins) in [(0, false), (2, false), (3, true), (7, true), (8, false), (99, false)] {
         let mut begun = rested;
-        let tick = begun.begin(&schedule, NOTHING, at(now));
+        let tick = begun.begin(&schedule, &mut NOTHING.clone(), at(now));
         assert_eq!(tick.is_some(), begins, "at {now} ms");
         let waits = Rested::new(at(3), 0, 0);
         assert_eq!(begun, if begins { waits.begun() } else { waits });
@@ -62,13 +62,13 @@ fn a_run_begins_at_rest_when_it_is_due_and_not_too_late() {
         }
     }
     let plain = rate(10);
-    assert!(Rested::new(at(3), 0, 0).begin(&plain, NOTHING, Instant::NEVER).is_none());
+    assert!(Rested::new(at(3), 0, 0).begin(&plain, &mut NOTHING.clone(), Instant::NEVER).is_none());
     assert!(
-        Rested::new(at(3), u32::MAX - 1, 0).begin(&plain, NOTHING, at(3)).is_none(),
+        Rested::new(at(3), u32::MAX - 1, 0).begin(&plain, &mut NOTHING.clone(), at(3)).is_none(),
         "there is no room for more"
     );
     let mut last = Rested::new(at(3), u32::MAX - 2, 0);
-    assert!(last.begin(&plain, NOTHING, at(3)).is_some() && last.finish(&plain, NOTHING, at(4)));
+    assert!(last.begin(&plain, &mut NOTHING.clone(), at(3)).is_some() && last.finish(&plain, NOTHING, at(4)));
     let mut timer = Timer::from_rest(Arc::new(plain), last, NOTHING);
     assert_eq!(timer.rest().map(|(rested, _)| rested.runs()), Some(u32::MAX - 1));
     timer.handle_timeout(at(13));
@@ -100,7 +100,7 @@ fn a_run_ends_at_rest_if_the_next_one_is_still_to_come() {
         (Schedule::fixed_delay(Duration::MAX), 4, None),
     ] {
         let mut rested = at_rest(&schedule);
-        rested.begin(&schedule, NOTHING, at(3)).unwrap();
+        rested.begin(&schedule, &mut NOTHING.clone(), at(3)).unwrap();
         assert_eq!(rested.finish(&schedule, NOTHING, at(now)), next.is_some(), "{schedule:?} at {now} ms");
         assert_eq!((rested.due(), rested.runs()), (at(next.unwrap_or(3)), 1));
         assert_eq!(rested.is_in_run(), next.is_none());
@@ -145,14 +145,12 @@ fn a_timer_rests_again_with_its_past_beside_it() {
     type Story = fn(&mut Bench);
     let overrun: Story = |bench| {
         bench.work(0, 35);
-        assert_eq!(bench.timer.rest(), None, "the next run has yet to be told");
         let due = bench.timer.next_due().unwrap().as_nanos() / 1_000_000;
         assert_eq!(bench.work(due, due + 1).missed, 3);
     };
     let too_late: Story = |bench| {
         bench.work(0, 0);
         assert_eq!(bench.poll_at(27), None);
-        assert_eq!(bench.timer.rest(), None);
         assert_eq!(bench.work(30, 31).missed, 2);
     };
     let retried: Story = |bench| {
@@ -188,7 +186,7 @@ fn a_timer_rests_again_with_its_past_beside_it() {
     ] {
         let mut bench = Bench::started(schedule.clone());
         story(&mut bench);
-        let (mut rested, past) = bench.timer.rest().expect("it waits, and nothing is still to be told");
+        let (mut rested, mut past) = bench.timer.rest().expect("it waits, and nothing is still to be told");
         let runs = bench.timer.runs();
         assert_eq!((past.skipped(), bench.timer.skipped()), (skipped, skipped), "{schedule:?}");
         let mut machine = Timer::from_rest(Arc::new(schedule.clone()), rested, &past);
@@ -197,11 +195,32 @@ fn a_timer_rests_again_with_its_past_beside_it() {
         machine.handle_timeout(due);
         let Some(Output::Run(tick)) = machine.poll_output(due) else { panic!("{schedule:?}") };
         assert_eq!((tick.run, tick.slot, tick.missed), (runs + 1, next_slot, 0));
-        assert_eq!(rested.begin(&schedule, &past, due), Some(tick));
+        assert_eq!(rested.begin(&schedule, &mut past, due), Some(tick));
         // Runs of an earlier start do not count for the limit of this one.
         assert_eq!(rested.finish(&schedule, &past, due), schedule.max_runs == u64::MAX);
         machine.handle_finished(due, Outcome::Success);
         assert_eq!(machine.stop_reason().is_none(), schedule.max_runs == u64::MAX);
+    }
+}
+
+/// What was dropped is told by the next run, and by none after that.
+#[test]
+fn s12_a_timer_at_rest_remembers_what_it_has_dropped_since_its_last_run() {
+    let schedule = rate(10);
+    let mut bench = Bench::started(schedule.clone());
+    bench.work(0, 35);
+    assert_eq!(bench.poll(), None);
+    let (mut rested, mut past) = bench.timer.rest().unwrap();
+    let mut machine = Timer::from_rest(Arc::new(schedule.clone()), rested, &past);
+    assert_eq!(machine.rest(), Some((rested, past)));
+    for (due, missed) in [(40, 3), (50, 0)] {
+        machine.handle_timeout(at(due));
+        let Some(Output::Run(tick)) = machine.poll_output(at(due)) else { panic!("no run at {due} ms") };
+        assert_eq!(tick.missed, missed);
+        assert_eq!(rested.begin(&schedule, &mut past, at(due)), Some(tick));
+        assert!(rested.finish(&schedule, &past, at(due)));
+        machine.handle_finished(at(due), Outcome::Success);
+        assert_eq!(machine.rest(), Some((rested, past)));
     }
 }
 
@@ -224,7 +243,7 @@ fn a_timer_with_more_to_remember_does_not_rest() {
         |bench| bench.timer.pause(at(1)),
         |bench| bench.timer.end_by(at(99)),
         |bench| assert_eq!(bench.timer.trigger(at(1)), Ok(2)),
-        |bench| _ = bench.work(10, 35),
+        |bench| _ = bench.work(10, 35), // a batch is still to be told
         |bench| bench.timer.set_period(at(1), ms(7), false),
         |bench| {
             bench.timer.cancel(at(1));
