@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
-use super::targets::Once;
+use super::targets;
 use super::{object, traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
@@ -44,7 +44,7 @@ impl OneShot {
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
-        let built = thread::OneShot::of(builder, delay, Once::target(job.clone()));
+        let built = thread::OneShot::of(builder, delay, targets::called_once(job.clone()));
         let native = built.map_err(|error| to_python(py, &error))?;
         let timer = native.as_timer().clone();
         if scope.is_none() {

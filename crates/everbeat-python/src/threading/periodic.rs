@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
-use super::targets::Plain;
+use super::targets;
 use super::{traverse_latest, wait};
 use crate::durations;
 use crate::errors::to_python;
@@ -44,7 +44,7 @@ impl PeriodicTask {
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
-        let native = thread::PeriodicTask::of(builder, Plain::target(job.clone()));
+        let native = thread::PeriodicTask::of(builder, targets::called(job.clone()));
         let native = native.map_err(|error| to_python(py, &error))?;
         if scope.is_none() {
             native.timer().clone().detach(); // it runs until it is stopped, held or not

@@ -14,7 +14,7 @@ use super::options::{Schedule, builder};
 use super::process::Native;
 use super::scope::Scope;
 use super::subscription::Subscription;
-use super::targets::Items;
+use super::targets;
 use super::{object, traverse_latest, wait};
 use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
@@ -129,7 +129,8 @@ impl Timer {
         if let Some(scope) = scope {
             builder = builder.tied_to(scope.get().native(py)?);
         }
-        let timer = builder.build(Items::new(job.clone())).map_err(|error| to_python(py, &error))?;
+        let timer =
+            builder.build(targets::called_or_iterated(job.clone())).map_err(|error| to_python(py, &error))?;
         if scope.is_none() {
             timer.clone().detach(); // it runs until it ends, held or not
         }

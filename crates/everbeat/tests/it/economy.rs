@@ -70,7 +70,8 @@ fn a_timer_that_is_asked_whether_it_has_ended_before_it_was_started_stays_lean()
 
 /// What went wrong lies beside it from then on, and nothing of it is forgotten.
 #[test]
-fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_with_its_next_value() -> Result<(), Error> {
+fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_with_its_next_value()
+-> Result<(), Error> {
     let clock = TestEngine::new();
     let time = clock.clone();
     let timer =
@@ -86,7 +87,10 @@ fn a_timer_that_has_missed_failed_or_been_started_again_is_lean_again_with_its_n
     let missed = measure(|| clock.advance(ms(43))); // the second run has missed slots, and is over
     assert!(missed.bytes_current < 350, "{missed:?}");
     let failed = measure(|| clock.advance(ms(10)));
-    assert!(missed.bytes_current + failed.bytes_current > 500, "the run after a failure is to come: {failed:?}");
+    assert!(
+        missed.bytes_current + failed.bytes_current > 500,
+        "the run after a failure is to come: {failed:?}"
+    );
     let after = measure(|| clock.advance(ms(100)));
     let bytes = missed.bytes_current + failed.bytes_current + after.bytes_current;
     assert!(bytes < 350, "{missed:?}, {failed:?}, {after:?}");
