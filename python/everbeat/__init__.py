@@ -17,6 +17,7 @@ from everbeat._everbeat import (
     ticks,
 )
 from everbeat._group import TimerGroup
+from everbeat._oneshot import OneShot, after
 from everbeat._policies import Backoff, Burst
 from everbeat.exceptions import (
     ScheduleError,
@@ -31,6 +32,7 @@ from everbeat.exceptions import (
 __all__ = [
     "Backoff",
     "Burst",
+    "OneShot",
     "ScheduleError",
     "Skipped",
     "Stats",
@@ -47,6 +49,7 @@ __all__ = [
     "TimerRestartError",
     "TimerStoppedError",
     "__version__",
+    "after",
     "current_tick",
     "current_timer",
     "every",

@@ -148,8 +148,8 @@ def after(delay: _Duration, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _
     >>> call.wait(timeout=20)
     (3, 1)
 
-    Raises `ScheduleError` for a bad delay, `TypeError` if `fn` cannot be called or is a coroutine function, and
-    `TimerError` while the interpreter exits.
+    Raises `ScheduleError` for a bad delay, `TypeError` if `fn` cannot be called or is a coroutine function, which
+    `everbeat.after` takes, and `TimerError` while the interpreter exits.
     """
 
 @final

@@ -1,4 +1,4 @@
-"""The examples of the manual, which are the stubs."""
+"""The examples of the manual, which are the stubs and what has none."""
 
 import ast
 import asyncio
@@ -15,12 +15,16 @@ import everbeat.threading
 from everbeat._options import Options
 
 PACKAGE = Path(everbeat.__file__).parent
-STUBS: dict[str, ModuleType] = {"_everbeat.pyi": everbeat, "threading.pyi": everbeat.threading}
+MANUALS: dict[str, ModuleType] = {
+    "_everbeat.pyi": everbeat,
+    "_oneshot.py": everbeat,
+    "threading.pyi": everbeat.threading,
+}
 
 
 def examples() -> Iterator[Any]:
     finder = doctest.DocTestParser()
-    for file, module in STUBS.items():
+    for file, module in MANUALS.items():
         for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 name = getattr(node, "name", "module")

@@ -29,6 +29,7 @@
 //! - [`IntoTarget`] and [`Outcome`]: what can be run, and what a run may return.
 //! - [`Timer`]: control, waiting, figures.
 //! - [`Feed`]: every tick for a consumer with its own pace. [`Ticks`]: a schedule without a target.
+//! - [`after`]: a call that is made once, later, unless it is called off: a [`OneShot`].
 //! - [`Group`]: timers that start and stop together. [`Scope`]: timers that end with what they belong to.
 //! - [`thread`]: the same timers without a runtime.
 //! - [`recipes`]: the usual jobs, as programs that run. [`testing`]: clocks for tests.
@@ -77,6 +78,7 @@ mod handle;
 mod home;
 mod log;
 mod name;
+mod oneshot;
 mod outcome;
 mod pending;
 pub mod recipes;
@@ -105,6 +107,7 @@ pub use crate::{
     group::{Answers, Group, Together},
     handle::{Timer, WeakTimer},
     name::Name,
+    oneshot::OneShot,
     outcome::{Outcome, Plain, Value},
     pending::{Answer, Pending, Shutdown},
     scope::{Closed, Scope},
@@ -116,6 +119,8 @@ pub use crate::{
 #[doc(hidden)]
 pub use crate::target::{Call, CallTarget, Callee};
 
+#[cfg(feature = "tokio")]
+pub use crate::oneshot::after;
 #[cfg(feature = "tokio")]
 pub use crate::target::{Offload, offload};
 

@@ -229,7 +229,24 @@
 //!
 //! # Do something once, later
 //!
-//! Without a runtime, and called off as long as it has not begun; the answer tells who was first.
+//! Called off as long as it has not begun; the answer tells who was first.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # async fn close_connection() {}
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), everbeat::Error> {
+//! let idle = everbeat::after(Duration::from_secs(60), || close_connection())?;
+//! // A request comes in before that:
+//! if !idle.cancel() {
+//!     println!("too late, the connection is being closed");
+//! }
+//! # assert!(!idle.is_pending());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without a runtime:
 //!
 //! ```
 //! # use everbeat::thread;

@@ -40,7 +40,13 @@ SHOWS = {
     "join": ["joined: 42", "running: False"],
     "last_result": ["None None", "after two: second", "after the end: third of 3"],
     "mock_timer": ["three ticks of an hour each"],
-    "one_shot": ["cancelled in time: True", "rung: True"],
+    "one_shot": [
+        "cancelled in time: True",
+        "made at its time: hello, world",
+        "made now: hello, everybody",
+        "without a loop: True",
+        "rung: True",
+    ],
     "overruns": [
         "runs at 0 1 5 6 7 8 s; 3 of 3 skipped",
         "runs at 0 1 5.5 6.5 7.5 8.5 s; 3 of 3 skipped",

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import everbeat
-from everbeat import Subscription, Timer, TimerGroup
+from everbeat import OneShot, Subscription, Timer, TimerGroup, after
 
 
 async def fetch() -> str:
@@ -25,6 +25,22 @@ assert_type(Timer(5, fetch), Timer[str])
 assert_type(Timer(5, numbers), Timer[int])
 assert_type(Timer(5, lines), Timer[bytes])
 assert_type(Timer(5, iter("abc")), Timer[str])
+
+
+async def post(url: str, *, retries: int = 3) -> bytes:
+    return b""
+
+
+async def calls() -> None:
+    call = after(5, post, "url", retries=1)
+    assert_type(call, OneShot[bytes])
+    assert_type(await call, bytes)
+    assert_type(await call.wait(timeout=5), bytes)
+    assert_type(await call.fire_now(), bytes)
+    assert_type(call.cancel(), bool)
+    assert_type(after(everbeat.ns(5), divmod, 7, 2), OneShot[tuple[int, int]])
+    assert_type(after(5, lambda: 42), OneShot[int])
+    assert_type(after(5, numbers), OneShot[Iterator[int]])
 
 
 async def uses(timer: Timer[str], group: TimerGroup) -> None:
@@ -57,4 +73,7 @@ async def of_a_decorator() -> None:
 
 def refused() -> None:
     Timer("5", fetch)  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+    after("5", fetch)  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+    after(5, post)  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+    after(5, post, "url", retry=1)  # type: ignore[call-overload, call-arg, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
     Timer(5, fetch, mode="often")  # type: ignore[call-overload, arg-type, unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]

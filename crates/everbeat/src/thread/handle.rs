@@ -15,7 +15,6 @@ use everbeat_core::{Instant, Key, Summary};
 use super::engine::Dismissed;
 use super::engine::{Bell, Core, Frame};
 use super::host::Host;
-use super::oneshot::OneShot;
 use super::roster::Rest;
 #[cfg(feature = "tokio")]
 use super::roster::Roster;
@@ -26,6 +25,7 @@ use crate::beat::Progress;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::guard::guarded;
+use crate::oneshot::OneShot;
 use crate::outcome::Outcome;
 use crate::shared::Plans;
 

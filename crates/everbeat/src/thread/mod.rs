@@ -47,7 +47,6 @@ mod lean;
 mod line;
 #[cfg(all(test, everbeat_loom))]
 mod models;
-mod oneshot;
 mod periodic;
 pub(crate) mod placed;
 pub(crate) mod roster;
@@ -66,12 +65,12 @@ use std::time::Duration;
 pub use self::handle::{Engine, EngineBuilder, EngineStats};
 pub use self::host::Host;
 pub(crate) use self::lean::{Found, Stopped};
-pub use self::oneshot::OneShot;
 pub use self::periodic::PeriodicTask;
 pub use self::sleep::Precision;
 use crate::block;
 use crate::builder::Builder;
 use crate::error::Error;
+pub use crate::oneshot::OneShot;
 use crate::outcome::Outcome;
 
 /// A timer with this period, on the default engine. As [`Timer::every`](crate::Timer::every) in all else.

@@ -13,6 +13,7 @@ mod groups;
 mod guarantees;
 mod lifecycle;
 mod logs;
+mod one_shots;
 mod resources;
 mod schedule;
 mod scope;

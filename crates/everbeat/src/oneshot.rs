@@ -1,21 +1,61 @@
 //! Timers that fire once.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everbeat_core::Tick;
+
 use crate::builder::Builder;
-use crate::error::Error;
+use crate::error::{BoxError, Error};
 use crate::handle::Timer;
 use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::pending::{self, Pending};
 use crate::target::{IntoTarget, Target};
 
-/// A call that is to be made once, later. Made by [`after`](super::after).
+/// Calls `target` once, after `delay`, on the tokio runtime that this is called in, and awaits what it returns.
+/// [`thread::after`](crate::thread::after) needs no runtime; [`OneShot::start_async`] gives such a call a name, a
+/// time limit, a scope or a clock.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), everbeat::Error> {
+/// use std::time::Duration;
+///
+/// let answer = everbeat::after(Duration::from_millis(1), || async { 42 })?;
+/// assert_eq!(*answer.wait().await?, 42);
+/// assert!(!answer.cancel()); // too late
+///
+/// let reminder = everbeat::after(Duration::from_secs(3600), || async { println!("tea") })?;
+/// assert!(reminder.cancel()); // in time: it will never be called
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::NoRuntime`] outside of a tokio runtime with its time driver enabled.
+#[cfg(feature = "tokio")]
+#[track_caller]
+pub fn after<F, R, O>(delay: Duration, target: F) -> Result<OneShot<O::Value>, Error>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Future<Output = O> + Send + 'static,
+    O: Outcome<Value: Send + Sync + 'static> + 'static,
+{
+    OneShot::start_async(Builder::new(OneShot::<()>::PERIOD), delay, target)
+}
+
+/// A call that is to be made once, later. Made by [`after`](crate::after) on tokio, and by
+/// [`thread::after`](crate::thread::after) on threads.
 ///
 /// Like all timers it needs a handle: when the last one is dropped the call is called off, unless it was
-/// [detached](Self::detach). This is one, and so is every clone of [`as_timer`](Self::as_timer).
+/// [detached](Self::detach). This is one, and so is every clone of [`as_timer`](Self::as_timer). A call that has begun
+/// is made to its end, whoever cancels it or lets go of it.
+///
+/// Commands take effect when they are called. What they return can be dropped at any point, and what was asked for
+/// stands.
 #[must_use = "a call is called off when its last handle is dropped; `detach` lets it happen"]
 pub struct OneShot<V: Send + Sync + 'static> {
     timer: Timer<V>,
@@ -29,17 +69,46 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// A call of any other kind: with its own name, engine or scope. The schedule of the builder is not used.
     ///
     /// # Errors
-    /// As [`after`](super::after), and [`Error::ScopeClosed`].
+    /// As [`after`](crate::thread::after), and [`Error::ScopeClosed`].
     pub fn start<F, O>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
     where
         F: FnOnce() -> O + Send + 'static,
         O: Outcome<Value = V> + 'static,
     {
-        let mut target = Some(target);
-        let builder = builder.initial_delay(delay).max_runs(1);
-        let timer = builder.start(move |_: everbeat_core::Tick| match target.take() {
-            Some(target) => target().into_result(),
-            None => Err("a call that is made once was made already".into()),
+        let mut call = once(target);
+        let timer = Self::planned(builder, delay).start(move |_: Tick| call()?.into_result())?;
+        Ok(Self { timer })
+    }
+
+    /// The same for a target that returns a future.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), everbeat::Error> {
+    /// use everbeat::{Error, OneShot, Timer};
+    /// use std::time::Duration;
+    ///
+    /// let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    /// let builder = Timer::every(second).name("upload").run_timeout(10 * second);
+    /// let upload = OneShot::start_async(builder, hour, || async { Err::<(), _>("no network") })?;
+    /// assert_eq!(upload.name().to_string(), "upload");
+    /// assert!(matches!(upload.fire_now().await, Err(Error::Failed { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] for a bad value in the builder; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
+    /// [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
+    pub fn start_async<F, R>(builder: Builder, delay: Duration, target: F) -> Result<Self, Error>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Future<Output: Outcome<Value = V>> + Send + 'static,
+    {
+        let mut call = once(target);
+        let timer = Self::planned(builder, delay).start(move |_: Tick| {
+            let run = call();
+            async move { run?.await.into_result() }
         })?;
         Ok(Self { timer })
     }
@@ -54,8 +123,12 @@ impl<V: Send + Sync + 'static> OneShot<V> {
         X: IntoTarget<M>,
         X::Target: Target<Value = V>,
     {
-        let timer = builder.initial_delay(delay).max_runs(1).build(target)?;
+        let timer = Self::planned(builder, delay).build(target)?;
         Ok(Self { timer })
+    }
+
+    fn planned(builder: Builder, delay: Duration) -> Builder {
+        builder.initial_delay(delay).max_runs(1)
     }
 
     /// Calls the call off. Returns whether that came in time: after `true` it has not begun and never
@@ -119,5 +192,14 @@ impl<V: Send + Sync + 'static> OneShot<V> {
 impl<V: Send + Sync + 'static> fmt::Debug for OneShot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OneShot").field("name", self.name()).field("pending", &self.is_pending()).finish()
+    }
+}
+
+/// What can be called once, as what can be called again: a timer knows no other targets.
+fn once<R>(target: impl FnOnce() -> R) -> impl FnMut() -> Result<R, BoxError> {
+    let mut target = Some(target);
+    move || match target.take() {
+        Some(target) => Ok(target()),
+        None => Err("a call that is made once was made already".into()),
     }
 }
