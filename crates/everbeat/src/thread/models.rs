@@ -43,11 +43,9 @@ const YIELD: Progress = Progress::Yield { restless: false };
 /// The thread that hosts an engine: the one that makes this.
 struct Loop(Thread);
 
-/// An engine that lives on this thread, and what wakes that.
-fn hosted() -> (Engine, Thread) {
-    let host = Loop::here();
-    let here = host.0.clone();
-    (Engine::hosted(host), here)
+/// An engine that lives on this thread.
+fn hosted() -> Engine {
+    Engine::hosted(Loop::here())
 }
 
 impl Host for Loop {
@@ -77,6 +75,21 @@ fn host_until(engine: &Engine, over: impl Fn() -> bool) {
             thread::park_timeout(Duration::MAX);
         }
     }
+}
+
+/// Takes turns while another thread does this, and until it has.
+fn host_during(engine: &Engine, act: impl FnOnce() + Send + 'static) {
+    let (done, here) = (Shared::new(false), thread::current());
+    let other = thread::spawn({
+        let done = done.clone();
+        move || {
+            act();
+            done.change(|done| *done = true);
+            here.unpark();
+        }
+    });
+    host_until(engine, || done.get());
+    other.join();
 }
 
 fn timers(engine: &Engine) -> usize {
@@ -166,21 +179,17 @@ fn stop_against_turn<V: Send + Sync + 'static>(
     stop: impl Fn(&Timer<V>) -> StopReason + Clone + Send + Sync + 'static,
 ) {
     check(BOUND, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let stopper = thread::spawn({
-            let (runs, done, stop) = (runs.clone(), done.clone(), stop.clone());
+        host_during(&engine, {
+            let (runs, stop) = (runs.clone(), stop.clone());
             move || {
                 assert_eq!(stop(&timer), reason);
                 let begun = runs.end();
                 assert_consistent(&timer, begun);
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        stopper.join();
         assert_eq!(timers(&engine), 0);
         drop(engine);
         assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
@@ -273,22 +282,18 @@ fn promotion_against_drop_and_a_turn() {
 
 fn stop_and_start_against_turn<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Runs>) -> Timer<V>) {
     check(BOUND, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let stopper = thread::spawn({
-            let (runs, done, timer) = (runs.clone(), done.clone(), timer.clone());
+        host_during(&engine, {
+            let (runs, timer) = (runs.clone(), timer.clone());
             move || {
                 block::forever(timer.cancel());
                 let before = runs.get().begun;
                 timer.start().unwrap();
                 block::forever(timer.wait_hits(before + 1)).unwrap();
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        stopper.join();
         assert_eq!(timers(&engine), 1);
         assert_consistent(&timer, runs.get().begun);
     });
@@ -376,21 +381,17 @@ fn promotion_against_a_batch() {
 #[test]
 fn trigger_against_a_turn() {
     check(BOUND, || {
-        let (asked, done) = (Shared::new(false), Shared::new(false));
-        let (engine, here) = hosted();
+        let asked = Shared::new(false);
+        let engine = hosted();
         let was_asked = asked.clone();
         let timer = engine.every(PERIOD).fixed_rate().inline().start(move || was_asked.get()).unwrap();
-        let asker = thread::spawn({
-            let (timer, done) = (timer.clone(), done.clone());
+        host_during(&engine, {
+            let timer = timer.clone();
             move || {
                 asked.change(|asked| *asked = true);
                 assert!(*block::forever(timer.trigger()).unwrap());
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        asker.join();
         assert!((1..=2).contains(&timer.hits()));
         assert_eq!(timers(&engine), 1);
     });
@@ -400,7 +401,7 @@ fn trigger_against_a_turn() {
 fn start_against_cancel() {
     check(BOUND, || {
         let (runs, answer) = (Shared::new(Runs::default()), Shared::new(None));
-        let (engine, here) = hosted();
+        let (engine, here) = (hosted(), thread::current());
         let timer = build(&engine, &runs);
         let stopper = thread::spawn({
             let (timer, answer) = (timer.clone(), answer.clone());

@@ -12,19 +12,15 @@ fn commands_against_turn<V: Send + Sync + 'static>(
     holds: fn(&Timer<V>) -> bool,
 ) {
     check(bound, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let commander = thread::spawn({
-            let (timer, done) = (timer.clone(), done.clone());
+        host_during(&engine, {
+            let timer = timer.clone();
             move || {
                 command(&timer);
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        commander.join();
         while engine.turn().is_some_and(|next| next <= sync::now()) {}
         assert!(holds(&timer), "{:?}", timer.stats());
         drop(timer.cancel());
@@ -85,11 +81,11 @@ fn pause_and_resume_in_the_queue_against_a_turn() {
 /// same, and the answer comes after it.
 fn shutdown_against_run<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Runs>) -> Timer<V>) {
     check(BOUND, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let stopper = thread::spawn({
-            let (runs, done) = (runs.clone(), done.clone());
+        host_during(&engine, {
+            let runs = runs.clone();
             move || {
                 let how = block::forever(timer.shutdown(Duration::ZERO));
                 let begun = runs.end();
@@ -100,12 +96,8 @@ fn shutdown_against_run<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Run
                     Shutdown::Failed => unreachable!("no run fails"),
                 }
                 assert_consistent(&timer, begun);
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        stopper.join();
         assert_eq!(timers(&engine), 0);
         drop(engine);
         assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
@@ -126,7 +118,7 @@ fn shutdown_without_grace_against_a_run_in_the_queue() {
 fn two_stops_against_turn<V: Send + Sync + 'static>(start: fn(&Engine, &Shared<Runs>) -> Timer<V>) {
     check(LOW_BOUND, move || {
         let (runs, told) = (Shared::new(Runs::default()), Shared::new(Vec::new()));
-        let (engine, here) = hosted();
+        let (engine, here) = (hosted(), thread::current());
         let timer = start(&engine, &runs);
         let stoppers = [cancel::<V>, ask_to_stop::<V>].map(|stop| {
             let (timer, runs, told, here) = (timer.clone(), runs.clone(), told.clone(), here.clone());
@@ -161,7 +153,7 @@ fn two_stops_at_once_in_the_queue() {
 fn call_off_against_turn<V: crate::Outcome<Value = V> + Send + Sync + 'static>(delivers: fn(u64) -> V) {
     check(BOUND, move || {
         let (runs, answer) = (Shared::new(Runs::default()), Shared::new(None));
-        let (engine, here) = hosted();
+        let (engine, here) = (hosted(), thread::current());
         let target = runs.clone();
         let call = engine.after(Duration::ZERO, move || delivers(target.run())).unwrap();
         let caller = thread::spawn({
@@ -260,24 +252,20 @@ fn close_against_a_trigger_in_the_queue() {
 #[test]
 fn the_callback_for_the_end_against_the_return_of_cancel() {
     check(BOUND, || {
-        let (runs, called_back, done) = (Shared::new(Runs::default()), Shared::new(0), Shared::new(false));
-        let (engine, here) = hosted();
+        let (runs, called_back) = (Shared::new(Runs::default()), Shared::new(0));
+        let engine = hosted();
         let (target, end) = (runs.clone(), called_back.clone());
         let builder =
             engine.every(PERIOD).fixed_rate().inline().on_end(move |_| end.change(|calls| *calls += 1));
         let timer = builder.start(move || target.run()).unwrap();
-        let stopper = thread::spawn({
-            let (runs, called_back, done) = (runs.clone(), called_back.clone(), done.clone());
+        host_during(&engine, {
+            let (runs, called_back) = (runs.clone(), called_back.clone());
             move || {
                 assert_eq!(cancel(&timer), StopReason::Cancelled);
                 runs.end();
                 assert_eq!(called_back.get(), 1, "the callback is over");
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        stopper.join();
         assert_eq!((timers(&engine), called_back.get()), (0, 1));
     });
 }

@@ -22,19 +22,12 @@ fn read_to_the_end(timer: &Timer<u64>, end: fn(&Timer<u64>)) {
 
 fn consumer_against_turns(end: fn(&Timer<u64>)) {
     check(LOW_BOUND, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let consumer = thread::spawn({
-            let done = done.clone();
-            move || {
-                read_to_the_end(&timer, end);
-                done.change(|done| *done = true);
-                here.unpark();
-            }
+        host_during(&engine, move || {
+            read_to_the_end(&timer, end);
         });
-        host_until(&engine, || done.get());
-        consumer.join();
         assert_eq!(timers(&engine), 0);
     });
 }
@@ -53,23 +46,17 @@ fn a_feed_that_ends_with_a_drain_against_turns() {
 #[test]
 fn closing_a_feed_against_its_consumer_and_a_turn() {
     check(LOW_BOUND, || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
         let mut feed = timer.subscribe().open().unwrap();
         let closer = feed.closer();
         let closing = thread::spawn(move || closer.close());
-        let consumer = thread::spawn({
-            let done = done.clone();
-            move || {
-                let values: Vec<_> = std::iter::from_fn(|| next(&mut feed)).collect();
-                assert!(values.is_empty() || values == [1], "{values:?}");
-                done.change(|done| *done = true);
-                here.unpark();
-            }
+        host_during(&engine, move || {
+            let values: Vec<_> = std::iter::from_fn(|| next(&mut feed)).collect();
+            assert!(values.is_empty() || values == [1], "{values:?}");
         });
-        host_until(&engine, || done.get());
-        [closing, consumer].into_iter().for_each(thread::JoinHandle::join);
+        closing.join();
         engine.turn();
         assert_consistent(&timer, 1);
     });
@@ -79,7 +66,7 @@ fn closing_a_feed_against_its_consumer_and_a_turn() {
 #[test]
 fn dropping_a_feed_against_a_turn() {
     check(BOUND, || {
-        let (engine, _) = hosted();
+        let engine = hosted();
         let value = Arc::new(());
         let target = value.clone();
         let timer = engine.every(PERIOD).fixed_rate().inline().start(move || target.clone()).unwrap();
@@ -96,25 +83,22 @@ fn dropping_a_feed_against_a_turn() {
 #[test]
 fn waits_of_all_kinds_against_a_turn_and_a_cancel() {
     check(LOW_BOUND, || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
-        let waiter = thread::spawn({
-            let (timer, done) = (timer.clone(), done.clone());
-            move || {
-                let (hit, join) = (timer.wait_hits(1), timer.join());
-                let (hit, joined) = (block::forever(hit), block::forever(join));
-                // The count and the value come together; a run that came before either was asked for is
-                // seen by the one and not by the other.
-                assert!(hit.is_ok() || joined.is_err(), "{hit:?} {joined:?}");
-                assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Cancelled);
-                done.change(|done| *done = true);
-                here.unpark();
-            }
+        let canceller = thread::spawn({
+            let timer = timer.clone();
+            move || _ = cancel(&timer)
         });
-        let canceller = thread::spawn(move || _ = cancel(&timer));
-        host_until(&engine, || done.get());
-        [waiter, canceller].into_iter().for_each(thread::JoinHandle::join);
+        host_during(&engine, move || {
+            let (hit, join) = (timer.wait_hits(1), timer.join());
+            let (hit, joined) = (block::forever(hit), block::forever(join));
+            // The count and the value come together; a run that came before either was asked for is
+            // seen by the one and not by the other.
+            assert!(hit.is_ok() || joined.is_err(), "{hit:?} {joined:?}");
+            assert_eq!(block::forever(timer.wait()).unwrap(), StopReason::Cancelled);
+        });
+        canceller.join();
         assert_eq!(timers(&engine), 0);
     });
 }
@@ -123,21 +107,14 @@ fn waits_of_all_kinds_against_a_turn_and_a_cancel() {
 #[test]
 fn dropping_a_wait_against_a_turn() {
     check(BOUND, || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs);
         let (given_up, kept) = (timer.wait_hits(1), timer.wait_hits(1));
-        let waiter = thread::spawn({
-            let done = done.clone();
-            move || {
-                drop(given_up);
-                block::forever(kept).unwrap();
-                done.change(|done| *done = true);
-                here.unpark();
-            }
+        host_during(&engine, move || {
+            drop(given_up);
+            block::forever(kept).unwrap();
         });
-        host_until(&engine, || done.get());
-        waiter.join();
         assert_consistent(&timer, 1);
     });
 }

@@ -33,21 +33,17 @@ fn against_turn<V: Send + Sync + 'static>(
     act: fn(&Timer<V>),
 ) {
     check(LOW_BOUND, move || {
-        let (runs, done) = (Shared::new(Runs::default()), Shared::new(false));
-        let (engine, here) = hosted();
+        let runs = Shared::new(Runs::default());
+        let engine = hosted();
         let timer = start(&engine, &runs, on_error);
-        let other = thread::spawn({
-            let (runs, done) = (runs.clone(), done.clone());
+        host_during(&engine, {
+            let runs = runs.clone();
             move || {
                 act(&timer);
                 let begun = runs.end();
                 assert_eq!((timer.stats().failures, timer.hits()), (begun.min(1), begun.saturating_sub(1)));
-                done.change(|done| *done = true);
-                here.unpark();
             }
         });
-        host_until(&engine, || done.get());
-        other.join();
         assert_eq!(timers(&engine), 0);
         drop(engine);
         assert_eq!(Arc::strong_count(&runs.0), 1, "the target is gone");
