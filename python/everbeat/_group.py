@@ -21,7 +21,11 @@ class TimerGroup(Members[AnyTimer]):
     """
 
     _kind = Timer, "everbeat.Timer"
+    _active = False
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def _is_active(self) -> bool:
+        return self._active
 
     def add(self, timer: TimerT) -> TimerT:
         """Takes a timer in and returns it. If the group is active, the timer is started."""
@@ -32,7 +36,10 @@ class TimerGroup(Members[AnyTimer]):
         return timer
 
     def start(self) -> None:
-        """Starts all members that do not run yet. If one of them cannot be started, none is."""
+        """Starts all members that do not run yet. If one of them cannot be started, none is.
+
+        Does nothing if the group is active: a member that has ended since is left alone.
+        """
         if self._active:
             return
         self._loop = asyncio.get_running_loop()
@@ -40,8 +47,9 @@ class TimerGroup(Members[AnyTimer]):
         try:
             for timer in self:
                 if not timer.is_running():
-                    timer.start()
+                    # First: an interrupt may come right after the start.
                     started.append(timer)
+                    timer.start()
         except BaseException:
             # Asked by the call itself; who awaits only learns when it is done.
             self._ask_to_end("cancel", started, lambda timer: timer.cancel())

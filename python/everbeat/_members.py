@@ -18,7 +18,6 @@ class Members(Generic[TimerT]):
         for timer in timers:
             self._check(timer)
             self._take_in(timer)
-        self._active = False
         self.name = name
         self._logger = logging.getLogger(f"everbeat.group.{name or 'unnamed'}")
 
@@ -29,6 +28,10 @@ class Members(Generic[TimerT]):
             raise TypeError(
                 f"a member of a TimerGroup must be an {name}, not {given.__module__}.{given.__qualname__}"
             )
+
+    def _is_active(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        raise NotImplementedError
 
     def _take_in(self, timer: TimerT) -> None:
         self._timers[timer] = None
@@ -55,7 +58,7 @@ class Members(Generic[TimerT]):
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" name={self.name!r}"
-        return f"<TimerGroup{name} members={len(self)} active={self._active}>"
+        return f"<TimerGroup{name} members={len(self)} active={self._is_active()}>"
 
     def _log_refusal(self, verb: str, timer: TimerT, error: BaseException) -> None:
         self._logger.error("could not %s %r", verb, timer, exc_info=error)

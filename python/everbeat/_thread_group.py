@@ -1,15 +1,13 @@
 """Timers on threads that start, stop and are waited for together."""
 
 import os
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any, Self, TypeAlias, TypeVar
 
 from everbeat._everbeat import _ask_all, _nanoseconds, _ThreadTimer
 from everbeat._members import Members
 from everbeat._options import Duration
-from everbeat.exceptions import TimerError
+from everbeat.exceptions import TimerAlreadyRunningError, TimerError
 
 AnyTimer: TypeAlias = _ThreadTimer[Any]
 TimerT = TypeVar("TimerT", bound=AnyTimer)
@@ -27,52 +25,84 @@ class TimerGroup(Members[AnyTimer]):
     def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
         super().__init__(timers, name=name)
         self._process = os.getpid()
-        # Held while members are started: a stop comes before that or after it. No code of the user's runs
-        # meanwhile but handlers of signals, on the same thread.
-        self._lock = threading.RLock()
-        self._stops = 0
+        # The latest stop, and the one after which the group was started: while it is active they are the same. Each
+        # is exchanged in one step and nothing is locked, since a stop may come in the middle of anything: from
+        # another thread, from the run of a member, and from the handler of a signal. A start that finds another stop
+        # than it began with takes itself back.
+        self._stopped = object()
+        self._started_after: object = None
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _is_active(self) -> bool:
+        return self._started_after is self._stopped
+
+    def _check_process(self) -> None:
         if self._process != os.getpid():
             raise TimerError(
                 f"this group belongs to process {self._process}, of which this one ({os.getpid()}) is a fork: "
                 "make a new one here"
             )
-        with self._lock:
-            yield
 
     def add(self, timer: TimerT) -> TimerT:
         """Takes a timer in and returns it. If the group is active, the timer is started."""
         self._check(timer)
-        with self._alone():
-            if self._active and not timer.is_running():
-                timer.start()
-            self._take_in(timer)
+        self._check_process()
+        is_new = timer not in self
+        # In first: whoever starts the group from here on finds it.
+        self._take_in(timer)
+        stopped = self._stopped
+        try:
+            if self._started_after is stopped:
+                self._start_members([timer], stopped)
+        except BaseException:
+            if is_new:
+                self.discard(timer)
+            raise
         return timer
 
     def start(self) -> None:
-        """Starts all members that do not run yet. If one of them cannot be started, none is."""
+        """Starts all members that do not run yet. If one of them cannot be started, none is.
+
+        Does nothing if the group is active: a member that has ended since is left alone.
+        """
+        self._check_process()
+        stopped = self._stopped
+        if self._started_after is stopped:
+            return
+        members = list(self)
+        try:
+            if not self._start_members(members, stopped):
+                return
+        except BaseException:
+            # Who starts it as well has taken those that are asked to end now for running.
+            self._stopped = object()
+            raise
+        self._started_after = stopped
+        # Who was added meanwhile found the group not active yet; and it may have been stopped just before it was.
+        added = [timer for timer in self if timer not in members]
+        if not self._start_members(added, stopped):
+            _ask_all(members, "cancel")
+
+    def _start_members(self, timers: Iterable[AnyTimer], stopped: object) -> bool:
+        """Starts those that do not run. A stop since `stopped` has the last word; returns whether there was none."""
         started: list[AnyTimer] = []
         try:
-            with self._alone():
-                if self._active:
-                    return
-                stops = self._stops
-                for timer in self:
-                    if not timer.is_running():
-                        timer.start()
-                        started.append(timer)
-                    if self._stops != stops:
-                        break
-                # The handler of a signal may have stopped it, and has the last word then.
-                self._active = self._stops == stops
-                if self._active:
-                    return
+            for timer in timers:
+                if self._stopped is not stopped:
+                    break
+                if timer.is_running():
+                    continue
+                started.append(timer)  # first: an interrupt may come right after the start
+                try:
+                    timer.start()
+                except TimerAlreadyRunningError:
+                    started.pop()  # somebody else was faster
         except BaseException:
             _ask_all(started, "cancel")
             raise
+        if self._stopped is stopped:
+            return True
         _ask_all(started, "cancel")
+        return False
 
     def __enter__(self) -> Self:
         """Starts it."""
@@ -90,7 +120,7 @@ class TimerGroup(Members[AnyTimer]):
 
     def is_running(self) -> bool:
         """Whether the group is active and all its members run."""
-        return self._active and all(timer.is_running() for timer in self)
+        return self._is_active() and all(timer.is_running() for timer in self)
 
     def cancel_all(self, timeout: Duration | None = None) -> None:
         """Cancels all members; returns when nothing is left of their runs.
@@ -152,15 +182,17 @@ class TimerGroup(Members[AnyTimer]):
         asked = _ask_all(timers, request, **options)
         return list(zip(timers, asked.wait(timeout, return_exceptions), strict=True))
 
-    def _end(self, verb: str, timeout: Duration | None, **options: Any) -> list[tuple[AnyTimer, Any]]:
+    def _end(
+        self, verb: str, timeout: Duration | None, grace: Duration | None = None
+    ) -> list[tuple[AnyTimer, Any]]:
         _check_limit(timeout)
-        _ask_all((), "cancel", **options)  # a bad grace is refused as well
-        with self._alone():
-            self._active = False
-            self._stops += 1
+        if grace is not None:
+            _nanoseconds("grace", grace)
+        self._check_process()
+        timers, asked = self._ask_to_end(grace)
         ended: list[tuple[AnyTimer, Any]] = []
         late: TimeoutError | None = None
-        for timer, answer in self._ask(timeout, True, "cancel", **options):
+        for timer, answer in zip(timers, asked.wait(timeout, True), strict=True):
             if isinstance(answer, TimeoutError):
                 late = late or answer
             elif isinstance(answer, BaseException):
@@ -170,6 +202,16 @@ class TimerGroup(Members[AnyTimer]):
         if late is not None:
             raise late
         return ended
+
+    def _ask_to_end(self, grace: Duration | None) -> tuple[list[AnyTimer], Any]:
+        """Asks all members to end. A start on another thread that comes in between is one that came before."""
+        self._stopped = object()
+        while True:
+            timers = list(self)
+            asked = _ask_all(timers, "cancel", grace=grace)
+            before, self._stopped = self._stopped, object()
+            if self._started_after is not before:
+                return timers, asked
 
 
 def _check_limit(timeout: Duration | None) -> None:

@@ -37,6 +37,9 @@ pub(crate) trait Drive<V>: Send {
     /// Whether there are callbacks for its end, or stop conditions to be polled.
     fn has_extras(&self) -> bool;
 
+    /// Whether nobody has to be called at the end, and little is to be let go of.
+    fn ends_easily(&self) -> bool;
+
     /// The plain call that is left of it, if there is nothing else to remember.
     fn into_call(self: Pin<Box<Self>>) -> Result<Call<V>, BoxDrive<V>>;
 
@@ -174,6 +177,10 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
 
     fn has_extras(&self) -> bool {
         self.attachments.extras.is_some()
+    }
+
+    fn ends_easily(&self) -> bool {
+        !self.has_extras() && self.target.rests_easily()
     }
 
     fn into_call(mut self: Pin<Box<Self>>) -> Result<Call<X::Value>, BoxDrive<X::Value>> {

@@ -137,7 +137,8 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     }
 
     /// The answer, if it has come since the request was made.
-    fn answer_at_hand(&mut self) -> Option<O> {
+    #[doc(hidden)]
+    pub fn answer_at_hand(&mut self) -> Option<O> {
         let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
         if timer.is_inside() {
             return None; // whose answer would be another one
@@ -178,9 +179,9 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// # Errors
     /// [`Error::ThreadsafeDispatch`] on a thread that the timer needs, unless the answer is there: that of its
     /// single-threaded runtime, the one that keeps the time of its engine or moves it by hand, or on tokio one on
-    /// which a run of the timer is calling. On an engine a run that asks its own timer is answered at once, as if it awaited; a worker
-    /// that waits for another timer lends its place to one more worker meanwhile. [`Error::Timeout`] when the time is over;
-    /// the request itself stands. Else as the wait itself.
+    /// which a run of the timer is calling. On an engine a run that asks its own timer is answered at once, as if it
+    /// awaited; a worker that waits for another timer lends its place to one more worker meanwhile.
+    /// [`Error::Timeout`] when the time is over; the request itself stands. Else as the wait itself.
     pub fn block(mut self, timeout: Duration) -> Result<O::Value, Error> {
         if let Err(refused) = self.may_block() {
             return self.answer_at_hand().map_or(Err(refused), Answer::into_result);
@@ -196,7 +197,7 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// [`thread::wait_for`](crate::thread::wait_for).
     ///
     /// # Errors
-    /// [`Error::ThreadsafeDispatch`] as [`block`](Self::block).
+    /// [`Error::ThreadsafeDispatch`] as [`block`](Self::block), also if the answer is there.
     pub fn may_block(&self) -> Result<(), Error> {
         match self.name() {
             Some(name) if self.needs_this_thread() => {

@@ -176,4 +176,31 @@ def test_l8_nothing_is_left_of_many():
     del timer
     gc.collect()
     assert len(gc.get_objects()) - before < 100
+    # A call is answered a moment before its timer has left.
+    deadline = time.monotonic() + LONG
+    while engine.stats().timers and time.monotonic() < deadline:
+        time.sleep(0.001)
     assert engine.stats().timers == 0
+
+
+def test_l8_a_timer_that_its_scope_has_forgotten_lives_when_it_is_started() -> None:
+    """Scopes forget what does not run, and own it no longer."""
+    with Scope() as scope:
+        never = Timer(0.001, lambda: None, scope=scope)
+        before = scope.timer(0.001, lambda: None)
+        before.cancel(timeout=LONG)
+        task = scope.periodic(0.001, lambda: None)
+        task.stop(timeout=LONG)
+        for _ in range(100):
+            scope.timer(LONG, lambda: None).cancel(timeout=LONG)
+        seen = []
+        for timer in (never, before, task):
+            timer.start()
+            seen.append(timer.stats)
+        feeds = [never.subscribe(), before.subscribe()]
+        del never, before, task, timer, seen
+        gc.collect()
+        for feed in feeds:
+            while len(feed):
+                feed.get(timeout=LONG)
+            feed.get(timeout=LONG)

@@ -4,7 +4,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -140,21 +140,44 @@ def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: T
     """As by the handler of a signal, on the same thread."""
 
     class Interrupted(TimerGroup):
-        at = 0
+        def _start_members(self, timers: Iterable[Timer[Any]], stopped: object) -> bool:
+            def interrupted() -> Iterator[Timer[Any]]:
+                for number, timer in enumerate(timers):
+                    if number == at:
+                        self.stop()
+                    yield timer
+                if at == 3:
+                    self.stop()
+
+            return super()._start_members(interrupted(), stopped)
+
+    for at in (0, 1, 2, 3):
+        group = Interrupted(timers(3))
+        group.start()
+        assert not any(timer.is_running() for timer in group)
+        assert "active=False" in repr(group)
+
+
+def test_g2_l4_a_start_in_the_middle_of_a_stop_is_one_before_it(everbeat_engine: TestEngine) -> None:
+    class Interrupted(TimerGroup):
+        starts = 0
 
         def __iter__(self) -> Iterator[Timer[Any]]:
-            members = list(super().__iter__())
-            yield from members[: self.at]
-            if self.at and not self._stops:
-                self.stop()
-            yield from members[self.at :]
+            if self.starts:
+                self.starts -= 1
+                with ThreadPoolExecutor(1) as other:
+                    other.submit(super().start).result(LONG)
+            return super().__iter__()
 
-    for at in (1, 2, 3):
-        group = Interrupted(timers(3))
-        group.at = at
-        group.start()
-        assert not any(timer.is_running() for timer in group._timers)
-        assert not group._active
+    group = Interrupted(timers(3))
+    group.start()
+    group.starts = 1
+    group.stop()
+    assert not any(timer.is_running() for timer in group)
+    assert "active=False" in repr(group)
+    group.start()
+    assert group.is_running()
+    group.stop()
 
 
 def test_g2_l4_many_threads_start_and_stop_one_group() -> None:

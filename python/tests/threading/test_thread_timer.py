@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -442,3 +443,57 @@ def test_e2_bad_feeds_are_refused_on_threads(options, error):
 def test_e2_bad_backoff(options):
     with pytest.raises(ScheduleError):
         Timer(1, print, on_error=Backoff(**{"first": 1, "max": 2, **options}))
+
+
+def test_l2_what_an_iterator_does_at_its_end_belongs_to_its_timer() -> None:
+    """Whoever stops the timer waits for it, at most as long as it wants to, and does not do it."""
+    closing, go_on, seen = threading.Event(), threading.Event(), list[object]()
+
+    def target() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            seen.append(everbeat.current_timer())
+            seen.append(threading.current_thread() is threading.main_thread())
+            closing.set()
+            go_on.wait(LONG)
+
+    timer = Timer(LONG, target, start=True)
+    timer.wait(hit_count=1, timeout=LONG)
+    try:
+        with pytest.raises(TimeoutError):
+            timer.cancel(timeout=0.05)
+        assert closing.wait(LONG)
+        assert timer.is_running()
+        with pytest.raises(TimeoutError):
+            timer.cancel(timeout=0.05)
+    finally:
+        go_on.set()
+    timer.cancel(timeout=LONG)
+    assert seen == [timer, False]
+    timer.start()
+    timer.cancel(timeout=LONG)
+
+
+def test_l9_what_is_over_already_is_no_wait() -> None:
+    """Also on a thread that must not wait."""
+    engine, answers = Engine(), list[object]()
+    idle = Timer(LONG, dict, engine=engine, initial_delay=LONG, start=True)
+    idle.pause()
+    ended = Timer(LONG, dict, engine=engine, start=True)
+    ended.wait(hit_count=1, timeout=LONG)
+    feed = ended.subscribe()
+    ended.cancel(timeout=LONG)
+
+    def run() -> None:
+        answers.append(idle.shutdown(LONG))
+        try:
+            feed.get()
+        except TimerStoppedError as error:
+            answers.append(type(error))
+
+    with Timer(LONG, run, engine=engine, inline=True) as timer:
+        timer.wait(hit_count=1, timeout=LONG)
+    assert answers == ["drained", TimerStoppedError]
+    engine.close()

@@ -11,7 +11,8 @@ use super::{Abort, Run, Skipped, State, Timer, Troubles, Wait};
 use crate::{Cause, Instant, Ratio, Schedule, Tick};
 
 /// What a timer comes down to while nothing special happens: it waits for its next run, or is in the
-/// middle of one that the schedule asked for; it is not paused or limited, and no retry or burst is under way.
+/// middle of one that the schedule asked for; it is not paused, no clock ends it, and no retry or burst is
+/// under way.
 ///
 /// Made by [`Timer::rest`], with the [`Past`] that belongs to it; [`Timer::from_rest`] makes both a machine again. It
 /// has room for about 2³² runs, and for one that ends 2 s after it was due; more takes the machine.

@@ -131,7 +131,7 @@ impl Shown {
 }
 
 trait Request: Send {
-    /// If this thread must not wait for the answer, that is the answer.
+    /// If this thread must not wait for the answer, that is the answer, unless there is one already.
     fn refuse_to_block(&mut self);
 
     /// Whether there is an answer.
@@ -154,7 +154,10 @@ where
     O: Answer<Value: Send> + Send + 'static,
 {
     fn refuse_to_block(&mut self) {
-        self.answer = self.pending.may_block().err().map(Err);
+        if let Err(refused) = self.pending.may_block() {
+            let at_hand = self.pending.answer_at_hand();
+            self.answer = Some(at_hand.map_or(Err(refused), Answer::into_result));
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {

@@ -199,18 +199,9 @@ impl Job {
         state
     }
 
-    /// The timer has ended: the next start iterates anew. A target that is an iterator itself goes on.
-    pub(super) fn rest(&self) {
-        in_python(|_| {
-            let made_by_target =
-                |call: &Call| call.items.as_ref().is_some_and(|items| !items.is(&call.target));
-            if self.lock().call.as_ref().is_some_and(made_by_target) {
-                drop(self.set_items(None));
-            }
-            if !self.calls_back {
-                self.release();
-            }
-        });
+    /// Whether it is in the middle of an iteration.
+    pub(super) fn iterates(&self) -> bool {
+        self.lock().call.as_ref().is_some_and(|call| call.items.is_some())
     }
 
     /// The target, for callbacks.
@@ -251,6 +242,21 @@ impl Job {
 
 /// Runs, on a thread of the engine.
 impl SharedJob {
+    /// The timer has ended: the next start iterates anew. A target that is an iterator itself goes on.
+    pub(super) fn rest(&self) {
+        in_python(|_| {
+            let made_by_target =
+                |call: &Call| call.items.as_ref().is_some_and(|items| !items.is(&call.target));
+            if self.lock().call.as_ref().is_some_and(made_by_target) {
+                // A generator that is closed runs code of the user's.
+                inside(self, || drop(self.set_items(None)));
+            }
+            if !self.calls_back {
+                self.release();
+            }
+        });
+    }
+
     /// Calls the target.
     pub(super) fn call(&self, tick: Tick) -> Ran {
         self.run(|py| {

@@ -1,6 +1,7 @@
 //! Calls that are made once, later.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everbeat::{Pending, Scope, thread};
@@ -22,8 +23,10 @@ use crate::errors::to_python;
 pub(crate) struct OneShot {
     native: Native<thread::OneShot<Delivery>>,
     job: SharedJob,
-    /// Whether a scope owns it, which the collector knows of.
+    /// Whether it is tied to a scope.
     is_tied: bool,
+    /// Whether that owns it no longer, as it does not run.
+    is_forgotten: AtomicBool,
 }
 
 impl OneShot {
@@ -50,7 +53,15 @@ impl OneShot {
         if scope.is_none() {
             timer.clone().detach();
         }
-        let slf = Py::new(py, Self { native: Native::new(native), job, is_tied: scope.is_some() })?;
+        let slf = Py::new(
+            py,
+            Self {
+                native: Native::new(native),
+                job,
+                is_tied: scope.is_some(),
+                is_forgotten: AtomicBool::new(false),
+            },
+        )?;
         let job = &slf.get().job;
         job.hold(slf.bind(py));
         py.detach(|| timer.start()).map_err(|error| {
@@ -74,6 +85,16 @@ impl OneShot {
             Some(value) => Ok(object(py, &value)),
             None => Err(PyTimeoutError::new_err(format!("{} has not been called in time", self.job.name))),
         }
+    }
+
+    /// Whether its scope owns it, which the collector knows of.
+    fn is_owned(&self) -> bool {
+        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    pub(super) fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -127,7 +148,7 @@ impl OneShot {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // A run that has begun may not have taken what it calls yet: until it is over the engine holds that.
-        let Some(native) = self.native.get().filter(|_| self.is_tied || self.is_over()) else {
+        let Some(native) = self.native.get().filter(|_| self.is_owned() || self.is_over()) else {
             return Ok(());
         };
         traverse_latest(native.as_timer(), &visit)?;

@@ -1,5 +1,6 @@
 //! Tasks that repeat themselves until they are stopped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everbeat::{OnError, Scope, thread};
@@ -22,8 +23,10 @@ use crate::stats::Stats;
 pub(crate) struct PeriodicTask {
     native: Native<thread::PeriodicTask<Delivery>>,
     job: SharedJob,
-    /// Whether a scope owns it, which the collector knows of.
+    /// Whether it is tied to a scope.
     is_tied: bool,
+    /// Whether that owns it no longer, as it does not run.
+    is_forgotten: AtomicBool,
 }
 
 impl PeriodicTask {
@@ -49,11 +52,26 @@ impl PeriodicTask {
         if scope.is_none() {
             native.timer().clone().detach(); // it runs until it is stopped, held or not
         }
-        Ok(Self { native: Native::new(native), job, is_tied: scope.is_some() })
+        Ok(Self {
+            native: Native::new(native),
+            job,
+            is_tied: scope.is_some(),
+            is_forgotten: AtomicBool::new(false),
+        })
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&thread::PeriodicTask<Delivery>> {
         self.native.here(py, "task")
+    }
+
+    /// Whether its scope owns it, which the collector knows of.
+    fn is_owned(&self) -> bool {
+        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    pub(super) fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -155,7 +173,7 @@ impl PeriodicTask {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_running()) else {
+        let Some(native) = self.native.get().filter(|native| self.is_owned() || !native.is_running()) else {
             return Ok(());
         };
         traverse_latest(native.timer(), &visit)?;

@@ -42,8 +42,9 @@ struct Members {
 
 impl Members {
     fn take_those_over(&mut self) -> Vec<Member> {
-        let (over, list) = mem::take(&mut self.list).into_iter().partition(Member::is_over);
+        let (over, list): (Vec<_>, _) = mem::take(&mut self.list).into_iter().partition(Member::is_over);
         self.list = list;
+        over.iter().for_each(Member::forget);
         over
     }
 }
@@ -60,6 +61,14 @@ impl Member {
             Self::OneShot(timer) => timer.get().is_over(),
             Self::Task(timer) => timer.get().is_over(),
             Self::Timer(timer) => timer.get().is_over(),
+        }
+    }
+
+    fn forget(&self) {
+        match self {
+            Self::OneShot(timer) => timer.get().forget(),
+            Self::Task(timer) => timer.get().forget(),
+            Self::Timer(timer) => timer.get().forget(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Every tick for one consumer.
 
 use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 
 use everbeat::{Feed, Name, thread};
 use pyo3::exceptions::PyTimeoutError;
@@ -42,10 +43,16 @@ impl Subscription {
     /// The next value; `None` at the end.
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
-        shared.feed.may_block().map_err(|error| to_python(py, &error))?;
-        let next = shared
-            .clock
-            .wait(py, limit, |slice| thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice))?;
+        let next = match shared.feed.may_block() {
+            Ok(()) => shared
+                .clock
+                .wait(py, limit, |slice| thread::wait_for(poll_fn(|cx| shared.feed.poll_value(cx)), slice))?,
+            // What is there, or the end, needs no wait.
+            Err(refused) => match shared.feed.poll_value(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(next) => Some(next),
+                Poll::Pending => return Err(to_python(py, &refused)),
+            },
+        };
         match next {
             Some(None) => Ok(None),
             Some(Some(Ok(value))) => Ok(Some(object(py, &value))),

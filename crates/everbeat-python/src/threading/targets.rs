@@ -44,6 +44,11 @@ impl Callee<Delivery> for Called {
         0 // what a call of Python reads is not known here
     }
 
+    /// What it iterates is closed at its end, which is code of the user's and may take its time: not for whoever stops it.
+    fn is_plain(&self) -> bool {
+        !self.job.iterates()
+    }
+
     fn has_rest(&self) -> bool {
         true
     }

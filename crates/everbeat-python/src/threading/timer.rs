@@ -1,6 +1,7 @@
 //! Timers with everything that there is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -31,13 +32,25 @@ pub(crate) struct Timer {
     native: Native<Inner>,
     job: SharedJob,
     callbacks: Option<Arc<Attached<Callbacks>>>,
-    /// Whether a scope owns it, which the collector knows of.
+    /// Whether it is tied to a scope.
     is_tied: bool,
+    /// Whether that owns it no longer, as it does not run.
+    is_forgotten: AtomicBool,
 }
 
 impl Timer {
     fn native(&self, py: Python<'_>) -> PyResult<&Inner> {
         self.native.here(py, "timer")
+    }
+
+    /// Whether its scope owns it, which the collector knows of.
+    fn is_owned(&self) -> bool {
+        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    pub(super) fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -135,7 +148,16 @@ impl Timer {
             timer.clone().detach(); // it runs until it ends, held or not
         }
         let is_tied = scope.is_some();
-        let timer = Py::new(py, Self { native: Native::new(timer), job, callbacks, is_tied })?;
+        let timer = Py::new(
+            py,
+            Self {
+                native: Native::new(timer),
+                job,
+                callbacks,
+                is_tied,
+                is_forgotten: AtomicBool::new(false),
+            },
+        )?;
         if let Some(scope) = scope {
             scope.get().own_timer(timer.clone_ref(py));
         }
@@ -312,7 +334,7 @@ impl Timer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_tied || !native.is_running()) else {
+        let Some(native) = self.native.get().filter(|native| self.is_owned() || !native.is_running()) else {
             return Ok(());
         };
         traverse_latest(native, &visit)?;

@@ -29,9 +29,9 @@ where
     V: Send + Sync + 'static,
     O: Answer + Send,
 {
-    pending.may_block().map_err(|error| to_python(py, &error))?;
-    match clock.wait(py, limit, |slice| thread::wait_for(&mut pending, slice))? {
-        Some(answer) => answer.into_result().map(Some).map_err(|error| to_python(py, &error)),
-        None => Ok(None),
-    }
+    let answer = match pending.may_block() {
+        Ok(()) => clock.wait(py, limit, |slice| thread::wait_for(&mut pending, slice))?,
+        Err(refused) => Some(pending.answer_at_hand().ok_or(refused).map_err(|error| to_python(py, &error))?),
+    };
+    answer.map(Answer::into_result).transpose().map_err(|error| to_python(py, &error))
 }

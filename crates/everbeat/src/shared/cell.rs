@@ -4,7 +4,8 @@
 //! for it, and nothing that was missed or failed is still to be dealt with. Everything else about it follows from
 //! its [`Plan`]. Whatever asks more of it *thaws* it to a whole [`State`]; when that has become plain again it is
 //! *frozen*. All rules are written once, for the whole state; what is lean is only stored otherwise. One that keeps
-//! figures of its own, or has ever missed a slot, failed, or been started again, has its [`Books`] beside it.
+//! figures of its own, or has ever missed a slot, failed, blocked its thread, been started again, or triggered beside its
+//! grid, has its [`Books`] beside it.
 //!
 //! One that delivers nothing needs even less, and lies with its engine: see `thread/lean.rs`. It comes here as
 //! [`Lean`] when it is looked at, or promoted.

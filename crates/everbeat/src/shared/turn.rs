@@ -70,8 +70,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let mut cell = self.lock();
             let (lean, books) = cell.lean_with_books()?;
             let untold = books.is_some_and(|books| books.ledger.has_untold());
+            // What is left of the last run is for the timer itself to let go of, in a turn.
+            let plain = lean.call.as_ref().is_some_and(|call| call.is_plain());
+            let ends_here = plain && lean.feeds.is_none() && !untold;
             let key = match lean.phase {
-                Phase::On(key) if !lean.is_in_run() && lean.feeds.is_none() && !untold => key,
+                Phase::On(key) if !lean.is_in_run() && ends_here => key,
                 Phase::Off(Some(reason)) => return Some((reason, false)),
                 Phase::Off(None) | Phase::On(_) => return None,
             };
@@ -265,13 +268,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// Whether the end of the start that has this place is decided, nothing is in flight, and nobody has to
-    /// be called back.
+    /// Whether the end of the start that has this place is decided, nothing is in flight, and neither a callback nor
+    /// the target makes it a longer affair.
     pub(crate) fn ends_quietly(&self, key: Key) -> bool {
         self.read(|state| {
             let ends =
                 state.key == Some(key) && state.machine.stop_reason().is_some() && !state.machine.is_busy();
-            ends && state.beat.as_ref().is_some_and(|beat| !beat.has_extras())
+            ends && state.beat.as_ref().is_some_and(|beat| beat.ends_easily())
         })
     }
 }

@@ -73,6 +73,12 @@ pub trait Target: Send + 'static {
         Err(self)
     }
 
+    /// Whether there is little to do for [`rest`](Self::rest), so that whoever stops the timer can do it.
+    #[doc(hidden)]
+    fn rests_easily(&self) -> bool {
+        true
+    }
+
     /// As [`into_call`](Self::into_call), between two runs.
     #[doc(hidden)]
     fn take_call(self: Pin<&mut Self>) -> Option<Call<Self::Value>> {
@@ -187,6 +193,10 @@ impl<V: Send + Sync + 'static> Target for CallTarget<V> {
     fn into_call(self) -> Result<Call<V>, Self> {
         let Self { call, tick } = self;
         call.ok_or(Self { call: None, tick })
+    }
+
+    fn rests_easily(&self) -> bool {
+        self.call.as_ref().is_none_or(|call| call.is_plain())
     }
 
     fn take_call(mut self: Pin<&mut Self>) -> Option<Call<V>> {
