@@ -25,10 +25,10 @@ class TimerGroup(Members[AnyTimer]):
     def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
         super().__init__(timers, name=name)
         self._process = os.getpid()
-        # The latest stop, and the one after which the group was started: while it is active they are the same. Each
-        # is exchanged in one step and nothing is locked, since a stop may come in the middle of anything: from
-        # another thread, from the run of a member, and from the handler of a signal. A start that finds another stop
-        # than it began with takes itself back.
+        # The latest stop, and the one after which the group was started: while it is active they are the same.
+        # Each is exchanged in one step and nothing is locked, since a stop may come in the middle of anything:
+        # from another thread, from the run of a member, and from the handler of a signal. A start that finds
+        # another stop than it began with takes itself back.
         self._stopped = object()
         self._started_after: object = None
 
@@ -83,7 +83,7 @@ class TimerGroup(Members[AnyTimer]):
             _ask_all(members, "cancel")
 
     def _start_members(self, timers: Iterable[AnyTimer], stopped: object) -> bool:
-        """Starts those that do not run. A stop since `stopped` has the last word; returns whether there was none."""
+        """Starts those that do not run. A stop since this one has the last word: returns whether none came."""
         started: list[AnyTimer] = []
         try:
             for timer in timers:

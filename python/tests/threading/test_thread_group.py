@@ -140,19 +140,22 @@ def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: T
     """As by the handler of a signal, on the same thread."""
 
     class Interrupted(TimerGroup):
+        at = 0
+
         def _start_members(self, timers: Iterable[Timer[Any]], stopped: object) -> bool:
             def interrupted() -> Iterator[Timer[Any]]:
                 for number, timer in enumerate(timers):
-                    if number == at:
+                    if number == self.at:
                         self.stop()
                     yield timer
-                if at == 3:
+                if self.at == 3:
                     self.stop()
 
             return super()._start_members(interrupted(), stopped)
 
     for at in (0, 1, 2, 3):
         group = Interrupted(timers(3))
+        group.at = at
         group.start()
         assert not any(timer.is_running() for timer in group)
         assert "active=False" in repr(group)
