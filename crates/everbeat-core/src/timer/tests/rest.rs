@@ -123,7 +123,10 @@ fn the_end_of_the_last_run_is_remembered_for_two_seconds() {
         let machine = Timer::from_rest(Arc::new(schedule), told, &past);
         assert_eq!(machine.rest().map(|(rested, _)| rested.due()), Some(at(due)));
     }
-    assert!(Rested::new(at(5), 1, 0).with_last_end(&rate(0), at(4)).is_none(), "it waits from the end");
+    for (end, rests) in [(4, false), (5, true), (6, false)] {
+        let told = Rested::new(at(5), 1, 0).with_last_end(&rate(0), at(end));
+        assert_eq!(told.is_some(), rests, "it waits from the end");
+    }
     let mut timer = Timer::new(rate(0).with_initial_delay(ms(9_000)));
     timer.start(at(0)).unwrap();
     assert_eq!(timer.rest(), Some((Rested::new(at(9_000), 0, 0), Past::NOTHING)));
