@@ -8,6 +8,7 @@
 //! The lock of a job is taken only while attached to the interpreter, to copy references.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everbeat::{BoxError, Tick};
@@ -57,6 +58,8 @@ pub(super) struct Job {
     pub(super) calls_back: bool,
     /// Held so that it is on the roll for as long as it has timers.
     engine: Py<Engine>,
+    /// Whether it is in the middle of an iteration: beside the lock, for whoever is not attached to the interpreter.
+    iterates: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -143,9 +146,10 @@ impl Job {
         items: Option<Py<PyIterator>>,
     ) -> PyResult<Self> {
         let name = name_of(target)?;
+        let iterates = AtomicBool::new(items.is_some());
         let call = Call { target: target.clone().unbind(), args, kwargs, items };
         let state = State { call: Some(call), owner: None, holds: 0, tick: None };
-        Ok(Self { name, reports: true, calls_back: false, engine, state: Mutex::new(state) })
+        Ok(Self { name, reports: true, calls_back: false, engine, iterates, state: Mutex::new(state) })
     }
 
     pub(super) fn share(self) -> SharedJob {
@@ -201,7 +205,7 @@ impl Job {
 
     /// Whether it is in the middle of an iteration.
     pub(super) fn iterates(&self) -> bool {
-        self.lock().call.as_ref().is_some_and(|call| call.items.is_some())
+        self.iterates.load(Ordering::Relaxed)
     }
 
     /// The target, for callbacks.
@@ -212,7 +216,9 @@ impl Job {
     /// Hands out what was iterated before.
     fn set_items(&self, items: Option<Py<PyIterator>>) -> Option<Py<PyIterator>> {
         let mut state = self.lock();
-        std::mem::replace(&mut state.call.as_mut()?.items, items)
+        let call = state.call.as_mut()?;
+        self.iterates.store(items.is_some(), Ordering::Relaxed);
+        std::mem::replace(&mut call.items, items)
     }
 
     /// Shows the collector what it refers to.
