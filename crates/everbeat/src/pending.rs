@@ -136,9 +136,15 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
         Some(timer.name().clone())
     }
 
-    /// The answer, if it has come since the request was made.
+    /// The answer on a thread that must not wait for it: what there is, or that it is refused. `None`: this one may wait.
     #[doc(hidden)]
-    pub fn answer_at_hand(&mut self) -> Option<O> {
+    pub fn answer_without_waiting(&mut self) -> Option<Result<O::Value, Error>> {
+        let refused = self.may_block().err()?;
+        Some(self.answer_at_hand().map_or(Err(refused), Answer::into_result))
+    }
+
+    /// The answer, if it has come since the request was made.
+    fn answer_at_hand(&mut self) -> Option<O> {
         let Progress::Waiting(Seat { timer, .. }, _) = &self.state else { return None };
         if timer.is_inside() {
             return None; // whose answer would be another one
@@ -183,8 +189,8 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// awaited; a worker that waits for another timer lends its place to one more worker meanwhile.
     /// [`Error::Timeout`] when the time is over; the request itself stands. Else as the wait itself.
     pub fn block(mut self, timeout: Duration) -> Result<O::Value, Error> {
-        if let Err(refused) = self.may_block() {
-            return self.answer_at_hand().map_or(Err(refused), Answer::into_result);
+        if let Some(answer) = self.answer_without_waiting() {
+            return answer;
         }
         let Some(name) = self.name() else { return self.answer().into_result() };
         match block::on(self, timeout) {

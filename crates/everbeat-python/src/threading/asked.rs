@@ -154,10 +154,7 @@ where
     O: Answer<Value: Send> + Send + 'static,
 {
     fn refuse_to_block(&mut self) {
-        if let Err(refused) = self.pending.may_block() {
-            let at_hand = self.pending.answer_at_hand();
-            self.answer = Some(at_hand.map_or(Err(refused), Answer::into_result));
-        }
+        self.answer = self.pending.answer_without_waiting();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {

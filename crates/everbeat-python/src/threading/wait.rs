@@ -29,9 +29,11 @@ where
     V: Send + Sync + 'static,
     O: Answer + Send,
 {
-    let answer = match pending.may_block() {
-        Ok(()) => clock.wait(py, limit, |slice| thread::wait_for(&mut pending, slice))?,
-        Err(refused) => Some(pending.answer_at_hand().ok_or(refused).map_err(|error| to_python(py, &error))?),
+    let answer = match pending.answer_without_waiting() {
+        Some(answer) => Some(answer),
+        None => {
+            clock.wait(py, limit, |slice| thread::wait_for(&mut pending, slice))?.map(Answer::into_result)
+        }
     };
-    answer.map(Answer::into_result).transpose().map_err(|error| to_python(py, &error))
+    answer.transpose().map_err(|error| to_python(py, &error))
 }
