@@ -1,7 +1,6 @@
 //! Calls that are made once, later.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everbeat::{Pending, Scope, thread};
@@ -13,6 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
+use super::scope::Tie;
 use super::targets;
 use super::{object, traverse_latest, wait};
 use crate::durations;
@@ -23,10 +23,7 @@ use crate::errors::to_python;
 pub(crate) struct OneShot {
     native: Native<thread::OneShot<Delivery>>,
     job: SharedJob,
-    /// Whether it is tied to a scope.
-    is_tied: bool,
-    /// Whether that owns it no longer, as it does not run.
-    is_forgotten: AtomicBool,
+    tie: Tie,
 }
 
 impl OneShot {
@@ -53,15 +50,7 @@ impl OneShot {
         if scope.is_none() {
             timer.clone().detach();
         }
-        let slf = Py::new(
-            py,
-            Self {
-                native: Native::new(native),
-                job,
-                is_tied: scope.is_some(),
-                is_forgotten: AtomicBool::new(false),
-            },
-        )?;
+        let slf = Py::new(py, Self { native: Native::new(native), job, tie: Tie::new(scope.is_some()) })?;
         let job = &slf.get().job;
         job.hold(slf.bind(py));
         py.detach(|| timer.start()).map_err(|error| {
@@ -87,14 +76,9 @@ impl OneShot {
         }
     }
 
-    /// Whether its scope owns it, which the collector knows of.
-    fn is_owned(&self) -> bool {
-        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    /// Its scope owns it no longer.
     pub(super) fn forget(&self) {
-        self.is_forgotten.store(true, Ordering::Relaxed);
+        self.tie.forget();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -148,7 +132,7 @@ impl OneShot {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // A run that has begun may not have taken what it calls yet: until it is over the engine holds that.
-        let Some(native) = self.native.get().filter(|_| self.is_owned() || self.is_over()) else {
+        let Some(native) = self.native.get().filter(|_| self.tie.is_owned() || self.is_over()) else {
             return Ok(());
         };
         traverse_latest(native.as_timer(), &visit)?;
@@ -163,7 +147,7 @@ impl OneShot {
 impl Drop for OneShot {
     /// The scope may know the timer for longer, and nobody would see what it refers to.
     fn drop(&mut self) {
-        if self.is_tied {
+        if self.tie.is_made() {
             self.job.clear();
         }
     }

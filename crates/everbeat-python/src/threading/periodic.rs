@@ -1,6 +1,5 @@
 //! Tasks that repeat themselves until they are stopped.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everbeat::{OnError, Scope, thread};
@@ -12,6 +11,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
+use super::scope::Tie;
 use super::targets;
 use super::{traverse_latest, wait};
 use crate::durations;
@@ -23,10 +23,7 @@ use crate::stats::Stats;
 pub(crate) struct PeriodicTask {
     native: Native<thread::PeriodicTask<Delivery>>,
     job: SharedJob,
-    /// Whether it is tied to a scope.
-    is_tied: bool,
-    /// Whether that owns it no longer, as it does not run.
-    is_forgotten: AtomicBool,
+    tie: Tie,
 }
 
 impl PeriodicTask {
@@ -52,26 +49,16 @@ impl PeriodicTask {
         if scope.is_none() {
             native.timer().clone().detach(); // it runs until it is stopped, held or not
         }
-        Ok(Self {
-            native: Native::new(native),
-            job,
-            is_tied: scope.is_some(),
-            is_forgotten: AtomicBool::new(false),
-        })
+        Ok(Self { native: Native::new(native), job, tie: Tie::new(scope.is_some()) })
     }
 
     fn native(&self, py: Python<'_>) -> PyResult<&thread::PeriodicTask<Delivery>> {
         self.native.here(py, "task")
     }
 
-    /// Whether its scope owns it, which the collector knows of.
-    fn is_owned(&self) -> bool {
-        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    /// Its scope owns it no longer.
     pub(super) fn forget(&self) {
-        self.is_forgotten.store(true, Ordering::Relaxed);
+        self.tie.forget();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -173,7 +160,8 @@ impl PeriodicTask {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_owned() || !native.is_running()) else {
+        let Some(native) = self.native.get().filter(|native| self.tie.is_owned() || !native.is_running())
+        else {
             return Ok(());
         };
         traverse_latest(native.timer(), &visit)?;
@@ -188,7 +176,7 @@ impl PeriodicTask {
 impl Drop for PeriodicTask {
     /// The scope may know the timer for longer, and nobody would see what it refers to.
     fn drop(&mut self) {
-        if self.is_tied {
+        if self.tie.is_made() {
             self.job.clear();
         }
     }

@@ -5,6 +5,7 @@
 //! be forgotten like any other object; the timers end with it.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,33 @@ pub(crate) struct Scope {
     native: Native<everbeat::Scope>,
     /// Locked as a job is.
     members: Mutex<Members>,
+}
+
+/// Whether a timer is tied to a scope, as its Python object knows.
+pub(super) struct Tie {
+    is_made: bool,
+    /// The scope owns it no longer, as it does not run. Should it be started again, it lives by itself, and still ends
+    /// with the scope.
+    is_forgotten: AtomicBool,
+}
+
+impl Tie {
+    pub(super) fn new(is_made: bool) -> Self {
+        Self { is_made, is_forgotten: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// Whether the scope owns it, which the collector knows of.
+    pub(super) fn is_owned(&self) -> bool {
+        self.is_made && !self.is_forgotten.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]

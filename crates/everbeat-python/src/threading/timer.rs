@@ -1,7 +1,6 @@
 //! Timers with everything that there is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -13,7 +12,7 @@ use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::options::{Schedule, builder};
 use super::process::Native;
-use super::scope::Scope;
+use super::scope::{Scope, Tie};
 use super::subscription::Subscription;
 use super::targets;
 use super::{object, traverse_latest, wait};
@@ -32,10 +31,7 @@ pub(crate) struct Timer {
     native: Native<Inner>,
     job: SharedJob,
     callbacks: Option<Arc<Attached<Callbacks>>>,
-    /// Whether it is tied to a scope.
-    is_tied: bool,
-    /// Whether that owns it no longer, as it does not run.
-    is_forgotten: AtomicBool,
+    tie: Tie,
 }
 
 impl Timer {
@@ -43,14 +39,9 @@ impl Timer {
         self.native.here(py, "timer")
     }
 
-    /// Whether its scope owns it, which the collector knows of.
-    fn is_owned(&self) -> bool {
-        self.is_tied && !self.is_forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Its scope owns it no longer. Should it be started again, it lives by itself, and still ends with the scope.
+    /// Its scope owns it no longer.
     pub(super) fn forget(&self) {
-        self.is_forgotten.store(true, Ordering::Relaxed);
+        self.tie.forget();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -147,17 +138,8 @@ impl Timer {
         if scope.is_none() {
             timer.clone().detach(); // it runs until it ends, held or not
         }
-        let is_tied = scope.is_some();
-        let timer = Py::new(
-            py,
-            Self {
-                native: Native::new(timer),
-                job,
-                callbacks,
-                is_tied,
-                is_forgotten: AtomicBool::new(false),
-            },
-        )?;
+        let tie = Tie::new(scope.is_some());
+        let timer = Py::new(py, Self { native: Native::new(timer), job, callbacks, tie })?;
         if let Some(scope) = scope {
             scope.get().own_timer(timer.clone_ref(py));
         }
@@ -334,7 +316,8 @@ impl Timer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(native) = self.native.get().filter(|native| self.is_owned() || !native.is_running()) else {
+        let Some(native) = self.native.get().filter(|native| self.tie.is_owned() || !native.is_running())
+        else {
             return Ok(());
         };
         traverse_latest(native, &visit)?;
@@ -352,7 +335,7 @@ impl Timer {
 impl Drop for Timer {
     /// The scope may know the timer for longer, and nobody would see what it refers to.
     fn drop(&mut self) {
-        if self.is_tied {
+        if self.tie.is_made() {
             self.let_go();
         }
     }
