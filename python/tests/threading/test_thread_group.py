@@ -109,6 +109,12 @@ def test_g1_start_is_idempotent_and_leaves_members_that_run_alone(everbeat_engin
     group.start()
     assert group.is_running(), "a group can be started again"
     group.stop()
+    empty = TimerGroup()
+    assert not empty.is_running()
+    empty.start()
+    assert empty.is_running(), "all of none do"
+    empty.cancel()
+    assert not empty.is_running()
 
 
 @pytest.mark.parametrize("entered", [False, True])
@@ -436,4 +442,5 @@ def test_d4_iterating_ends_with_the_timer_and_raises_its_failure() -> None:
     timer = Timer(0.001, itertools.count, start=True)
     threading.Timer(0.05, timer.cancel).start()
     seen = list(timer)
-    assert seen == sorted(set(seen)) and not timer.is_running()
+    assert seen == sorted(set(seen))
+    assert timer.wait(timeout=60), "the iteration may end before the last callback has returned"
