@@ -90,6 +90,12 @@ async def test_start_is_idempotent_and_leaves_members_that_run_alone() -> None:
     assert not running.is_running(), "who has ended since is left alone too"
     await group.cancel()
     assert not any(timer.is_running() for timer in group)
+    empty = TimerGroup()
+    assert not empty.is_running()
+    empty.start()
+    assert empty.is_running(), "all of none do"
+    await empty.cancel()
+    assert not empty.is_running()
 
 
 @on_every_loop

@@ -244,12 +244,12 @@ impl Group {
         self.ask(AnyTimer::wait)
     }
 
-    /// Whether the group was started and every member runs. An empty group does not.
+    /// Whether the group was started and every member runs; of one without members, whether it was started.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let members = self.members();
         let active = self.lock().active;
-        active && !members.is_empty() && members.iter().all(AnyTimer::is_running)
+        active && members.iter().all(AnyTimer::is_running)
     }
 
     /// The members, in order.
@@ -285,7 +285,7 @@ impl Group {
     fn ask<O: Unpin>(&self, question: impl Fn(&AnyTimer) -> BoxFuture<O>) -> Together<O> {
         let members = self.members().into_iter();
         let seats = members.map(|timer| Seat { answer: Answer::Pending(question(&timer)), timer });
-        Together { seats: seats.collect() }
+        Together { seats: seats.collect(), answered: 0 }
     }
 
     /// A start is over; if it has failed, the group is inactive again. Returns whether somebody stopped
@@ -335,6 +335,8 @@ impl fmt::Debug for Group {
 #[must_use = "the request is made already, but this is what waits for the answers"]
 pub struct Together<O> {
     seats: Vec<Seat<O>>,
+    /// So many have answered from the first one on.
+    answered: usize,
 }
 
 struct Seat<O> {
@@ -375,13 +377,24 @@ impl<O: Unpin> Future for Together<O> {
 }
 
 impl<O> Together<O> {
-    /// Asks every member that has not answered yet; no short circuit, so that each knows the waker.
+    /// Waits for one member after the other. What they answer meanwhile is kept for them, and whoever waits for a
+    /// million of them is not woken by each, to look at all the others again.
     fn poll_seats(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ready = true;
-        for seat in &mut self.seats {
-            ready &= seat.poll(cx);
+        while let Some(seat) = self.seats.get_mut(self.answered) {
+            if !seat.poll(cx) {
+                return Poll::Pending;
+            }
+            self.answered += 1;
         }
-        if ready { Poll::Ready(()) } else { Poll::Pending }
+        Poll::Ready(())
+    }
+
+    /// Collects the answers that are there, whether or not others are missing.
+    fn look_at_all(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        for seat in &mut self.seats[self.answered..] {
+            seat.poll(&mut cx);
+        }
     }
 }
 
@@ -422,6 +435,7 @@ impl<O: Unpin> Together<O> {
     where
         O: crate::pending::Answer,
     {
+        self.look_at_all();
         let answers = self.seats.iter_mut().map(|seat| {
             let answer = match std::mem::replace(&mut seat.answer, Answer::Taken) {
                 Answer::Here(answer) => answer.into_result(),

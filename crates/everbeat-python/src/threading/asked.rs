@@ -5,7 +5,7 @@ use std::mem;
 use std::pin::Pin;
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everbeat::{Answer, Error, Pending, Shutdown, thread};
@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 
 use super::clock::{self, Clock};
 use super::job::{Delivery, SharedJob};
+use super::object;
 use super::timer::Timer;
-use super::{object, wait};
 use crate::config::{count, one_of};
 use crate::durations;
 use crate::errors::{schedule, to_python};
@@ -79,7 +79,8 @@ impl Asked {
         Self::new(job, hits, |()| Shown::Reached, Some("has not ticked that often"))
     }
 
-    fn new<O>(
+    /// What a timer was asked for, and what its answer is shown as.
+    pub(super) fn new<O>(
         job: &SharedJob,
         pending: Pending<Delivery, O>,
         show: fn(O::Value) -> Shown,
@@ -112,7 +113,7 @@ impl Asked {
 }
 
 /// What answers look like in Python.
-enum Shown {
+pub(super) enum Shown {
     Nothing,
     Reached,
     How(Shutdown),
@@ -183,13 +184,24 @@ where
 fn wait_for_all(py: Python<'_>, asked: &mut [Asked], limit: Duration, haste: bool) -> PyResult<()> {
     asked.iter_mut().for_each(|asked| asked.request.refuse_to_block());
     let clocks: Vec<Clock> = asked.iter().map(|asked| asked.job.clock().clone()).collect();
+    // So many have answered from the first one on.
+    let mut answered = 0;
     let mut poll = |cx: &mut Context<'_>| {
-        // No short circuit, so that each knows the waker.
-        let open = asked.iter_mut().filter_map(|asked| (!asked.request.poll(cx)).then_some(())).count();
-        let failed = asked.iter().any(|asked| asked.request.has_failed());
-        if open == 0 || haste && failed { Poll::Ready(()) } else { Poll::Pending }
+        while asked.get_mut(answered).is_some_and(|asked| asked.request.poll(cx)) {
+            answered += 1;
+        }
+        // In haste all of them have to know the waker. Otherwise who waits for a thousand is not woken by each.
+        let open = &mut asked[answered..];
+        if haste {
+            open.iter_mut().for_each(|asked| _ = asked.request.poll(cx));
+        }
+        let enough = open.is_empty() || haste && asked.iter().any(|asked| asked.request.has_failed());
+        if enough { Poll::Ready(()) } else { Poll::Pending }
     };
     clock::wait(py, &clocks, limit, |slice| thread::wait_for(poll_fn(&mut poll), slice))?;
+    // What has been answered beside one that was waited for.
+    let mut cx = Context::from_waker(Waker::noop());
+    asked[answered..].iter_mut().for_each(|asked| _ = asked.request.poll(&mut cx));
     Ok(())
 }
 
@@ -208,7 +220,7 @@ impl Answers {
         timeout: Option<&Bound<'_, PyAny>>,
         return_exceptions: bool,
     ) -> PyResult<Vec<Py<PyAny>>> {
-        let limit = wait::limit(timeout)?;
+        let limit = clock::limit(timeout)?;
         let mut asked = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         wait_for_all(py, &mut asked, limit, !return_exceptions)?;
         if return_exceptions {

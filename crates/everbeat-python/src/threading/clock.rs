@@ -16,7 +16,7 @@ use pyo3::types::PyType;
 use crate::blocking::in_slices;
 use crate::stats::monotonic;
 use crate::tick::Tick;
-use crate::{context, errors};
+use crate::{context, durations, errors};
 
 /// Whoever waits beside a timer without a period waits for so many of its runs.
 const MOST_ROUNDS: usize = 10_000;
@@ -86,6 +86,11 @@ impl Clock {
     fn engine_moved_here(&self) -> Option<Arc<TestEngine>> {
         self.0.as_ref().filter(|hand| hand.is_here()).and_then(|hand| hand.engine.upgrade())
     }
+}
+
+/// The time that a wait may take; without one, forever.
+pub(super) fn limit(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
+    timeout.map_or(Ok(Duration::MAX), |timeout| durations::parse("timeout", timeout))
 }
 
 /// Calls `attempt` with a part of the time until it has a result, which something of one of these clocks brings about;

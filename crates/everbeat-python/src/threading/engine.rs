@@ -14,11 +14,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::clock;
 use super::clock::Clock;
 use super::oneshot::OneShot;
 use super::process::{Native, begin_exit};
 use super::timer::Timer;
-use super::wait;
 use crate::blocking::in_slices;
 use crate::errors::{bad_value, schedule};
 use crate::stats::Summary;
@@ -181,7 +181,7 @@ impl Engine {
     /// Ends all its timers, refuses new ones, and waits for runs in flight. Returns how many are left.
     #[pyo3(signature = (timeout = None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
-        let (engine, limit) = (self.native(py)?, wait::limit(timeout)?);
+        let (engine, limit) = (self.native(py)?, clock::limit(timeout)?);
         let mut left = 0;
         let closed = in_slices(py, limit, |slice| {
             let start = Instant::now();

@@ -20,7 +20,6 @@ mod targets;
 mod testing;
 mod ticks;
 mod timer;
-mod wait;
 
 use std::sync::Arc;
 

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everbeat::{Pending, Scope, thread};
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::asked::{Asked, Shown};
+use super::clock;
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
 use super::scope::Tie;
 use super::targets;
-use super::{object, traverse_latest, wait};
+use super::traverse_latest;
 use crate::durations;
 use crate::errors::to_python;
 
@@ -70,10 +71,8 @@ impl OneShot {
         result: Pending<Delivery, Result<Arc<Delivery>, everbeat::Error>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        match wait::answer(py, self.job.clock(), result, wait::limit(timeout)?)? {
-            Some(value) => Ok(object(py, &value)),
-            None => Err(PyTimeoutError::new_err(format!("{} has not been called in time", self.job.name))),
-        }
+        let limit = clock::limit(timeout)?;
+        Asked::new(&self.job, result, Shown::Value, Some("has not been called")).wait(py, limit)
     }
 
     /// Its scope owns it no longer.

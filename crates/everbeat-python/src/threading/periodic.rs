@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use everbeat::{OnError, Scope, thread};
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::asked::{Asked, Shown};
+use super::clock;
 use super::engine::Engine;
 use super::job::{Delivery, Job, SharedJob, check_not_exiting};
 use super::process::Native;
 use super::scope::Tie;
 use super::targets;
-use super::{traverse_latest, wait};
+use super::traverse_latest;
 use crate::durations;
 use crate::errors::to_python;
 use crate::stats::Stats;
@@ -94,15 +95,12 @@ impl PeriodicTask {
     /// Stops it. Once this has returned nothing runs.
     #[pyo3(signature = (timeout = None))]
     fn stop(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let limit = wait::limit(timeout)?;
+        let limit = clock::limit(timeout)?;
         let stopped = self.native(py)?.timer().shutdown(Duration::MAX);
         if stopped.may_block().is_err() {
             return Ok(()); // this thread has to go on for the task to come to its end
         }
-        match wait::answer(py, self.job.clock(), stopped, limit)? {
-            Some(_) => Ok(()),
-            None => Err(PyTimeoutError::new_err(format!("a call of {} is still in flight", self.job.name))),
-        }
+        Asked::new(&self.job, stopped, |_| Shown::Nothing, Some("has not ended")).wait(py, limit).map(drop)
     }
 
     /// Whether it was started and has not stopped.

@@ -11,7 +11,7 @@ use pyo3::types::PyTuple;
 use super::clock::Clock;
 use super::job::Delivery;
 use super::process::Native;
-use super::{object, wait};
+use super::{clock, object};
 use crate::config::count;
 use crate::errors::{failure_to_python, stopped, to_python};
 use crate::feed::Order;
@@ -42,7 +42,7 @@ impl Subscription {
 
     /// The next value; `None` at the end.
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-        let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
+        let (shared, limit) = (self.native(py)?, clock::limit(timeout)?);
         let next = match shared.feed.may_block() {
             Ok(()) => shared
                 .clock

@@ -8,12 +8,12 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::clock;
 use super::clock::Clock;
 use super::engine::Engine;
 use super::job::check_not_exiting;
 use super::options::{Schedule, builder};
 use super::process::{Native, is_exiting};
-use super::wait;
 use crate::config::{Limits, text};
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
@@ -41,7 +41,7 @@ impl Ticks {
 
     /// The next tick; `None` at the end.
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Tick>> {
-        let (shared, limit) = (self.native(py)?, wait::limit(timeout)?);
+        let (shared, limit) = (self.native(py)?, clock::limit(timeout)?);
         let mut iterating = match shared.ticks.try_lock() {
             Ok(ticks) => ticks,
             Err(TryLockError::Poisoned(ticks)) => ticks.into_inner(),

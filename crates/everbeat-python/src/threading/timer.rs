@@ -15,7 +15,7 @@ use super::process::Native;
 use super::scope::{Scope, Tie};
 use super::subscription::Subscription;
 use super::targets;
-use super::{object, traverse_latest, wait};
+use super::{clock, object, traverse_latest};
 use crate::config::{self, Limits, parse_on_error};
 use crate::durations;
 use crate::errors::{is_not_running, to_python};
@@ -62,7 +62,7 @@ impl Timer {
 
     /// Makes a request and waits for the answer.
     fn answer(&self, py: Python<'_>, wish: Wish, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        let limit = wait::limit(timeout)?;
+        let limit = clock::limit(timeout)?;
         self.ask(py, wish)?.wait(py, limit)
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Booked<V> {
 }
 
 /// What cannot be told from the number of its runs.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Books {
     pub(super) ledger: Ledger,
     /// Most have [`Past::NOTHING`] behind them.
@@ -124,11 +124,19 @@ impl<V: Send + Sync + 'static> Cell<V> {
     }
 
     /// Looks at the whole state. That of a lean timer is made for the occasion, without its target.
-    pub(super) fn read<R>(&self, plan: &Plan, f: impl FnOnce(&State<V>) -> R) -> R {
+    pub(super) fn read<R>(&mut self, plan: &Plan, f: impl FnOnce(&State<V>) -> R) -> R {
         match self {
             Self::Apart(Apart::Full(state)) => f(state),
             Self::Lean(lean) => f(&lean.whole(plan)),
-            Self::Apart(Apart::Booked(booked)) => f(&booked.lean.state(plan, Some(booked.books.clone()))),
+            Self::Apart(Apart::Booked(booked)) => {
+                let Booked { lean, books } = &mut **booked;
+                // Lent, for histograms are large.
+                let lent = Books { ledger: std::mem::take(&mut books.ledger), past: books.past.clone() };
+                let state = lean.state(plan, Some(lent));
+                let result = f(&state);
+                books.ledger = state.ledger;
+                result
+            }
         }
     }
 

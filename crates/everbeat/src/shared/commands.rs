@@ -120,7 +120,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is
     /// done without the lock.
     pub(super) fn clock_for_start(&self) -> Result<(Clock, Instant), Error> {
-        let cell = self.lock();
+        let mut cell = self.lock();
         let (before, seen) = match cell.lean() {
             Some(Lean { phase: Phase::Off(None), .. }) => (None, Instant::ORIGIN),
             _ => cell.read(&self.plan, |state| {

@@ -45,7 +45,7 @@ pub(crate) struct State<V> {
 }
 
 /// What is counted and measured of the runs of a timer.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Ledger {
     /// Runs that have delivered a value.
     pub(crate) hits: u64,

@@ -43,16 +43,16 @@ async fn g1_requests_go_to_all_and_answers_come_in_order() -> Result<(), Error> 
 #[tokio::test(start_paused = true)]
 async fn g1_failures_are_collected_per_member_and_a_timeout_bounds_the_whole() -> Result<(), Error> {
     let group = two()?;
-    group.add(every(10).name("c").build(|| Err::<(), _>("broken"))?)?;
-    group.add(every(10).name("d").build(|| sleep(ms(100_000)))?)?;
+    group.add(every(10).name("c").build(|| sleep(ms(100_000)))?)?;
+    group.add(every(10).name("d").build(|| Err::<(), _>("broken"))?)?;
     group.start()?;
     let clock = Stopwatch::start();
     let answers = group.wait_hits(2).timeout(ms(200)).await.into_vec();
     assert_eq!(clock.millis(), 200);
     assert_eq!(names(answers.iter().map(|(timer, _)| timer)), ["a", "b", "c", "d"]);
     assert!(answers[0].1.is_ok() && answers[1].1.is_ok());
-    assert!(matches!(answers[2].1, Err(Error::Failed { .. })));
-    assert!(matches!(answers[3].1, Err(Error::Timeout { .. })));
+    assert!(matches!(answers[2].1, Err(Error::Timeout { .. })));
+    assert!(matches!(answers[3].1, Err(Error::Failed { .. })), "whoever comes before it has not answered");
     assert!(group.trigger().timeout(ms(10)).await.all().is_err());
     assert!(!group.is_running());
     Ok(())
@@ -270,7 +270,10 @@ async fn g1_a_group_runs_if_it_was_started_and_all_its_members_run() -> Result<(
     assert!(!group.is_empty() && empty.is_empty());
     group.members().iter().try_for_each(AnyTimer::start)?;
     assert!(!group.is_running(), "nobody has started the group");
+    assert!(!empty.is_running());
     empty.start()?;
+    assert!(empty.is_running(), "all of none do");
+    empty.cancel().await;
     assert!(!empty.is_running());
     Ok(())
 }
