@@ -52,7 +52,7 @@ test-python-dev: $(MODULE) ## Run the tests of timers in loops once more, in Pyt
 # A directory of its own: the cfg changes what is built, and going back and forth would build it anew.
 loom: export RUSTFLAGS := --cfg everbeat_loom
 loom: cargo-present ## Check the hand-off between threads in every order
-	$(CARGO) test --release -p everbeat --lib --no-default-features --locked \
+	$(CARGO) test --release -p everbeat --lib --no-default-features --features tokio --locked \
 		--target-dir $${CARGO_TARGET_DIR:-target}/loom -- thread::models --nocapture
 
 # Cut off from the machine: time is then what miri makes of it, a step at a time, and a sleep takes none. What is left
@@ -71,7 +71,7 @@ miri: miri-present ## Run tests of the core, of handles and of engines in miri: 
 
 # A module is loaded by an interpreter that has no sanitizer: its runtime comes first then, and it is that of gcc, which
 # knows fewer calls than LLVM makes. Left out is what a sanitizer cannot do: live in little memory, start threads after
-# a fork, keep up with the clock.
+# a fork, keep up with the clock. The fixtures are those of the tree, whether or not the package is installed.
 TSAN := $(abspath $(or $(CARGO_TARGET_DIR),target))/tsan
 TSAN_CARGO = --target-dir $(TSAN) -Zbuild-std --target $(TSAN_HOST) --locked
 TSAN_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -91,7 +91,8 @@ tsan: tsan-present $(TEST_STAMP) ## Look for data races, in Rust and in the Pyth
 	$(CARGO) +nightly build $(TSAN_CARGO) -p everbeat-python
 	rm -rf $(TSAN)/python && cp -r python $(TSAN)
 	cp $(TSAN)/$(TSAN_HOST)/debug/lib_everbeat.so $(TSAN)/$(MODULE)
-	cd $(TSAN)/python && $(TSAN_PYTHON) -m pytest --capture=sys --timeout=300 -k "not ($(TSAN_NOT_PYTHON))" $(TSAN_TESTS)
+	cd $(TSAN)/python && $(TSAN_PYTHON) -m pytest -p no:everbeat -p everbeat.pytest_plugin --capture=sys --timeout=300 \
+		-k "not ($(TSAN_NOT_PYTHON))" $(TSAN_TESTS)
 	$(TSAN_PYTHON) soak/soak.py --timers 300 --seconds $(TSAN_SECONDS)
 
 # Each language has so long, one after the other.

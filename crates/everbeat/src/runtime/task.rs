@@ -3,27 +3,16 @@
 //! The task is there while there are timers, on the runtime in which the first of them was started. If that
 //! goes away, its timers end as abandoned, and the next start makes a task wherever it is.
 //!
-//! # Locks
-//!
-//! The lock of the attendance guards whether there is a task, and what wakes it. It is held for a few
-//! instructions; under it nothing is spawned, woken or dropped, and no clock is read. No other lock is taken
-//! under it, and it is taken under none.
-//!
-//! # Invariants
-//!
-//! 1. There is at most one task. Who has something to do for the engine and finds none spawns it.
-//! 2. A task that is about to go looks for an alert under the lock in which it writes itself off. So an alert
-//!    either finds the task, which stays, or spawns another.
-//! 3. Who goes because the runtime does takes all timers out before it writes itself off, in the same way, and
-//!    tells them after that. So it ends none of those for which there is another task.
+//! Whether there is a task is for the [`Attendance`] to know, which has a lock of its own. Who goes because the runtime
+//! does tells the timers of it when everything is over: so it ends none of those for which there is another task.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
-use std::thread::{self, ThreadId};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::{Duration, Instant as StdInstant};
 
 use everbeat_core::Instant;
@@ -31,6 +20,7 @@ use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Sleep;
 
+use super::attendance::{Attendance, Call};
 use super::clock::{LONGEST_SLEEP, inside, new_sleep};
 use crate::block;
 use crate::thread::handle::WeakEngine;
@@ -43,7 +33,7 @@ pub(crate) fn engine_in_a_task(name: &str) -> Engine {
     let host = Arc::new_cyclic(|me| TaskHost {
         me: me.clone(),
         engine: OnceLock::new(),
-        attendance: Mutex::default(),
+        attendance: Attendance::default(),
         ahead_nanos: AtomicU64::new(0),
     });
     let engine = Engine::hosted_for_good(name, host.clone());
@@ -55,38 +45,20 @@ pub(crate) fn engine_in_a_task(name: &str) -> Engine {
 struct TaskHost {
     me: Weak<Self>,
     engine: OnceLock<WeakEngine>,
-    attendance: Mutex<Attendance>,
+    attendance: Attendance<Handle>,
     /// How far the engine's time is ahead of the runtime's. Its time never runs backwards, even if it goes on
     /// with a runtime whose clock is behind that of the last one.
     ahead_nanos: AtomicU64,
 }
 
-/// Who gives the engine its turns.
-#[derive(Debug, Default)]
-struct Attendance {
-    /// Where the task is, or is to be spawned.
-    runtime: Option<Handle>,
-    /// There is one, or somebody who takes all timers out since there can be none.
-    has_task: bool,
-    /// There is something to do of which the task has not heard.
-    alerted: bool,
-    task: Option<Waker>,
-    /// The thread that polls the task, where its runtime has only one.
-    thread: Option<ThreadId>,
-}
-
 impl TaskHost {
-    fn lock(&self) -> MutexGuard<'_, Attendance> {
-        self.attendance.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The time of the runtime.
     fn time_there(&self) -> StdInstant {
         let here = || tokio::time::Instant::now().into_std();
         if self.engine.get().is_some_and(WeakEngine::is_kept_by_this_thread) {
             return here(); // in the task itself
         }
-        let runtime = self.lock().runtime.clone();
+        let runtime = self.attendance.runtime();
         // Where no runtime can be entered it is the machine's time.
         runtime.and_then(|runtime| inside(&runtime, here)).unwrap_or_else(here)
     }
@@ -105,18 +77,11 @@ impl TaskHost {
     /// Wakes the task, or spawns one. Returns whether there is neither a task nor a runtime for one;
     /// `takes_over`: then the caller is on duty.
     fn call_task(&self, takes_over: bool) -> bool {
-        let (has_task, waker, runtime) = {
-            let mut attendance = self.lock();
-            let has_task = attendance.has_task;
-            let runtime = if has_task { None } else { attendance.runtime.clone() };
-            attendance.alerted = has_task;
-            attendance.has_task |= runtime.is_some() || takes_over;
-            (has_task, attendance.task.clone(), runtime)
-        };
-        match (runtime, waker) {
-            (Some(runtime), _) => self.spawn(&runtime),
-            (None, Some(waker)) => waker.wake(),
-            (None, None) => return !has_task,
+        match self.attendance.call(takes_over) {
+            Call::Spawn(runtime) => self.spawn(&runtime),
+            Call::Wake(task) => task.wake(),
+            Call::Noted => {}
+            Call::Nobody => return true,
         }
         false
     }
@@ -126,68 +91,19 @@ impl TaskHost {
         let thread =
             (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| thread::current().id());
         let seen = self.engine().map(|engine| engine.latest_time());
-        let mut left = {
-            let mut attendance = self.lock();
-            if attendance.has_task {
-                return; // somebody else was faster
-            }
-            attendance.thread = thread;
-            attendance.runtime.replace(runtime)
-        };
-        let same =
-            Handle::try_current().is_ok_and(|now| left.take().is_some_and(|left| left.id() == now.id()));
+        let Some(left) = self.attendance.move_to(runtime, thread) else { return }; // somebody else was faster
+        let same = Handle::try_current().is_ok_and(|now| left.is_some_and(|left| left.id() == now.id()));
         if let (false, Some(seen)) = (same, seen) {
             let behind = seen.saturating_duration_since(tokio::time::Instant::now().into_std());
             self.ahead_nanos.store(u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
         }
     }
 
-    /// The task begins to look at the engine: it has heard every alert before this.
-    fn listen(&self, waker: &Waker) {
-        let here = thread::current().id();
-        let fresh = waker.clone();
-        let before = {
-            let mut attendance = self.lock();
-            attendance.alerted = false;
-            if let Some(thread) = &mut attendance.thread {
-                *thread = here;
-            }
-            attendance.task.replace(fresh)
-        };
-        drop(before);
-    }
-
-    /// The task has nothing left to do. Returns whether it goes; it stays if it was alerted meanwhile.
-    fn write_off(&self) -> bool {
-        let mut attendance = self.lock();
-        if attendance.alerted {
-            return false;
-        }
-        attendance.has_task = false;
-        let waker = attendance.task.take();
-        drop(attendance);
-        drop(waker);
-        true
-    }
-
     /// Whoever calls this is on duty, and there is no runtime any more: ends all timers.
     fn leave(&self) {
         let Some(engine) = self.engine() else { return };
         let mut dismissed = Vec::new();
-        let left = loop {
-            let waker = {
-                let mut attendance = self.lock();
-                attendance.alerted = false;
-                attendance.task.take()
-            };
-            drop(waker);
-            dismissed.push(engine.dismiss());
-            let mut attendance = self.lock();
-            if !attendance.alerted {
-                break std::mem::take(&mut *attendance);
-            }
-        };
-        drop(left);
+        self.attendance.leave(|| dismissed.push(engine.dismiss()));
         dismissed.into_iter().for_each(|dismissed| engine.let_go(dismissed));
     }
 }
@@ -208,7 +124,7 @@ impl Host for TaskHost {
     }
 
     fn attend(&self) -> bool {
-        if self.lock().has_task {
+        if self.attendance.has_task() {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
@@ -221,14 +137,13 @@ impl Host for TaskHost {
     }
 
     fn needs_this_thread(&self) -> bool {
-        let thread = self.lock().thread;
-        thread == Some(thread::current().id()) && block::is_in_runtime()
+        self.attendance.thread() == Some(thread::current().id()) && block::is_in_runtime()
     }
 }
 
 impl fmt::Debug for TaskHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskHost").field("attendance", &*self.lock()).finish_non_exhaustive()
+        f.debug_struct("TaskHost").field("attendance", &self.attendance).finish_non_exhaustive()
     }
 }
 
@@ -274,7 +189,7 @@ impl Future for EngineTask {
             this.sleep.set(Some(tokio::time::sleep(Duration::ZERO)));
         }
         loop {
-            this.duty.host.listen(cx.waker());
+            this.duty.host.attendance.listen(cx.waker(), thread::current().id());
             match this.duty.turns.take() {
                 Rest::None => return yield_now(cx),
                 Rest::Until(None) => return Poll::Pending,
@@ -293,7 +208,7 @@ impl Future for EngineTask {
                     *this.set_for = None;
                 }
                 Rest::Empty => {
-                    if this.duty.host.write_off() {
+                    if this.duty.host.attendance.write_off() {
                         this.duty.done = true;
                         return Poll::Ready(());
                     }

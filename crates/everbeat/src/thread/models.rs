@@ -25,6 +25,7 @@ use crate::handle::Timer;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{self, Mutex, check};
 
+mod attendance;
 mod commands;
 mod feeds;
 mod owners;
