@@ -76,6 +76,8 @@ def groups() -> list[Group]:
         *found,
         Group("threads/fast", threads.FAST, threads.as_fast_as_possible),
         Group("threads/many/1000", threads.CONTENDERS, partial(threads.many, count=1_000), 8),
+        Group("threads/start+stop", threads.CONTENDERS, threads.start_and_stop),
+        Group("threads/trigger", threads.TRIGGERED, threads.trigger),
     ]
 
 

@@ -8,6 +8,7 @@ import datetime
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from everbeat.threading import PeriodicTask, Timer
@@ -66,12 +67,36 @@ class APSchedulerJob:
         self.job.remove()
 
 
-class Inline:
-    """A timer whose runs are made by the thread that keeps the time. It has histograms, which a task has not."""
+class OfTimer:
+    """A timer that does what a task does. It has histograms, which a task has not."""
+
+    inline = False
 
     def __init__(self, interval: float, func: Callable[[], Any]) -> None:
-        self.timer = Timer(interval, func, initial_delay=interval, mode="fixed_delay", inline=True)
-        self.start, self.stop = self.timer.start, self.timer.stop
+        self.timer = Timer(interval, func, initial_delay=interval, mode="fixed_delay", inline=self.inline)
+        self.start, self.stop, self.trigger = self.timer.start, self.timer.stop, self.timer.trigger
+
+
+class Inline(OfTimer):
+    """Its runs are made by the thread that keeps the time."""
+
+    inline = True
+
+
+class Submitted:
+    """A thread that makes calls when it is asked to, and no others."""
+
+    def __init__(self, interval: float, func: Callable[[], Any]) -> None:
+        self.pool, self.func = ThreadPoolExecutor(1), func
+
+    def start(self) -> None:
+        pass
+
+    def trigger(self) -> Any:
+        return self.pool.submit(self.func).result()
+
+    def stop(self) -> None:
+        self.pool.shutdown()
 
 
 FAST: dict[str, Any] = {
@@ -80,6 +105,11 @@ FAST: dict[str, Any] = {
     "threading.Timer chain": Chain,
 }
 CONTENDERS: dict[str, Any] = {**FAST, "APScheduler": APSchedulerJob}
+TRIGGERED: dict[str, Any] = {
+    "everbeat.threading": OfTimer,
+    "everbeat.threading, inline": Inline,
+    "ThreadPoolExecutor": Submitted,
+}
 
 
 def hire_all_workers() -> None:
@@ -144,3 +174,34 @@ def as_fast_as_possible(make: Callable[..., Any], seconds: float) -> Figures:
     counted, took, cpu = ticks - counted, time.perf_counter() - began, time.process_time() - cpu
     task.stop()
     return {"µs CPU/tick": cpu / counted * 1e6, "ticks/s": counted / took}
+
+
+def start_and_stop(make: Callable[..., Any], _seconds: float, count: int = 1_000) -> Figures:
+    """Tasks that never come to a call."""
+    tasks = [make(3600, int) for _ in range(count)]
+    began, cpu = time.perf_counter(), time.process_time()
+    for task in tasks:
+        task.start()
+    started, started_cpu = time.perf_counter(), time.process_time()
+    for task in tasks:
+        task.stop()
+    ended, ended_cpu = time.perf_counter(), time.process_time()
+    return {
+        "µs/start": (started - began) / count * 1e6,
+        "µs/stop": (ended - started) / count * 1e6,
+        "µs CPU/start": (started_cpu - cpu) / count * 1e6,
+        "µs CPU/stop": (ended_cpu - started_cpu) / count * 1e6,
+    }
+
+
+def trigger(make: Callable[..., Any], seconds: float) -> Figures:
+    """A run that is asked for, and its value."""
+    task = make(1000, lambda: 1)
+    task.start()
+    trips, began, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() < began + seconds:
+        task.trigger()
+        trips += 1
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    task.stop()
+    return {"µs CPU/round trip": cpu / trips * 1e6, "µs/round trip": took / trips * 1e6}

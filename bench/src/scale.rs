@@ -58,7 +58,9 @@ fn run(load: &Load, start: fn(&'static [crate::beats::Beat]) -> Kept) -> Figures
     let took = begun.elapsed();
     thread::sleep(Duration::from_millis(50));
     let started = rss_bytes();
-    sleep_until(begin + load.longest_period() + load.longest_period() / 10);
+    // All have ticked once by then; of those with a period of a minute the first tick is measured.
+    let settled = load.longest_period().min(10 * SECOND);
+    sleep_until(begin + settled + settled / 10);
     let window = Window::measure(load.length);
     let bytes = |rss| (rss - before) / load.count as f64;
     let mut figures = vec![
