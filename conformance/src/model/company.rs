@@ -126,9 +126,7 @@ impl<'a> House<'a> {
             running: all().filter(|who| self.owns(*who) && self.runs(*who)).collect(),
             pending: all().filter(is_pending).collect(),
             group: names(&self.group),
-            group_runs: self.active
-                && !self.group.is_empty()
-                && self.group.iter().all(|member| self.runs(*member)),
+            group_runs: self.active && self.group.iter().all(|member| self.runs(*member)),
             active: names(&active),
             scope_closed: self.scope_closed,
         };
