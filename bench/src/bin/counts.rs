@@ -34,6 +34,10 @@ const PATHS: &[(&str, Path)] = &[
         in_paused_time(times, || keep(group.every(SECOND)));
     }),
     ("tokio: tick of an interval (peer)", |times| in_paused_time(times, interval_tick)),
+    ("tokio: tick after missed slots, lean", |times| {
+        too_late(times, || keep(Timer::every(SECOND).histograms(false)))
+    }),
+    ("tokio: tick after missed slots, of an interval (peer)", |times| too_late(times, interval_tick)),
     ("tokio: period 0", period_zero),
     ("tokio: yield_now (peer)", yielding),
     ("tokio: trigger", tokio_trigger),
@@ -130,6 +134,21 @@ fn in_paused_time<K>(times: u64, start: impl Fn() -> K) {
             tokio::time::sleep(spread).await;
         }
         tokio::time::sleep(spread * times as u32).await;
+        drop(timers);
+    });
+}
+
+/// The same, all of them too late each time.
+fn too_late<K>(times: u64, start: impl Fn() -> K) {
+    paused().block_on(async {
+        let timers: Vec<_> = (0..MANY).map(|_| start()).collect();
+        for _ in 0..times / MANY {
+            tokio::time::advance(SECOND * 27 / 10).await;
+            // Not all of them have their turn before this task has its next.
+            for _ in 0..MANY / 20 {
+                tokio::task::yield_now().await;
+            }
+        }
         drop(timers);
     });
 }

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
 
-use super::{Abort, Run, Skipped, State, Timer, Troubles, Wait};
+use super::{Abort, MissedBatch, Outcome, Output, Run, Skipped, State, Timer, Troubles, Wait};
 use crate::{Cause, Instant, Ratio, Schedule, Tick};
 
 /// What a timer comes down to while nothing special happens: it waits for its next run, or is in the
@@ -179,6 +179,28 @@ impl Rested {
             (self.due, self.after_nanos) = (next, after_nanos);
         }
         plain
+    }
+
+    /// The same for a run after which slots have been missed. Returns those; `None`, and nothing has changed, if there
+    /// are none, or if what is to follow takes the whole machine for longer than this moment.
+    #[must_use]
+    pub fn finish_late(
+        &mut self,
+        schedule: &Arc<Schedule>,
+        past: &mut Past,
+        now: Instant,
+    ) -> Option<MissedBatch> {
+        let mut machine = Timer::from_rest(schedule.clone(), *self, past);
+        machine.handle_finished(now, Outcome::Success);
+        let Some(Output::Missed(batch)) = machine.poll_output(now) else { return None };
+        let (rested, behind) = machine.rest()?;
+        let rested = rested.with_last_end(schedule, now)?;
+        // As above: a slot at this very moment.
+        if rested.due <= now {
+            return None;
+        }
+        (*self, *past) = (rested, behind);
+        Some(batch)
     }
 }
 

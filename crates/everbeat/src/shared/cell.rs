@@ -22,6 +22,7 @@ use super::turn::unit;
 use crate::beat::{Attachments, Beat, BoxDrive, Elsewhere};
 use crate::clock::Clock;
 use crate::feed::Feeds;
+use crate::log::MissedSlots;
 #[cfg(feature = "tokio")]
 use crate::runtime::clock::RuntimeClock;
 use crate::target::{Call, CallTarget};
@@ -61,6 +62,20 @@ impl Books {
     /// The same for a run that begins: what it is told is behind it.
     pub(super) fn past_mut<'a>(books: Option<&'a mut Self>, nothing: &'a mut Past) -> &'a mut Past {
         books.and_then(|books| books.past.as_deref_mut()).unwrap_or(nothing)
+    }
+
+    /// The run of a lean timer has ended after slots that came meanwhile. Returns what is to be told of them now; `None`,
+    /// and nothing has changed, if that takes the whole state.
+    pub(super) fn finish_late(
+        &mut self,
+        rested: &mut Rested,
+        schedule: &Arc<Schedule>,
+        now: Instant,
+    ) -> Option<Option<MissedSlots>> {
+        let mut past = *Self::past(Some(self));
+        let batch = rested.finish_late(schedule, &mut past, now)?;
+        **self.past.get_or_insert_default() = past;
+        Some(self.ledger.note_missed(batch, now))
     }
 }
 

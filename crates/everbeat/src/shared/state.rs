@@ -73,6 +73,11 @@ impl Ledger {
         self.missed_log.as_ref().is_some_and(|log| log.has_untold())
     }
 
+    /// Returns what is to be told of missed slots now.
+    pub(super) fn note_missed(&mut self, batch: MissedBatch, now: Instant) -> Option<MissedSlots> {
+        self.missed_log.get_or_insert_default().note(batch, now)
+    }
+
     /// A run has ended, and was not one without an outcome.
     pub(super) fn measure(&mut self, plan: &Plan, tick: &Tick, now: Instant) {
         if plan.figures {
@@ -158,8 +163,7 @@ impl<V: 'static> State<V> {
     }
 
     pub(super) fn note_missed(&mut self, batch: MissedBatch, now: Instant, left: &mut Leftovers<V>) {
-        let log = self.ledger.missed_log.get_or_insert_default();
-        left.missed = log.note(batch, now).or(left.missed);
+        left.missed = self.ledger.note_missed(batch, now).or(left.missed);
     }
 
     /// A command has changed the machine: whoever drives it has to look.

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::current::{Current, Scope};
 use crate::error::{Error, Failure};
 use crate::guard::{drop_quietly, guarded};
+use crate::log::MissedSlots;
 use crate::target::{Call, Step};
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -168,23 +169,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// Returns too whether it has told feeds of the value.
+    /// Returns too whether it has told anybody of the value, or of missed slots.
     fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> (Option<Progress>, bool) {
         let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
             match cell.lean_with_books() {
-                Some((lean, books)) => {
-                    let terms = (&*self.plan.schedule, Books::past(books.as_deref()));
-                    let end = lean.finish(terms, call, value, now, &mut replaced);
-                    if end.is_ok() {
-                        if let Some(Books { ledger, .. }) = books {
-                            ledger.hits += 1;
-                            ledger.measure(&self.plan, tick, now);
+                Some((lean, mut books)) => {
+                    match lean.finish(&self.plan.schedule, books.as_deref_mut(), now) {
+                        Some(missed) => {
+                            lean.call = Some(call);
+                            replaced = Some(Replaced::by(&mut lean.latest, value));
+                            if let Some(Books { ledger, .. }) = books {
+                                ledger.hits += 1;
+                                ledger.measure(&self.plan, tick, now);
+                            }
+                            left = lean.leftovers(missed, now);
+                            Ok(lean.rested.due())
                         }
-                        left = lean.feed(now);
+                        None => Err((call, value)),
                     }
-                    end
                 }
                 None => Err((call, value)),
             }
@@ -280,30 +284,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
 }
 
 impl<V: Send + Sync + 'static> Lean<V> {
-    /// The run in flight has delivered. Returns when the next one is due, or hands back what the whole
-    /// state has to deal with.
+    /// The run in flight has delivered: it waits for the next. Returns what is to be told of slots that it has missed;
+    /// `None`, and nothing has changed, if the whole state has to deal with that.
     fn finish(
         &mut self,
-        (schedule, past): (&Schedule, &Past),
-        call: Call<V>,
-        value: V,
+        schedule: &Arc<Schedule>,
+        books: Option<&mut Books>,
         now: Instant,
-        replaced: &mut Option<Replaced<V>>,
-    ) -> Result<Instant, (Call<V>, V)> {
-        if !self.is_in_run() || !self.rested.finish(schedule, past, now) {
-            return Err((call, value));
+    ) -> Option<Option<MissedSlots>> {
+        if !self.is_in_run() {
+            return None;
         }
-        self.call = Some(call);
-        *replaced = Some(Replaced::by(&mut self.latest, value));
-        Ok(self.rested.due())
+        if self.rested.finish(schedule, Books::past(books.as_deref()), now) {
+            return Some(None);
+        }
+        // The first that it misses makes the books.
+        books?.finish_late(&mut self.rested, schedule, now)
     }
 
-    /// The newest value, for whoever has subscribed.
-    fn feed(&mut self, now: Instant) -> Option<Leftovers<V>> {
-        let (feeds, latest) = (self.feeds.as_mut()?, self.latest.as_ref()?);
-        let mut left = Leftovers::none();
-        left.feed(feeds, latest, now);
-        Some(left)
+    /// The newest value for whoever has subscribed, and this for the log.
+    fn leftovers(&mut self, missed: Option<MissedSlots>, now: Instant) -> Option<Leftovers<V>> {
+        let mut left = None;
+        if let (Some(feeds), Some(latest)) = (self.feeds.as_mut(), self.latest.as_ref()) {
+            left.get_or_insert_with(Leftovers::none).feed(feeds, latest, now);
+        }
+        if missed.is_some() {
+            left.get_or_insert_with(Leftovers::none).missed = missed;
+        }
+        left
     }
 }
 

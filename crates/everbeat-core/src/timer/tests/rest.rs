@@ -206,6 +206,48 @@ fn a_timer_rests_again_with_its_past_beside_it() {
     }
 }
 
+/// What comes out is what the machine would be that was one all the time.
+#[test]
+fn s4_a_run_after_which_slots_were_missed_ends_at_rest() {
+    let (ten, long) = (rate(10), rate(10_000));
+    for (schedule, end, missed_and_next) in [
+        (ten.clone(), 9, None),
+        // A slot at the end of the run has not passed, and is for the machine.
+        (ten.clone(), 10, None),
+        (ten.clone(), 11, Some((1, 20))),
+        (ten.clone(), 20, None),
+        (ten.clone(), 39, Some((3, 40))),
+        (ten.clone().with_missed(Missed::Delay), 15, Some((1, 25))),
+        (ten.clone().with_missed(Missed::Burst { max: 1 }), 15, None),
+        (ten.clone().with_missed(Missed::Burst { max: 0 }), 15, Some((1, 20))),
+        (ten.clone().with_max_runs(1).unwrap(), 15, None),
+        (ten.with_max_runs(2).unwrap(), 15, Some((1, 20))),
+        (delay(10), 15, None),
+        // There is room for two seconds since the slot before.
+        (long.clone(), 12_147, Some((1, 20_000))),
+        (long, 12_148, None),
+    ] {
+        let mut rested = Rested::start(&schedule, at(0)).unwrap();
+        let mut past = Past::NOTHING;
+        rested.begin(&schedule, &mut past, at(0)).unwrap();
+        let before = (rested, past);
+        let batch = rested.finish_late(&Arc::new(schedule.clone()), &mut past, at(end));
+        let seen = batch.map(|batch| (batch.missed, rested.due()));
+        let expected = missed_and_next.map(|(missed, next)| (missed, at(next)));
+        assert_eq!(seen, expected, "{schedule:?} at {end} ms");
+        if batch.is_none() {
+            assert_eq!((rested, past), before);
+            continue;
+        }
+        let mut bench = Bench::started(schedule.clone());
+        bench.work(0, end);
+        assert_eq!(bench.poll(), None);
+        let (machines, behind) = bench.timer.rest().unwrap();
+        assert_eq!(machines.with_last_end(&schedule, at(end)), Some(rested));
+        assert_eq!((behind, rested.last_end(&schedule)), (past, at(end)));
+    }
+}
+
 /// What was dropped is told by the next run, and by none after that.
 #[test]
 fn s12_a_timer_at_rest_remembers_what_it_has_dropped_since_its_last_run() {
