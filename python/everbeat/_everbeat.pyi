@@ -99,7 +99,7 @@ class Timer(Generic[_T]):
         What is run: a function, a coroutine function, or any other callable without parameters; what it returns
         is awaited if it can be. An iterator, a generator or their async kin gives one item a run, and its
         end ends the timer, as does a call that raises `StopIteration` (the `__next__` of an iterator); a callable
-        that returns one is called anew at each start.
+        that returns one is called anew at each start, and an async generator that it made is closed at the end.
     `exc_cb`
         `exc_cb(timer, target)`, called for each failure while it is being handled: `sys.exc_info()` and
         `logger.exception` know it.
@@ -247,7 +247,7 @@ class Timer(Generic[_T]):
     def cancel(self) -> Coroutine[Any, Any, None]:
         """Ends it now. No run starts after the call; the current one is cancelled where it awaits.
 
-        Awaited, it returns when the run has cleaned up and `cancel_cb` was called. A run that has nothing left
+        Awaited, it returns when the run and its generator have cleaned up and `cancel_cb` was called. A run that has nothing left
         to await delivers its value. Whoever waits for a later run gets a `TimerStoppedError`. On a timer that
         does not run it does nothing. Inside the target the call takes effect at the next `await`.
         """

@@ -50,6 +50,9 @@ struct LaterRest(Mutex<Option<Rest>>);
 struct Source {
     next: Py<PyAny>,
     is_async: bool,
+    /// Closes it, if it is an async generator that the target has made for this start and that has not come to an
+    /// end by itself.
+    close: Option<Py<PyAny>>,
 }
 
 /// What a call of the target has returned.
@@ -98,7 +101,7 @@ impl PyCall {
             return source.next(py, context);
         }
         if core.is_source {
-            return self.begin_source(core.target.bind(py), context);
+            return self.begin(Source::of(core.target.bind(py))?, py, context);
         }
         if core.offload {
             let call = Offloaded { target: core.target.clone_ref(py), inside: Inside::current() };
@@ -113,18 +116,49 @@ impl PyCall {
             return Ok(Returned::Awaitable(returned));
         }
         if is_source(&returned)? {
-            return self.begin_source(&returned, context);
+            return self.begin(Source::made(&returned)?, py, context);
         }
         Ok(Returned::Value(returned))
     }
 
-    fn begin_source<'py>(
+    fn begin<'py>(
         &mut self,
-        items: &Bound<'py, PyAny>,
+        source: Source,
+        py: Python<'py>,
         context: &Py<PyAny>,
     ) -> PyResult<Returned<'py>> {
-        let source = Source::of(items)?;
-        self.held.get_or_insert_default().source.insert(source).next(items.py(), context)
+        self.held.get_or_insert_default().source.insert(source).next(py, context)
+    }
+
+    /// A generator that has raised is over.
+    fn forget_closing(&mut self) -> Option<Py<PyAny>> {
+        self.held.as_mut()?.source.as_mut()?.close.take()
+    }
+
+    /// Begins to close the source, if it is to be closed, and the task of the runs is there to do it.
+    fn begin_closing(&mut self, py: Python<'_>) {
+        let Some(close) = self.forget_closing() else { return };
+        let Some(runner) = self.runner().filter(|runner| !runner.is_over()) else { return };
+        if let Err(error) = close.bind(py).call0().and_then(|closing| runner.assign(&closing)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Waits for a run whose value nobody wants.
+    fn poll_end(&mut self, py: Python<'_>, place: &Arc<Place>, cx: &Context<'_>) -> Poll<()> {
+        let Some(runner) = self.runner() else { return Poll::Ready(()) };
+        match runner.poll_outcome(cx.waker()) {
+            Some(Outcome::Value(_)) => return Poll::Ready(()),
+            Some(Outcome::Raised(error)) => {
+                place.desk.interrupt(py, &error);
+                error.write_unraisable(py, None);
+            }
+            Some(Outcome::Aborted) => {}
+            None if runner.is_idle() => return Poll::Ready(()),
+            None => return Poll::Pending,
+        }
+        drop(self.forget_closing());
+        Poll::Ready(())
     }
 
     /// Gives the task of the timer a run.
@@ -178,7 +212,10 @@ impl Callee<Value> for PyCall {
             match runner.poll_outcome(cx.waker()) {
                 None => Poll::Pending,
                 Some(Outcome::Value(value)) => Poll::Ready(Step::Value(Value(value))),
-                Some(Outcome::Raised(error)) => Poll::Ready(self.failed(py, &place, error)),
+                Some(Outcome::Raised(error)) => {
+                    drop(self.forget_closing());
+                    Poll::Ready(self.failed(py, &place, error))
+                }
                 // Nobody had asked for that but the task's own canceller, who ends the timer.
                 Some(Outcome::Aborted) => Poll::Ready(Step::Exhausted),
             }
@@ -187,21 +224,21 @@ impl Callee<Value> for PyCall {
     }
 
     fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (Some(runner), Some(place)) = (self.runner(), self.place.upgrade()) else {
-            return Poll::Ready(());
-        };
+        let Some(place) = self.place.upgrade() else { return Poll::Ready(()) };
         let polled = Python::try_attach(|py| {
-            runner.give_up(py);
-            match runner.poll_outcome(cx.waker()) {
-                Some(Outcome::Raised(error)) => {
-                    place.desk.interrupt(py, &error);
-                    error.write_unraisable(py, None);
-                    Poll::Ready(())
-                }
-                Some(Outcome::Value(_) | Outcome::Aborted) => Poll::Ready(()),
-                None if runner.is_idle() => Poll::Ready(()),
-                None => Poll::Pending,
+            if let Some(runner) = self.runner() {
+                runner.give_up(py);
             }
+            self.poll_end(py, &place, cx)
+        });
+        polled.unwrap_or(Poll::Ready(()))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(place) = self.place.upgrade() else { return Poll::Ready(()) };
+        let polled = Python::try_attach(|py| {
+            self.begin_closing(py);
+            self.poll_end(py, &place, cx)
         });
         polled.unwrap_or(Poll::Ready(()))
     }
@@ -339,7 +376,17 @@ impl Source {
         let py = items.py();
         let is_async = items.cast::<PyIterator>().is_err();
         let method = if is_async { intern!(py, "__anext__") } else { intern!(py, "__next__") };
-        Ok(Self { next: items.getattr(method)?.unbind(), is_async })
+        Ok(Self { next: items.getattr(method)?.unbind(), is_async, close: None })
+    }
+
+    /// The same, of one that the target has made.
+    fn made(items: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static ASYNC_GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let (py, source) = (items.py(), Self::of(items)?);
+        if !items.get_type().is(ASYNC_GENERATOR.import(py, "types", "AsyncGeneratorType")?) {
+            return Ok(source);
+        }
+        Ok(Self { close: Some(items.getattr(intern!(py, "aclose"))?.unbind()), ..source })
     }
 
     fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {

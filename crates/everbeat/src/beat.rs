@@ -162,7 +162,7 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
             match host.shared.next_action(now, cx.waker(), may_run) {
                 Action::Run(tick) => self.as_mut().take_up(tick),
                 Action::Abort(cause) => self.as_mut().give_up(cause),
-                Action::Stopped(reason) => return Turn::Ended(reason),
+                Action::Stopped(reason) => return self.close(host, cx, reason),
                 Action::Yield => return Turn::Yield,
                 Action::Wait { until, busy } if polled || !busy => return Turn::Sleep { until, busy },
                 Action::Wait { .. } => {}
@@ -337,6 +337,26 @@ impl<X: Target> Beat<X> {
             (AbortCause::TimedOut, Some(limit)) => RunEnd::Failed(Failure::TimedOut(limit)),
             _ => RunEnd::Aborted,
         })
+    }
+
+    /// Has the target do what it must before its end, which comes after that.
+    fn close(
+        self: Pin<&mut Self>,
+        host: &mut Host<'_, X::Value>,
+        cx: &mut Context<'_>,
+        reason: StopReason,
+    ) -> Turn {
+        let target = self.project().target;
+        let closed = {
+            let _scope = Scope::enter(host.me);
+            guarded(|| target.poll_close(cx))
+        };
+        match closed {
+            Ok(Poll::Pending) => return Turn::Sleep { until: None, busy: true },
+            Ok(Poll::Ready(())) => {}
+            Err(failure) => tracing::error!(timer = %host.shared.name(), "closing the target {failure}"),
+        }
+        Turn::Ended(reason)
     }
 
     /// Drops what a panic left of a run.

@@ -54,6 +54,13 @@ pub trait Target: Send + 'static {
     /// Gives the run up; ready when nothing of it is left.
     fn poll_abort(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// The timer is about to end: makes progress with what has to be done before it [rests](Self::rest). Ready
+    /// when there is nothing.
+    #[doc(hidden)]
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// The timer has ended: lets go of what its next start makes anew.
     fn rest(self: Pin<&mut Self>);
 
@@ -115,6 +122,11 @@ pub trait Callee<V>: Send {
     /// As [`Target::has_ended`], likewise.
     fn has_ended(&self) -> bool {
         false
+    }
+
+    /// As [`Target::poll_close`], if it is not [plain](Self::is_plain) any more.
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 
     /// Whether its runs are expected to end with the call, and nothing is left of the last one.
@@ -183,6 +195,10 @@ impl<V: Send + Sync + 'static> Target for CallTarget<V> {
 
     fn has_ended(mut self: Pin<&mut Self>) -> bool {
         self.tick.is_none() && self.call().has_ended()
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.call().poll_close(cx)
     }
 
     fn rest(mut self: Pin<&mut Self>) {
