@@ -247,9 +247,9 @@ class Timer(Generic[_T]):
     def cancel(self) -> Coroutine[Any, Any, None]:
         """Ends it now. No run starts after the call; the current one is cancelled where it awaits.
 
-        Awaited, it returns when the run and its generator have cleaned up and `cancel_cb` was called. A run that has nothing left
-        to await delivers its value. Whoever waits for a later run gets a `TimerStoppedError`. On a timer that
-        does not run it does nothing. Inside the target the call takes effect at the next `await`.
+        Awaited, it returns when the run and its generator have cleaned up and `cancel_cb` was called. A run that
+        has nothing left to await delivers its value. Whoever waits for a later run gets a `TimerStoppedError`.
+        On a timer that does not run it does nothing. Inside the target the call takes effect at the next `await`.
         """
 
     def stop(self) -> Coroutine[Any, Any, None]:
@@ -361,7 +361,8 @@ class Subscription(Generic[_T]):
 
     The end of the timer ends it, and a failure that ended the timer is raised once, after the values. Both are
     kept beside the buffer: they evict no value, are never evicted, and do not count. A cancelled read takes no
-    value. A feed that nobody holds is closed; it is always true, however many values it holds.
+    value. Several tasks that read from one feed share its values, each of which one of them gets, and all see the
+    end. A feed that nobody holds is closed; it is always true, however many values it holds.
 
     `Timer.subscribe` makes them. One that is made by hand belongs to no timer, and has nothing until it is closed.
     """

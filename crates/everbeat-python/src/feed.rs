@@ -1,10 +1,10 @@
 //! Feeds: every tick for one consumer, in a buffer of its own.
 //!
-//! The lock of a line is held for a few instructions and never while Python code can run.
+//! The locks are held for a few instructions and never while Python code can run.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use everbeat::Feed;
 use pyo3::exceptions::PyStopAsyncIteration;
@@ -54,7 +54,55 @@ pub(crate) struct Line {
     order: Order,
     feed: OnceLock<Feed<Value>>,
     early: Mutex<Early>,
+    readers: Arc<Readers>,
+    /// Wakes the readers.
+    waker: Waker,
     pause: Mutex<Option<Py<Pause>>>,
+}
+
+/// Who waits for the next value, in the order in which they came: mostly one task. All of them are woken, in that
+/// order, and who finds nothing keeps its place.
+#[derive(Default)]
+struct Readers(Mutex<Vec<Waker>>);
+
+impl Readers {
+    fn add(&self, waker: &Waker) {
+        let fresh = waker.clone();
+        let unneeded = {
+            let mut waiting = self.lock();
+            if waiting.iter().any(|known| known.will_wake(waker)) {
+                Some(fresh)
+            } else {
+                waiting.push(fresh);
+                None
+            }
+        };
+        drop(unneeded);
+    }
+
+    fn remove(&self, waker: &Waker) {
+        let removed = {
+            let mut waiting = self.lock();
+            let place = waiting.iter().position(|known| known.will_wake(waker));
+            place.map(|place| waiting.remove(place))
+        };
+        drop(removed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Readers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waiting = self.lock().clone();
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// Before it is opened.
@@ -71,7 +119,10 @@ impl Line {
         overflow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Arc<Self>> {
         let order = Order::parse(maxsize, name, overflow)?;
-        Ok(Arc::new(Self { order, feed: OnceLock::new(), early: Mutex::default(), pause: Mutex::default() }))
+        let readers = Arc::<Readers>::default();
+        let waker = Waker::from(readers.clone());
+        let (feed, early, pause) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { order, feed, early, readers, waker, pause }))
     }
 
     /// Sees the ticks of this timer from now on.
@@ -108,24 +159,25 @@ impl Line {
         }
     }
 
-    fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        let Some(feed) = self.feed.get() else { return self.poll_early(cx) };
-        feed.poll_value(cx).map(|item| match item {
+    /// The next value, or the readers are woken when there may be one.
+    fn poll(&self, py: Python<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        let Some(feed) = self.feed.get() else { return self.poll_early() };
+        feed.poll_value(&mut Context::from_waker(&self.waker)).map(|item| match item {
             Some(Ok(value)) => Ok(value.object(py)),
             Some(Err(failure)) => Err(errors::failure_to_python(py, &failure)),
             None => Err(PyStopAsyncIteration::new_err(())),
         })
     }
 
-    fn poll_early(&self, cx: &Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        let fresh = cx.waker().clone();
+    fn poll_early(&self) -> Poll<PyResult<Py<PyAny>>> {
+        let fresh = self.waker.clone();
         let (closed, before) = {
             let mut early = self.lock();
             (early.closed, early.waiting.replace(fresh))
         };
         drop(before);
         if self.feed.get().is_some() {
-            cx.waker().wake_by_ref(); // opened meanwhile, perhaps by another thread
+            self.waker.wake_by_ref(); // opened meanwhile, perhaps by another thread
         }
         if closed { Poll::Ready(Err(PyStopAsyncIteration::new_err(()))) } else { Poll::Pending }
     }
@@ -136,15 +188,48 @@ impl Line {
 }
 
 /// Keeps the feed open as long as somebody waits.
-struct NextValue(Py<Subscription>);
+struct NextValue {
+    of: Py<Subscription>,
+    /// That of the reader, if it waits.
+    waker: Option<Waker>,
+}
+
+impl NextValue {
+    fn line(&self) -> &Line {
+        &self.of.get().line
+    }
+
+    fn leave(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            self.line().readers.remove(&waker);
+        }
+    }
+}
 
 impl Ask for NextValue {
     fn poll(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        self.0.get().line.poll(py, cx)
+        // First: a value may come from now on.
+        self.line().readers.add(cx.waker());
+        self.waker = Some(cx.waker().clone());
+        let polled = self.line().poll(py);
+        if polled.is_ready() {
+            self.leave();
+        }
+        polled
+    }
+
+    fn look(&mut self, py: Python<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.line().poll(py)
     }
 
     fn kept_pause(&self) -> Option<&Mutex<Option<Py<Pause>>>> {
-        Some(&self.0.get().line.pause)
+        Some(&self.line().pause)
+    }
+}
+
+impl Drop for NextValue {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -236,7 +321,7 @@ impl Subscription {
     }
 
     fn __anext__(slf: Py<Self>) -> Answer {
-        Answer::asking("__anext__", None, NextValue(slf))
+        Answer::asking("__anext__", None, NextValue { of: slf, waker: None })
     }
 
     fn __repr__(&self) -> String {

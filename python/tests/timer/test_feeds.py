@@ -207,6 +207,46 @@ async def test_d6_a_cancelled_read_loses_no_value() -> None:
         assert seen == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("started", [True, False])
+async def test_d6_readers_of_one_feed_take_turns_and_all_see_its_end(started: bool) -> None:
+    timer = Timer(1, Times(), max_runs=6, start=started)
+    seen = dict[str, list[int]]()
+    feed = timer.subscribe()
+
+    async def read(name: str) -> None:
+        seen[name] = [value async for value in feed]
+
+    readers = [asyncio.create_task(read(name)) for name in "abc"]
+    await spin()
+    if not started:
+        timer.start()
+    async with asyncio.timeout(100):
+        await asyncio.gather(*readers)
+    assert sorted(value for values in seen.values() for value in values) == [1, 2, 3, 4, 5, 6]
+    assert all(len(values) >= 1 for values in seen.values())
+
+
+async def test_d6_a_reader_that_gives_up_takes_no_value_from_another() -> None:
+    async with Timer(1, Times(), initial_delay=1) as timer, timer.subscribe() as feed:
+        first = asyncio.ensure_future(anext(feed))
+        await spin()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(feed), 0)
+        second = asyncio.ensure_future(anext(feed))
+        await spin()
+        second.cancel()
+        assert await asyncio.wait_for(first, 10) == 1
+
+
+async def test_d8_close_ends_all_who_wait() -> None:
+    async with Timer(1000, Times(), initial_delay=1000) as timer:
+        feed = timer.subscribe()
+        readers = [asyncio.create_task(drain(feed)) for _ in range(3)]
+        await spin()
+        feed.close()
+        assert await asyncio.wait_for(asyncio.gather(*readers), 10) == [[], [], []]
+
+
 async def test_d6_feeds_of_a_restarted_timer() -> None:
     timer = Timer(0.01, Times(), max_runs=2)
     first = timer.subscribe()
