@@ -135,8 +135,8 @@ class Timer(Generic[_T]):
     `keep_phase`
         At a fixed rate: whether triggered runs leave the grid alone, where otherwise it starts anew at them.
     `offload`
-        Whether sync runs are made on a worker thread (`asyncio.to_thread`), for those that block. A cancel waits
-        for them.
+        Whether sync runs, and the items of sync iterators, are made on a worker thread (`asyncio.to_thread`), for
+        those that block. A cancel waits for them. What is to be awaited is awaited in the loop.
     `precision`
         `"coarse"` (default): as the loop wakes up. asyncio rounds its waits up to a millisecond, and where timers
         with periods of 100 ms and more have little to do in each wake-up, they share one every two milliseconds.

@@ -35,6 +35,17 @@ struct Held {
     /// What gives the items, if the target is or has returned an iterator.
     source: Option<Source>,
     runner: Option<Py<Runner>>,
+    /// What the run in flight does on another thread.
+    offloaded: Option<Part>,
+}
+
+/// A part of a run.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The call of the target.
+    Call,
+    /// That of the `__next__` of a source.
+    Item,
 }
 
 /// What is left of a timer that has ended. An iterator may have something to clean up, and futures belong to
@@ -97,18 +108,28 @@ impl PyCall {
         core: &Core,
         context: &Py<PyAny>,
     ) -> PyResult<Returned<'py>> {
-        if let Some(source) = self.held.as_ref().and_then(|held| held.source.as_ref()) {
-            return source.next(py, context);
+        if let Some(held) = &mut self.held {
+            held.offloaded = None; // that of a run that was given up
+        }
+        if self.source().is_some() {
+            return self.next_item(py, core, context);
         }
         if core.is_source {
-            return self.begin(Source::of(core.target.bind(py))?, py, context);
+            return self.begin(Source::of(core.target.bind(py))?, py, core, context);
         }
         if core.offload {
-            let call = Offloaded { target: core.target.clone_ref(py), inside: Inside::current() };
-            let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
-            return context::run(py, (context, in_thread, Py::new(py, call)?)).map(Returned::Awaitable);
+            return self.call_in_thread(Part::Call, &core.target, py, context);
         }
         let returned = context::run(py, (context, &core.target))?;
+        self.take_returned(returned, core, context)
+    }
+
+    fn take_returned<'py>(
+        &mut self,
+        returned: Bound<'py, PyAny>,
+        core: &Core,
+        context: &Py<PyAny>,
+    ) -> PyResult<Returned<'py>> {
         if is_plain(&returned) {
             return Ok(Returned::Value(returned));
         }
@@ -116,18 +137,80 @@ impl PyCall {
             return Ok(Returned::Awaitable(returned));
         }
         if is_source(&returned)? {
-            return self.begin(Source::made(&returned)?, py, context);
+            return self.begin(Source::made(&returned)?, returned.py(), core, context);
         }
         Ok(Returned::Value(returned))
+    }
+
+    fn source(&self) -> Option<&Source> {
+        self.held.as_ref()?.source.as_ref()
     }
 
     fn begin<'py>(
         &mut self,
         source: Source,
         py: Python<'py>,
+        core: &Core,
         context: &Py<PyAny>,
     ) -> PyResult<Returned<'py>> {
-        self.held.get_or_insert_default().source.insert(source).next(py, context)
+        self.held.get_or_insert_default().source = Some(source);
+        self.next_item(py, core, context)
+    }
+
+    fn next_item<'py>(
+        &mut self,
+        py: Python<'py>,
+        core: &Core,
+        context: &Py<PyAny>,
+    ) -> PyResult<Returned<'py>> {
+        let Some(source) = self.source() else { return Err(PyStopIteration::new_err(())) };
+        if core.offload && !source.is_async {
+            let next = source.next.clone_ref(py);
+            return self.call_in_thread(Part::Item, &next, py, context);
+        }
+        let item = context::run(py, (context, &source.next))?;
+        if source.is_async { Ok(Returned::Awaitable(item)) } else { take_item(item) }
+    }
+
+    fn call_in_thread<'py>(
+        &mut self,
+        part: Part,
+        callee: &Py<PyAny>,
+        py: Python<'py>,
+        context: &Py<PyAny>,
+    ) -> PyResult<Returned<'py>> {
+        let call = Offloaded { target: callee.clone_ref(py), inside: Inside::current() };
+        let in_thread = py.import(intern!(py, "everbeat._offload"))?.getattr(intern!(py, "in_thread"))?;
+        let called = context::run(py, (context, in_thread, Py::new(py, call)?))?;
+        self.held.get_or_insert_default().offloaded = Some(part);
+        Ok(Returned::Awaitable(called))
+    }
+
+    /// A part of the run is over. What was called on another thread may have returned what is to be awaited here, or
+    /// what gives the items.
+    fn take_outcome(
+        &mut self,
+        py: Python<'_>,
+        place: &Arc<Place>,
+        value: Py<PyAny>,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let Some(part) = self.held.as_mut().and_then(|held| held.offloaded.take()) else {
+            return Ok(Poll::Ready(value));
+        };
+        let Some(alive) = place.alive(py) else { return Ok(Poll::Ready(value)) };
+        let returned = match part {
+            Part::Call => {
+                let core = alive.owner.get().core()?;
+                self.take_returned(value.into_bound(py), &core, &alive.context)?
+            }
+            Part::Item => take_item(value.into_bound(py))?,
+        };
+        match returned {
+            Returned::Value(value) => Ok(Poll::Ready(value.unbind())),
+            Returned::Awaitable(awaitable) => {
+                self.await_it(py, place, &alive.context, &awaitable).map(|()| Poll::Pending)
+            }
+        }
     }
 
     /// A generator that has raised is over.
@@ -208,16 +291,23 @@ impl Callee<Value> for PyCall {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Step<Value>> {
         let Some(place) = self.place.upgrade() else { return Poll::Ready(Step::Exhausted) };
         let polled = Python::try_attach(|py| {
-            let Some(runner) = self.runner() else { return Poll::Ready(Step::Exhausted) };
-            match runner.poll_outcome(cx.waker()) {
-                None => Poll::Pending,
-                Some(Outcome::Value(value)) => Poll::Ready(Step::Value(Value(value))),
-                Some(Outcome::Raised(error)) => {
-                    drop(self.forget_closing());
-                    Poll::Ready(self.failed(py, &place, error))
+            loop {
+                let Some(runner) = self.runner() else { return Poll::Ready(Step::Exhausted) };
+                let taken = match runner.poll_outcome(cx.waker()) {
+                    None => return Poll::Pending,
+                    // Nobody had asked for that but the task's own canceller, who ends the timer.
+                    Some(Outcome::Aborted) => return Poll::Ready(Step::Exhausted),
+                    Some(Outcome::Value(value)) => self.take_outcome(py, &place, value),
+                    Some(Outcome::Raised(error)) => {
+                        drop(self.forget_closing());
+                        Err(error)
+                    }
+                };
+                match taken {
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(value)) => return Poll::Ready(Step::Value(Value(value))),
+                    Err(error) => return Poll::Ready(self.failed(py, &place, error)),
                 }
-                // Nobody had asked for that but the task's own canceller, who ends the timer.
-                Some(Outcome::Aborted) => Poll::Ready(Step::Exhausted),
             }
         });
         polled.unwrap_or(Poll::Ready(Step::Exhausted))
@@ -339,6 +429,12 @@ impl LaterRest {
     }
 }
 
+/// An iterator may give awaitables, like a call.
+fn take_item(item: Bound<'_, PyAny>) -> PyResult<Returned<'_>> {
+    let awaited = !is_plain(&item) && is_awaitable(&item)?;
+    Ok(if awaited { Returned::Awaitable(item) } else { Returned::Value(item) })
+}
+
 fn is_awaitable(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.get_type().hasattr(intern!(value.py(), "__await__"))
 }
@@ -387,12 +483,5 @@ impl Source {
             return Ok(source);
         }
         Ok(Self { close: Some(items.getattr(intern!(py, "aclose"))?.unbind()), ..source })
-    }
-
-    fn next<'py>(&self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Returned<'py>> {
-        let item = context::run(py, (context, &self.next))?;
-        // An iterator may give awaitables, like a call.
-        let awaited = self.is_async || !is_plain(&item) && is_awaitable(&item)?;
-        Ok(if awaited { Returned::Awaitable(item) } else { Returned::Value(item) })
     }
 }

@@ -126,6 +126,39 @@ ENDING: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.parametrize("name", [name for name in ENDLESS if name != "returns a future"])
+async def test_r2_r7_callables_may_be_offloaded(name: str) -> None:
+    """What they return is awaited in the loop. A future has to be made there."""
+    async with Timer(0.01, ENDLESS[name], offload=True) as timer:
+        assert await timer.join() == 1
+        assert await timer.trigger() == 1
+        assert await timer.wait(hit_count=5) == 1
+
+
+@pytest.mark.parametrize("make", ENDING.values(), ids=ENDING)
+async def test_r2_r7_iterators_may_be_offloaded(make: Callable[[], Any]) -> None:
+    timer = Timer(0.01, make(), offload=True)
+    feed = timer.subscribe()
+    timer.start()
+    assert [value async for value in feed] == [1, 2, 3]
+    assert not timer.is_running()
+
+
+async def test_r7_each_item_of_an_offloaded_iterator_is_made_on_another_thread() -> None:
+    async def in_the_loop() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def generator() -> Iterator[Any]:
+        for _ in range(3):
+            yield threading.current_thread() is not threading.main_thread()
+            yield in_the_loop()
+
+    timer = Timer(0.01, generator, offload=True)
+    for _ in range(2):
+        timer.start()
+        assert [value async for value in timer.subscribe()] == [True] * 6
+
+
 @pytest.mark.parametrize("target", ENDLESS.values(), ids=ENDLESS)
 async def test_r2_callables(target: Callable[[], Any]) -> None:
     async with Timer(0.01, target) as timer:
