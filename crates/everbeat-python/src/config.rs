@@ -1,9 +1,10 @@
 //! What the arguments of a timer say.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use everbeat::{Builder, Missed, OnError, Ratio};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
@@ -144,14 +145,19 @@ fn listed(words: &[&str]) -> String {
 }
 
 fn parse_jitter(given: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let number = if given.is_instance_of::<PyBool>() { None } else { given.extract::<f64>().ok() };
-    let Some(jitter) = number else {
-        return Err(PyTypeError::new_err("jitter must be a number, a fraction of the period from 0 to 1"));
+    number("jitter", given, "a fraction of the period from 0 to 1", 0.0..=1.0)
+}
+
+/// A number in this range.
+fn number(field: &str, given: &Bound<'_, PyAny>, allowed: &str, range: RangeInclusive<f64>) -> PyResult<f64> {
+    let py = given.py();
+    let number = match given.extract::<f64>() {
+        _ if given.is_instance_of::<PyBool>() => return Err(wrong_type(field, allowed, given)),
+        Ok(number) => Some(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => None,
+        Err(_) => return Err(wrong_type(field, allowed, given)),
     };
-    if (0.0..=1.0).contains(&jitter) {
-        return Ok(jitter);
-    }
-    Err(bad_value(given.py(), "jitter", given, "a fraction of the period from 0 to 1"))
+    number.filter(|number| range.contains(number)).ok_or_else(|| bad_value(py, field, given, allowed))
 }
 
 /// `"stop"`, `"continue"` or a `Backoff`.
@@ -173,11 +179,7 @@ pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
 /// A float of at least zero in the core's fixed point.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn ratio(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Ratio> {
-    let number: f64 =
-        given.extract().map_err(|_| PyTypeError::new_err(format!("{field} must be a number")))?;
-    if !(1.0..=1e6).contains(&number) {
-        return Err(bad_value(given.py(), field, given, "a number from 1 to 1e6"));
-    }
+    let number = number(field, given, "a number from 1 to 1e6", 1.0..=1e6)?;
     // In range, so the cast neither saturates nor loses a sign.
     Ok(Ratio::from_bits((number * Ratio::ONE.to_bits() as f64).round() as u64))
 }

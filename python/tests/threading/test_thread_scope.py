@@ -69,7 +69,7 @@ def test_e2_bad_input():
     for options in ({"precision": "finest"}, {"workers": -1}, {"workers": 10**9}):
         with pytest.raises(ScheduleError):
             Engine(**options)
-    for options in ({"precision": 1}, {"workers": "x"}, {"name": 1}):
+    for options in ({"precision": 1}, {"workers": "x"}, {"workers": True}, {"name": 1}):
         with pytest.raises(TypeError):
             Engine(**options)
 

@@ -96,7 +96,8 @@ def test_e2_all_kinds_of_durations_are_taken(value: Any) -> None:
         ({"jitter": -0.01}, ScheduleError, "jitter"),
         ({"jitter": math.nan}, ScheduleError, "jitter.*nan"),
         ({"jitter": "0.1"}, TypeError, "jitter"),
-        ({"jitter": True}, TypeError, "jitter"),
+        ({"jitter": True}, TypeError, "jitter.*from 0 to 1, not bool"),
+        ({"jitter": 10**400}, ScheduleError, "jitter.*from 0 to 1, got 10"),
         ({"mode": "fixed"}, ScheduleError, "mode.*fixed_delay.*fixed_rate.*'fixed'"),
         ({"mode": 1}, TypeError, "mode"),
         ({"missed": "burst"}, ScheduleError, "missed.*skip.*delay"),
@@ -108,6 +109,8 @@ def test_e2_all_kinds_of_durations_are_taken(value: Any) -> None:
         ({"on_error": Backoff(2, 1)}, ScheduleError, "backoff.max"),
         ({"on_error": Backoff(1, 2, 0.5)}, ScheduleError, "backoff.factor"),
         ({"on_error": Backoff(1, 2, "2")}, TypeError, "backoff.factor"),  # type: ignore[arg-type]
+        ({"on_error": Backoff(1, 2, True)}, TypeError, "backoff.factor.*, not bool"),
+        ({"on_error": Backoff(1, 2, 10**400)}, ScheduleError, "backoff.factor.*from 1 to 1e6, got 10"),
         ({"max_runs": 0}, ScheduleError, "max_runs"),
         ({"max_runs": 1.5}, TypeError, "max_runs"),
         ({"max_runs": True}, TypeError, "max_runs"),

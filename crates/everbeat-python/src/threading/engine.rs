@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use everbeat::thread::{self, EngineStats as Figures, Precision};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::clock;
 use super::clock::Clock;
@@ -20,6 +20,7 @@ use super::oneshot::OneShot;
 use super::process::{Native, begin_exit};
 use super::timer::Timer;
 use crate::blocking::in_slices;
+use crate::config::wrong_type;
 use crate::errors::{bad_value, schedule};
 use crate::stats::Summary;
 
@@ -281,8 +282,8 @@ fn precision_name(precision: Precision) -> &'static str {
 fn parse_workers(given: &Bound<'_, PyAny>) -> PyResult<usize> {
     let refused =
         || schedule(given.py(), format!("workers must be a whole number from 0 to 1024, got {given}"));
-    if given.getattr("__index__").is_err() {
-        return Err(PyTypeError::new_err("workers must be a whole number"));
+    if given.is_instance_of::<PyBool>() || given.getattr("__index__").is_err() {
+        return Err(wrong_type("workers", "a whole number", given));
     }
     given.extract().ok().filter(|workers| *workers <= 1024).ok_or_else(refused)
 }
