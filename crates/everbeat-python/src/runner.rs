@@ -10,7 +10,8 @@
 //! 2. A run that is given up gets `CancelledError` where it awaits, and is over when it has ended, whatever
 //!    it does with that. The task itself goes on.
 //! 3. A cancellation of the task from elsewhere ends the timer. A `CancelledError` without one, of something
-//!    that the run awaited, is a failure.
+//!    that the run awaited, is a failure. Between two runs the task ends after the timer, which may need it to close
+//!    a generator: whoever shuts a loop down waits for its tasks.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -60,6 +61,8 @@ struct State {
     giving_up: bool,
     /// The timer has ended: so does the task.
     ending: bool,
+    /// How it was cancelled from elsewhere, between two runs.
+    cancelled: Option<PyErr>,
     /// The task has ended, or is about to.
     over: bool,
 }
@@ -208,8 +211,13 @@ impl Runner {
             if cancelled && mem::take(&mut self.lock().giving_up) && self.uncancel(py) == 0 {
                 return self.step(py);
             }
+            let timer_ends = self.cancel_timer();
+            if cancelled && timer_ends {
+                let before = self.lock().cancelled.replace(error);
+                drop(before);
+                return self.step(py);
+            }
             self.finish();
-            self.cancel_timer();
             return Err(error);
         };
         match self.advance(py, &run, |awaited| throw(awaited, &error))? {
@@ -308,16 +316,18 @@ impl Runner {
         asked.is_ok_and(|asked: usize| asked > 0)
     }
 
-    fn cancel_timer(&self) {
-        if let Some(place) = self.place.upgrade() {
-            place.cancel();
-        }
+    /// Returns whether there is a timer to be cancelled, whose end is to come.
+    fn cancel_timer(&self) -> bool {
+        let Some(place) = self.place.upgrade() else { return false };
+        place.cancel();
+        !place.desk.is_closed()
     }
 
     /// The end of the task.
     fn leave(&self, py: Python<'_>) -> PyErr {
         self.finish();
-        stop_iteration(py, py.None())
+        let cancelled = self.lock().cancelled.take();
+        cancelled.unwrap_or_else(|| stop_iteration(py, py.None()))
     }
 
     /// The task ends: it takes no other run.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import everbeat.testing
 from everbeat import Timer, TimerError, current_tick
 from everbeat.testing import MockTimer
 from everbeat.threading import Timer as ThreadTimer
@@ -212,6 +213,27 @@ def test_l8_an_async_generator_may_end_its_timer_with_the_loop() -> None:
 
     asyncio.run(main())
     assert sorted(ends) == ["source"] * 8 + ["timer"] * 8
+
+
+@pytest.mark.parametrize("run", [asyncio.run, everbeat.testing.run])
+def test_l8_a_loop_that_is_shut_down_closes_the_generators_of_its_timers(run: Callable[[Any], None]) -> None:
+    notes = list[str]()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0.01)
+            notes.append("closed")
+
+    async def main() -> None:
+        timer = Timer(1, endless, cancel_cb=lambda *_: notes.append("told"))
+        timer.start()
+        await timer.join()
+
+    run(main())
+    assert notes == ["closed", "told"]
 
 
 @pytest.mark.asyncio
