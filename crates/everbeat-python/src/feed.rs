@@ -100,8 +100,12 @@ impl Wake for Readers {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let waiting = self.lock().clone();
-        waiting.into_iter().for_each(Waker::wake);
+        // Nothing is allocated for the only one.
+        let (first, others) = {
+            let waiting = self.lock();
+            (waiting.first().cloned(), waiting.get(1..).map_or_else(Vec::new, <[Waker]>::to_vec))
+        };
+        first.into_iter().chain(others).for_each(Waker::wake);
     }
 }
 
