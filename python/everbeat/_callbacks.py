@@ -1,5 +1,6 @@
 """What a timer calls in Python when a run fails or the timer ends."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,9 @@ def log_condition(name: str, error: BaseException) -> None:
 
 def _call(callback: Callable[[Any, Any], object], timer: Any, target: Any, name: str) -> None:
     try:
-        callback(timer, target)
+        returned = callback(timer, target)
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise TypeError(f"callbacks are plain functions, and {callback!r} has made a coroutine")
     except Exception:
         _logger(name).exception("a callback of timer %r failed", name)

@@ -105,7 +105,8 @@ class Timer(Generic[_T]):
         `logger.exception` know it.
     `cancel_cb`
         `cancel_cb(timer, target)`, called exactly once for each start, when the timer has ended for whatever
-        reason. Callbacks are plain functions. One that fails is logged, and changes nothing else.
+        reason. Callbacks are plain functions. One that fails, or makes a coroutine, is logged, and changes
+        nothing else.
     `cancel_aws`
         Awaitables. The first that is done stops the timer after its current run. They serve for one start.
     `start`
@@ -307,7 +308,8 @@ class Timer(Generic[_T]):
         It counts values, not wake-ups: none is missed between two of them, and a count that was reached is
         answered at once. Returns the latest value if one has come since the call, else `None`. When `timeout` is
         over, waiting for a count raises `TimeoutError`, and waiting for the end returns. Raises the failure that
-        ended the timer; waiting for a count that will not come raises `TimerNotRunningError`.
+        ended the timer; waiting for a count that will not come raises `TimerNotRunningError`. To ask for both
+        counts is a `ScheduleError`.
         """
 
     def subscribe(

@@ -14,6 +14,8 @@ class Members(Generic[TimerT]):
     """The type of the members, and what it is called."""
 
     def __init__(self, timers: Iterable[TimerT] = (), *, name: str | None = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__qualname__}")
         self._timers: dict[TimerT, None] = {}
         for timer in timers:
             self._check(timer)

@@ -277,6 +277,12 @@ def test_signatures() -> None:
 
 
 @on_every_loop
+async def test_of_two_counts_the_total_counts() -> None:
+    async with compat.Timer(0.001, lambda: 42) as timer:
+        assert await timer.wait(hit_count=2, hits=10**9) == 42
+
+
+@on_every_loop
 async def test_waiting_for_a_timer_that_does_not_run_is_cancelled() -> None:
     """E3: only here. Elsewhere a cancellation means that one was cancelled."""
     timer = compat.Timer(1000, lambda: 42)

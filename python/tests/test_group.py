@@ -590,6 +590,12 @@ async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
             await group.shutdown(-1)
 
 
+@pytest.mark.parametrize("kind", [TimerGroup, everbeat.threading.TimerGroup])
+def test_e2_the_name_of_a_group_is_a_string(kind: Any) -> None:
+    with pytest.raises(TypeError, match="name must be a string, not int"):
+        kind(name=5)
+
+
 @pytest.mark.parametrize("member", [1, None, "timer", everbeat.threading.Timer(1, print)], ids=repr)
 def test_e2_what_is_no_timer_of_a_loop_is_no_member(member: Any) -> None:
     kind = type(member)

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
 use crate::durations;
-use crate::errors::bad_value;
+use crate::errors::{bad_value, schedule};
 
 /// The schedule of a timer and the policies of its runs, as they were given.
 #[derive(Clone, Debug)]
@@ -218,6 +218,28 @@ pub(crate) fn text<'a, 'py>(
 ) -> PyResult<Option<&'a Bound<'py, PyString>>> {
     let cast = given.map(|given| given.cast::<PyString>().map_err(|_| wrong_type(field, "a string", given)));
     cast.transpose()
+}
+
+/// The ticks that a wait is for.
+pub(crate) enum Ticks {
+    /// So many in all.
+    Total(u64),
+    /// So many more.
+    More(u64),
+}
+
+/// Those that a wait is for; `None`: for the end.
+pub(crate) fn ticks_to_wait_for(
+    py: Python<'_>,
+    hit_count: Option<&Bound<'_, PyAny>>,
+    hits: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Ticks>> {
+    match (hit_count, hits) {
+        (None, None) => Ok(None),
+        (Some(total), None) => count("hit_count", total, 0).map(|total| Some(Ticks::Total(total))),
+        (None, Some(more)) => count("hits", more, 0).map(|more| Some(Ticks::More(more))),
+        (Some(_), Some(_)) => Err(schedule(py, "wait takes hit_count or hits, not both")),
+    }
 }
 
 /// Not what it must be.

@@ -325,6 +325,28 @@ def test_r6_callbacks_that_raise_are_logged(caplog):
     assert messages == [("everbeat.timer.t", "a callback of timer 't' failed")] * 2
 
 
+def test_r6_a_callback_that_makes_a_coroutine_is_told_of_and_so_is_the_failure(caplog):
+    async def callback(*_args):
+        pass
+
+    def fail():
+        raise ValueError("v")
+
+    timer = Timer(0, fail, callback, callback, name="t")
+    timer.start()
+    with pytest.raises(ValueError):
+        timer.wait(timeout=LONG)
+    failed, ended = (record.exc_info[1] for record in caplog.records)
+    for error in (failed, ended):
+        assert isinstance(error, TypeError) and "plain functions" in str(error)
+    assert str(failed.__context__) == "v"
+
+
+def test_o1_any_string_is_a_name():
+    timer = Timer(1, print, name="a\ud800")
+    assert timer.name == "a\ud800" and repr(timer).startswith("<Timer a")
+
+
 def test_r6_a_failure_that_its_callback_raises_again_keeps_its_traceback():
     kept = []
 

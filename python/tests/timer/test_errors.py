@@ -149,6 +149,11 @@ def test_e2_bad_waits_are_type_errors(arguments: dict[str, Any]) -> None:
         Timer(1, target).wait(**arguments)
 
 
+def test_e2_a_wait_counts_in_one_way() -> None:
+    with pytest.raises(ScheduleError, match="hit_count or hits, not both"):
+        Timer(1, target).wait(hit_count=1, hits=1)
+
+
 def test_e2_bad_periods_are_refused_later_too() -> None:
     timer = Timer(1, target)
     for value in (-1, math.nan):

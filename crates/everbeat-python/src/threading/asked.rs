@@ -17,9 +17,9 @@ use super::clock::{self, Clock};
 use super::job::{Delivery, SharedJob};
 use super::object;
 use super::timer::Timer;
-use crate::config::{count, one_of};
+use crate::config::{Ticks, one_of, ticks_to_wait_for};
 use crate::durations;
-use crate::errors::{schedule, to_python};
+use crate::errors::to_python;
 
 /// What a timer can be asked for.
 #[derive(Clone, Copy)]
@@ -44,12 +44,11 @@ impl Wish {
         hit_count: Option<&Bound<'_, PyAny>>,
         hits: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        match (hit_count, hits) {
-            (None, None) => Ok(Self::End),
-            (Some(total), None) => count("hit_count", total, 0).map(Self::Hits),
-            (None, Some(more)) => count("hits", more, 0).map(Self::MoreHits),
-            (Some(_), Some(_)) => Err(schedule(py, "wait takes hit_count or hits, not both")),
-        }
+        Ok(match ticks_to_wait_for(py, hit_count, hits)? {
+            None => Self::End,
+            Some(Ticks::Total(total)) => Self::Hits(total),
+            Some(Ticks::More(more)) => Self::MoreHits(more),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use everbeat::{Pending, Scope, thread};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::asked::{Asked, Shown};
 use super::clock;
@@ -41,7 +41,7 @@ impl OneShot {
         let delay = durations::parse("delay", delay)?;
         let native = engine.get().native(py)?.clone();
         let job = Job::new(engine, target, args, kwargs)?.share();
-        let mut builder = native.every(Duration::from_secs(1)).name(job.name.bind(py).to_str()?);
+        let mut builder = native.every(Duration::from_secs(1)).name(&job.name.bind(py).to_string_lossy());
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
@@ -116,8 +116,8 @@ impl OneShot {
 
     /// What it calls.
     #[getter]
-    fn name(&self) -> String {
-        self.job.name.to_string()
+    fn name(&self, py: Python<'_>) -> Py<PyString> {
+        self.job.name.clone_ref(py)
     }
 
     fn __repr__(&self) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use everbeat::{OnError, Scope, thread};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::asked::{Asked, Shown};
 use super::clock;
@@ -41,7 +41,7 @@ impl PeriodicTask {
         let native = engine.get().native(py)?.clone();
         let job = Job::new(engine, func, args, kwargs)?.share();
         let mut builder = native.every(interval).initial_delay(interval).on_error(OnError::Continue);
-        builder = builder.name(job.name.bind(py).to_str()?);
+        builder = builder.name(&job.name.bind(py).to_string_lossy());
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);
         }
@@ -129,8 +129,8 @@ impl PeriodicTask {
 
     /// What it calls.
     #[getter]
-    fn name(&self) -> String {
-        self.job.name.to_string()
+    fn name(&self, py: Python<'_>) -> Py<PyString> {
+        self.job.name.clone_ref(py)
     }
 
     /// What it has done so far.

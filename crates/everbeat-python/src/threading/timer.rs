@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use super::asked::{Asked, Wish};
 use super::callbacks::{self, Callbacks};
@@ -120,7 +120,7 @@ impl Timer {
         if let Some(name) = config::text("name", name)? {
             job.name = name.clone().unbind();
         }
-        builder = builder.name(job.name.bind(py).to_str()?);
+        builder = builder.name(&job.name.bind(py).to_string_lossy());
         if config::flag("inline", inline)? {
             builder = builder.inline();
         }
@@ -287,8 +287,8 @@ impl Timer {
 
     /// What it is called.
     #[getter]
-    fn name(&self) -> String {
-        self.job.name.to_string()
+    fn name(&self, py: Python<'_>) -> Py<PyString> {
+        self.job.name.clone_ref(py)
     }
 
     /// Whether it was started and has not ended.

@@ -24,7 +24,7 @@ use self::core::Others;
 pub(crate) use self::place::{Alive, Place};
 use crate::answer::Answer;
 use crate::conditions::Conditions;
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config, Limits, Ticks};
 use crate::feed::{Line, Subscription};
 use crate::stats::{Stats, truth};
 use crate::target::is_source;
@@ -206,13 +206,9 @@ impl Timer {
         let timer = slf.get();
         let limit = timeout.map(|timeout| durations::parse("timeout", timeout)).transpose()?;
         let before = timer.core()?.hits();
-        let target = match (hit_count, hits) {
-            (Some(count), _) => Some(config::count("hit_count", count, 0)?),
-            (None, Some(more)) => Some(before.saturating_add(config::count("hits", more, 0)?)),
-            (None, None) => None,
-        };
-        match target {
-            Some(target) => Self::wait_for_hits(slf, target, before, limit),
+        match config::ticks_to_wait_for(slf.py(), hit_count, hits)? {
+            Some(Ticks::Total(total)) => Self::wait_for_hits(slf, total, before, limit),
+            Some(Ticks::More(more)) => Self::wait_for_hits(slf, before.saturating_add(more), before, limit),
             None => Self::wait_for_end(slf, before, limit),
         }
     }

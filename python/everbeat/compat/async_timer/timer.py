@@ -205,7 +205,7 @@ class Timer(_Timer[T], Generic[T]):
         self, /, hit_count: int | None = None, hits: int | None = None, timeout: Duration | None = None
     ) -> T | None:
         if hit_count is not None:
-            hit_count = max(0, hit_count + self._uncounted)
+            hit_count, hits = max(0, hit_count + self._uncounted), None
         elif hits is not None:
             hits = max(0, hits)
         with _as_cancelled(TimerNotRunningError):
