@@ -303,8 +303,15 @@ impl Resting {
                 }
                 self.timer.handle_timeout(self.now);
             }
-            (Operation::Finish(_, Outcome::Success), Some((mut rested, past))) if self.timer.is_busy() => {
-                if rested.finish(&schedule, &past, self.now) {
+            (Operation::Finish(_, Outcome::Success), Some((mut rested, mut past)))
+                if self.timer.is_busy() =>
+            {
+                let in_time = rested.finish(&schedule, &past, self.now);
+                if !in_time {
+                    let missed = rested.finish_late(&schedule, &mut past, self.now);
+                    outputs.extend(missed.map(Output::Missed));
+                }
+                if in_time || !outputs.is_empty() {
                     self.timer = Timer::from_rest(schedule, rested, &past);
                     self.rested = Some((rested, past));
                     return outputs;
