@@ -50,6 +50,17 @@ pub(crate) fn nanoseconds(field: &str, given: &Bound<'_, PyAny>) -> PyResult<u64
     parse(field, given).map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// The seconds of a duration, as Python callers read them: the number nearest to its nanoseconds.
+///
+/// `as_secs_f64` rounds twice, so that a delay of 1.647194127 would be read as 1.6471941270000001. Beyond 2^53
+/// nanoseconds, which no longer are a number of 53 bits, it is the better of the two.
+pub(crate) fn seconds(span: Duration) -> f64 {
+    match span.as_nanos() {
+        nanos if nanos <= 1 << 53 => nanos as f64 / 1e9,
+        _ => span.as_secs_f64(),
+    }
+}
+
 fn from_seconds(field: &str, given: &Bound<'_, PyAny>, seconds: f64) -> PyResult<Duration> {
     if !seconds.is_finite() || seconds < 0.0 {
         return Err(refused(field, given));

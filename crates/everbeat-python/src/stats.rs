@@ -1,10 +1,12 @@
 //! Figures, as Python sees them.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use everbeat::{Stats as Figures, Summary as Durations};
 use pyo3::prelude::*;
+
+use crate::durations;
 
 /// What a timer has done so far: a snapshot.
 #[pyclass(frozen, get_all, module = "everbeat")]
@@ -63,7 +65,7 @@ impl Stats {
         let seconds = |moment: Option<Instant>| moment.map(&seconds).transpose();
         Ok(Self {
             name: figures.name.to_string(),
-            delay: figures.period.as_secs_f64(),
+            delay: durations::seconds(figures.period),
             running: figures.running,
             busy: figures.busy,
             paused: figures.paused,
@@ -127,13 +129,13 @@ impl Stats {
 }
 
 impl Summary {
-    pub(crate) fn of(durations: &Durations) -> Self {
-        let quantile = |q| durations.quantile(q).as_ref().map(Duration::as_secs_f64);
+    pub(crate) fn of(figures: &Durations) -> Self {
+        let quantile = |q| figures.quantile(q).map(durations::seconds);
         Self {
-            count: durations.count(),
-            last: durations.last().as_secs_f64(),
-            mean: durations.mean().as_secs_f64(),
-            max: durations.max().as_secs_f64(),
+            count: figures.count(),
+            last: durations::seconds(figures.last()),
+            mean: durations::seconds(figures.mean()),
+            max: durations::seconds(figures.max()),
             p50: quantile(0.5),
             p99: quantile(0.99),
         }

@@ -3,6 +3,8 @@
 use everbeat::Cause;
 use pyo3::prelude::*;
 
+use crate::durations;
+
 /// One firing: when it was due, when it came, and why.
 #[pyclass(frozen, get_all, module = "everbeat")]
 #[derive(Debug)]
@@ -23,7 +25,7 @@ impl Tick {
             run: tick.run,
             slot: tick.slot,
             scheduled,
-            lateness: tick.lateness.as_secs_f64(),
+            lateness: durations::seconds(tick.lateness),
             missed: tick.missed,
             cause: match tick.cause {
                 Cause::Trigger => "trigger",

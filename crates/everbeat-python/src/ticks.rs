@@ -131,7 +131,7 @@ impl Ticks {
 
     #[getter]
     fn delay(&self) -> f64 {
-        self.period().as_secs_f64()
+        durations::seconds(self.period())
     }
 
     /// Whether it has begun and has not ended.

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+import everbeat.threading
 from everbeat import Burst, Timer, ns
 from tests.support import Stopwatch, Times, spin, virtual
 
@@ -330,3 +331,11 @@ async def test_s9_t2_no_tick_is_early_by_the_clock_of_the_loop() -> None:
             await timer.join()
             due += 0.333_333_333 - 1e-9
     assert early == []
+
+
+@pytest.mark.parametrize("delay", [1.647194127, 0.1, 1e-9, 59.999999999, 86_400.3, 1e9 + 0.5])
+async def test_s7_a_delay_of_whole_nanoseconds_is_read_as_it_was_written(delay: float) -> None:
+    for timer in (Timer(delay, int), everbeat.threading.Timer(delay, int), everbeat.ticks(delay)):
+        assert timer.delay == delay
+    assert everbeat.threading.PeriodicTask(delay, int).interval == delay
+    assert Timer(delay, int).stats().delay == delay

@@ -57,7 +57,7 @@ impl Clock {
     /// The seconds that a moment is on it.
     pub(super) fn seconds(&self, py: Python<'_>, moment: Instant) -> PyResult<f64> {
         match self.0.as_ref().and_then(|hand| hand.origin) {
-            Some(origin) => Ok(moment.saturating_duration_since(origin).as_secs_f64()),
+            Some(origin) => Ok(durations::seconds(moment.saturating_duration_since(origin))),
             None => monotonic(py, moment),
         }
     }

@@ -111,7 +111,7 @@ impl PeriodicTask {
     /// Seconds from the end of one call to the next.
     #[getter]
     fn interval(&self, py: Python<'_>) -> PyResult<f64> {
-        self.native(py).map(|native| native.timer().period().as_secs_f64())
+        self.native(py).map(|native| durations::seconds(native.timer().period()))
     }
 
     /// Another interval, from the next wait on; with `rearm` for the wait in progress too.

@@ -1,7 +1,6 @@
 //! The engine for tests of timers on threads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use everbeat::testing::TestEngine as Inner;
 use pyo3::prelude::*;
@@ -73,12 +72,12 @@ impl TestEngine {
 
     /// The seconds since it was made.
     fn time(&self, py: Python<'_>) -> PyResult<f64> {
-        Ok(self.native(py)?.elapsed().as_secs_f64())
+        Ok(durations::seconds(self.native(py)?.elapsed()))
     }
 
     /// The time of the next deadline.
     fn next_due(&self, py: Python<'_>) -> PyResult<Option<f64>> {
-        Ok(self.native(py)?.next_due().as_ref().map(Duration::as_secs_f64))
+        Ok(self.native(py)?.next_due().map(durations::seconds))
     }
 
     /// Moves time by `span`: every timer that comes due runs at its own time.
@@ -90,7 +89,7 @@ impl TestEngine {
     /// Moves time to the next deadline; returns how far that was, in seconds. `None`: there is none.
     fn advance_to_next(&self, py: Python<'_>) -> PyResult<Option<f64>> {
         let way = self.moving(py, Inner::advance_to_next)?;
-        Ok(way.as_ref().map(Duration::as_secs_f64))
+        Ok(way.map(durations::seconds))
     }
 
     /// Runs whatever can run without moving time.
@@ -105,7 +104,7 @@ impl TestEngine {
     }
 
     fn __repr__(&self) -> String {
-        let time = self.native.get().map(|inner| inner.elapsed().as_secs_f64());
+        let time = self.native.get().map(|inner| durations::seconds(inner.elapsed()));
         time.map_or_else(
             || "<TestEngine of another process>".into(),
             |time| format!("<TestEngine time={time}>"),

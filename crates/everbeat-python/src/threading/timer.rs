@@ -282,7 +282,7 @@ impl Timer {
     /// The period in force, in seconds.
     #[getter]
     fn delay(&self, py: Python<'_>) -> PyResult<f64> {
-        self.native(py).map(|native| native.period().as_secs_f64())
+        self.native(py).map(|native| durations::seconds(native.period()))
     }
 
     /// What it is called.
@@ -311,7 +311,7 @@ impl Timer {
             return format!("<Timer {} of another process>", self.job.name);
         };
         let state = if native.is_running() { "running" } else { "stopped" };
-        let (delay, hits) = (native.period().as_secs_f64(), native.hits());
+        let (delay, hits) = (durations::seconds(native.period()), native.hits());
         format!("<Timer {} delay={delay} hits={hits} {state}>", self.job.name)
     }
 

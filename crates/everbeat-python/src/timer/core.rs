@@ -14,6 +14,7 @@ use super::place::Place;
 use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::desk::Desk;
+use crate::durations;
 use crate::errors;
 use crate::feed::Line;
 use crate::loops;
@@ -168,7 +169,7 @@ impl Core {
     pub(super) fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
         let (place, earlier) = self.place_and_earlier();
         let Some(place) = place else {
-            return Stats::unstarted(py, self.label(py), self.period().as_secs_f64());
+            return Stats::unstarted(py, self.label(py), durations::seconds(self.period()));
         };
         let mut stats = Stats::of(py, &place.timer().stats(), |moment| Ok(place.desk.seconds(moment)))?;
         stats.add((earlier.runs, earlier.hits, earlier.failures, earlier.blocked));

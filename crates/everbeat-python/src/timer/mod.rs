@@ -251,7 +251,7 @@ impl Timer {
 
     #[getter]
     fn delay(&self) -> PyResult<f64> {
-        Ok(self.core()?.period().as_secs_f64())
+        Ok(durations::seconds(self.core()?.period()))
     }
 
     #[getter]
@@ -350,7 +350,7 @@ impl Timer {
         }
         let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
         let running = slf.get().is_running()?;
-        let (delay, hits) = (core.period().as_secs_f64(), core.hits());
+        let (delay, hits) = (durations::seconds(core.period()), core.hits());
         let _ = write!(text, " target={target} delay={delay} hit_count={hits} running={}>", truth(running));
         Ok(text)
     }
