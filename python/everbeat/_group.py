@@ -1,6 +1,7 @@
 """Timers that start, stop and are waited for together."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -142,23 +143,40 @@ class TimerGroup(Members[AnyTimer]):
     ) -> list[tuple[AnyTimer, Any]]:
         """Asks all at once, then waits for one after the other: all of them end meanwhile.
 
-        Without tasks of its own, so that a member's own run is answered at once instead of waiting for itself.
+        For a member's own run last: once it is given up, it cannot wait for the others.
         """
-        ended: list[tuple[AnyTimer, Any]] = []
-        for timer, answer in self._ask_to_end(verb, timers, ask):
-            try:
-                ended.append((timer, await answer))
-            except Exception as error:
-                self._log_refusal(verb, timer, error)
-        return ended
+        own = current_timer()
+        asked = self._ask_to_end(verb, timers, ask, own)
+        ended: dict[AnyTimer, Any] = {}
+        try:
+            for timer, answer in sorted(asked, key=lambda pair: pair[0] is own):
+                try:
+                    ended[timer] = await answer
+                except Exception as error:
+                    self._log_refusal(verb, timer, error)
+        finally:
+            for _, answer in asked:
+                # The caller has been cancelled before its turn came.
+                if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
+                    asyncio.shield(asyncio.ensure_future(answer))
+        return [(timer, ended[timer]) for timer, _ in asked if timer in ended]
 
     def _ask_to_end(
-        self, verb: str, timers: Iterable[AnyTimer], ask: Callable[[AnyTimer], Awaitable[Any]]
+        self,
+        verb: str,
+        timers: Iterable[AnyTimer],
+        ask: Callable[[AnyTimer], Awaitable[Any]],
+        own: object = None,
     ) -> list[tuple[AnyTimer, Awaitable[Any]]]:
+        """The answers. `own`, if this is its run, is answered at once, but in a task it would wait for itself."""
         asked: list[tuple[AnyTimer, Awaitable[Any]]] = []
         for timer in timers:
             try:
-                asked.append((timer, ask(timer)))
+                answer = ask(timer)
+                if inspect.iscoroutine(answer) and timer is not own:
+                    # A method of a subclass, which begins when it is awaited: that of a timer has begun.
+                    answer = asyncio.shield(asyncio.ensure_future(answer))
+                asked.append((timer, answer))
             except Exception as error:
                 self._log_refusal(verb, timer, error)
         return asked

@@ -253,6 +253,84 @@ async def test_a_cancelled_caller_leaves_the_cancelling_to_go_on() -> None:
     assert sorted(ended) == [0, 1, 2] and not any(timer.is_running() for timer in group)
 
 
+class Told(Timer[Any]):
+    """Its cancel begins when it is awaited, as coroutine functions do."""
+
+    async def cancel(self) -> None:  # type: ignore[override]
+        await super().cancel()
+
+
+async def slow_to_go() -> None:
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(10)
+
+
+@in_virtual_time
+async def test_g3_members_with_a_cancel_of_their_own_end_side_by_side() -> None:
+    now = asyncio.get_running_loop().time
+    async with TimerGroup([Told(1, slow_to_go) for _ in range(3)]) as group:
+        await asyncio.sleep(5)
+        began = now()
+        await group.cancel_all()
+    assert now() - began == 10
+
+
+@in_virtual_time
+async def test_l6_members_with_a_cancel_of_their_own_end_without_their_caller() -> None:
+    group = TimerGroup([Told(1, slow_to_go) for _ in range(3)])
+    group.start()
+    await asyncio.sleep(5)
+    cancelling = asyncio.ensure_future(group.cancel_all())
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    await asyncio.sleep(20)
+    assert cancelling.cancelled() and not any(timer.is_running() for timer in group)
+
+
+@in_virtual_time
+async def test_l6_what_a_run_has_started_may_be_cancelled_while_it_ends_the_group() -> None:
+    helpers = list[asyncio.Task[None]]()
+
+    async def starts_a_helper() -> None:
+        helpers.append(asyncio.create_task(group.cancel_all()))
+        await slow_to_go()
+
+    group = TimerGroup([Told(1000, starts_a_helper), Told(1, slow_to_go)])
+    group.start()
+    await asyncio.sleep(5)
+    (helper,) = helpers
+    helper.cancel()
+    await asyncio.sleep(20)
+    assert helper.cancelled() and not any(timer.is_running() for timer in group)
+
+
+@on_every_loop
+async def test_g2_a_failing_start_undoes_members_with_a_cancel_of_their_own() -> None:
+    spent = Timer(10, lambda: 1, cancel_aws=[asyncio.Event().wait()], start=True)
+    await spent.cancel()
+    good = Told(10, lambda: 1, initial_delay=10)
+    group = TimerGroup([good, spent])
+    with pytest.raises(TimerRestartError):
+        group.start()
+    assert await good.wait(timeout=5) is None and not good.is_running()
+
+
+@on_every_loop
+async def test_l5_a_run_cancels_its_group_whatever_cancel_its_members_have() -> None:
+    done = asyncio.Event()
+
+    async def give_up() -> None:
+        await group.cancel_all()
+        done.set()
+
+    group = TimerGroup([Told(10, give_up), Told(10, lambda: 1), Told(10, asyncio.Event().wait)])
+    group.start()
+    await asyncio.wait_for(done.wait(), 10)
+    assert not any(timer.is_running() for timer in group)
+
+
 @in_virtual_time
 async def test_a_group_is_cancelled_by_one_of_its_own_runs() -> None:
     """L5"""
