@@ -5,12 +5,15 @@ import gc
 import importlib
 import inspect
 import logging
+import math
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+import everbeat
 from everbeat.compat import async_timer, mock_async_timer
 from everbeat.compat.async_timer.pacemaker import TimerPacemaker
 from everbeat.compat.async_timer.target_caller import Caller
@@ -154,6 +157,90 @@ async def test_d1_d3_the_hit_count_can_be_assigned() -> None:
         await timer.trigger()
         assert await waiting == 1 and timer.hit_count == 2
         assert await timer.wait(hit_count=-5) is None and await timer.wait(hits=-5) is None
+
+
+@on_every_loop
+async def test_d1_the_latest_value_can_be_assigned_until_the_next_tick() -> None:
+    values = iter([1, 2])
+    timer = async_timer.Timer(1000, values.__next__)
+    timer.last_result = 7
+    assert timer.last_result == 7 and timer.last_tick_at is None
+    async with timer:
+        assert await timer.wait(hit_count=1) == timer.last_result == 1
+        timer.last_result = None
+        timer.last_tick_at = 5.0
+        assert timer.last_result is None and timer.last_tick_at == 5
+        await timer.trigger()
+        assert timer.last_result == 2 and timer.last_tick_at not in (None, 5)
+
+
+def test_s7_a_delay_is_read_as_it_was_given() -> None:
+    timer = async_timer.Timer(60 / 7, lambda: 1)
+    assert timer.delay == timer.pacemaker.delay == 60 / 7
+    timer.set_delay(1 / 3)
+    assert timer.delay == timer.pacemaker.delay == 1 / 3
+    timer.pacemaker.delay = 2 / 3
+    assert timer.delay == timer.pacemaker.delay == 2 / 3 and timer.stats().delay == 0.666666667
+    timer.set_delay(everbeat.ns(1_500))
+    assert timer.delay == timer.pacemaker.delay == 1.5e-6
+    with pytest.raises(ValueError, match="delay"):
+        timer.set_delay(-1)
+    assert timer.delay == 1.5e-6
+    assert TimerPacemaker(1 / 7).delay == 1 / 7
+
+
+@in_virtual_time
+async def test_d3_a_time_limit_that_has_passed_leaves_no_time() -> None:
+    timer = async_timer.Timer(1000, lambda: 1)
+    async with async_timer.TimerGroup([timer]) as group:
+        assert await timer.wait(hits=1, timeout=math.inf) == 1
+        for wait in (
+            lambda: timer.wait(hits=1, timeout=-1),
+            lambda: group.wait(hits=1, timeout=-1),
+            lambda: group.trigger(timeout=-1),
+        ):
+            with pytest.raises(TimeoutError):
+                await wait()
+        assert await timer.wait(timeout=-1) is None
+        for limit in (math.nan, True):
+            with pytest.raises((ValueError, TypeError)):
+                await timer.wait(timeout=limit)
+
+
+@on_every_loop
+async def test_l9_a_time_limit_that_has_passed_leaves_a_thread_no_time() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await let_go.wait()
+
+    let_go = asyncio.Event()
+    timer = async_timer.Timer(10, work)
+    async with async_timer.TimerGroup([timer]) as group:
+        await asyncio.sleep(0)
+        for ask in (timer.trigger_threadsafe, timer.cancel_threadsafe, group.cancel_threadsafe):
+            with pytest.raises(TimeoutError):
+                await asyncio.to_thread(ask, -1)
+        let_go.set()
+
+
+@on_every_loop
+async def test_mocks_of_a_timer_are_awaited_as_it_is() -> None:
+    timer = AsyncMock(spec=async_timer.Timer)
+    timer.join.return_value = 5
+    assert await timer.join() == 5
+    for method in (timer.cancel, timer.stop, timer.trigger, timer.wait):
+        await method()
+        method.assert_awaited_once_with()
+    assert not asyncio.iscoroutine(timer.is_running())
+
+
+def test_g4_an_empty_group_is_false() -> None:
+    group = async_timer.TimerGroup()
+    assert not group
+    group.add(async_timer.Timer(1, lambda: 1))
+    assert group
 
 
 def test_what_cannot_be_assigned_says_so() -> None:

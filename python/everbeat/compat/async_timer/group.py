@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 
 from everbeat._everbeat import Timer
 from everbeat._group import TimerGroup as _TimerGroup
+from everbeat._options import Duration
+from everbeat.compat.async_timer.timer import time_limit
 
 __all__ = ["GroupResult", "TimerGroup", "WaitResult"]
 
@@ -14,8 +16,8 @@ WaitResult = GroupResult
 
 
 class TimerGroup(_TimerGroup):
-    """`everbeat.TimerGroup`, except that its members are those of a list, and that the time limit of a wait is
-    an error of the whole."""
+    """`everbeat.TimerGroup`, except that its members are those of a list, without any of which it is false, and
+    that the time limit of a wait is an error of the whole."""
 
     timers: list[Timer[Any]]
 
@@ -40,6 +42,9 @@ class TimerGroup(_TimerGroup):
     def __len__(self) -> int:
         return len(self.timers)
 
+    def __bool__(self) -> bool:
+        return bool(self.timers)
+
     def __contains__(self, timer: object) -> bool:
         return timer in self.timers
 
@@ -52,3 +57,11 @@ class TimerGroup(_TimerGroup):
     ) -> GroupResult:
         waiting = super().wait(hit_count, hits, return_exceptions=return_exceptions)
         return await asyncio.wait_for(waiting, timeout)
+
+    async def trigger(
+        self, *, timeout: Duration | None = None, return_exceptions: bool = False
+    ) -> GroupResult:
+        return await super().trigger(timeout=time_limit(timeout), return_exceptions=return_exceptions)
+
+    def cancel_threadsafe(self, timeout: Duration | None = None) -> None:
+        super().cancel_threadsafe(time_limit(timeout))

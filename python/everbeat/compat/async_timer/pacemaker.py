@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self, TypeAlias
 
 from everbeat._durations import ns
-from everbeat._everbeat import Ticks, Timer, ticks
+from everbeat._everbeat import Ticks, Timer, _nanoseconds, ticks
 from everbeat._options import Duration, Mode
 
 __all__ = ["PacemakerMode", "TimerPacemaker"]
@@ -33,6 +33,7 @@ class TimerPacemaker:
         self._timer: Callable[[], Timer[Any] | None] = _nobody
         self._stops: list[asyncio.Future[Any]] = []
         self._fixed = (mode, initial_delay, jitter)
+        self._note_delay(delay)
 
     def _lead(self, timer: Timer[Any]) -> None:
         """Is the schedule of this timer from now on, which holds it."""
@@ -44,11 +45,19 @@ class TimerPacemaker:
 
     @property
     def delay(self) -> float:
-        return self._schedule.delay
+        return self._delay
 
     @delay.setter
     def delay(self, new_delay: Duration) -> None:
         self._schedule.set_delay(new_delay)
+        self._note_delay(new_delay)
+
+    def _note_delay(self, delay: Duration) -> None:
+        """The schedule counts nanoseconds; who gave a third of a second reads a third of a second."""
+        if isinstance(delay, int | float) and not isinstance(delay, ns):
+            self._delay: float = delay
+        else:
+            self._delay = _nanoseconds("delay", delay) / 1e9
 
     @property
     def mode(self) -> PacemakerMode:

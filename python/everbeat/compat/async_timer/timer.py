@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -55,6 +56,13 @@ def _tell_end(timer: Any, target: Any) -> None:
     timer.cancel_callback(timer, target)
 
 
+def time_limit(timeout: Any) -> Any:
+    """As asyncio takes them: of a limit that has passed nothing is left, and one that is infinite is none."""
+    if not isinstance(timeout, int | float):
+        return timeout
+    return None if timeout == math.inf else max(timeout, 0)
+
+
 @contextmanager
 def _as_cancelled(kind: type[TimerNotRunningError]) -> Iterator[None]:
     """Who waits for a timer that has stopped is told so as if the waiting had been cancelled."""
@@ -72,6 +80,8 @@ class Timer(_Timer[T], Generic[T]):
     exception_callback: Callback
     cancel_callback: Callback
     _uncounted: int = 0
+    _assigned_result: tuple[int, T | None] | None = None
+    _assigned_tick_at: tuple[int, float | None] | None = None
 
     @overload
     def __init__(
@@ -193,6 +203,41 @@ class Timer(_Timer[T], Generic[T]):
     def hit_count(self, count: int) -> None:
         self._uncounted = super().hit_count - count
 
+    @property
+    def last_result(self) -> T | None:
+        """As that of `everbeat.Timer`, but it can be set, until the next tick."""
+        assigned = self._assigned_result
+        return assigned[1] if assigned and assigned[0] == super().hit_count else super().last_result
+
+    @last_result.setter
+    def last_result(self, result: T | None) -> None:
+        self._assigned_result = super().hit_count, result
+
+    @property
+    def last_tick_at(self) -> float | None:
+        """As that of `everbeat.Timer`, but it can be set, until the next tick."""
+        assigned = self._assigned_tick_at
+        return assigned[1] if assigned and assigned[0] == super().hit_count else super().last_tick_at
+
+    @last_tick_at.setter
+    def last_tick_at(self, moment: float | None) -> None:
+        self._assigned_tick_at = super().hit_count, moment
+
+    @property
+    def delay(self) -> float:
+        return self.pacemaker.delay
+
+    def set_delay(self, new_delay: Duration, *, rearm: bool = False) -> None:
+        super().set_delay(new_delay, rearm=rearm)
+        self.pacemaker._note_delay(new_delay)
+
+    # Coroutine functions, which mocks of a timer ask for.
+    async def cancel(self) -> None:
+        await super().cancel()
+
+    async def stop(self) -> None:
+        await self.cancel()
+
     async def join(self) -> T:
         with _as_cancelled(TimerNotRunningError):
             return await super().join()
@@ -209,7 +254,13 @@ class Timer(_Timer[T], Generic[T]):
         elif hits is not None:
             hits = max(0, hits)
         with _as_cancelled(TimerNotRunningError):
-            return await super().wait(hit_count, hits, timeout)
+            return await super().wait(hit_count, hits, time_limit(timeout))
+
+    def cancel_threadsafe(self, timeout: Duration | None = None) -> None:
+        super().cancel_threadsafe(time_limit(timeout))
+
+    def trigger_threadsafe(self, timeout: Duration | None = None) -> T:
+        return super().trigger_threadsafe(time_limit(timeout))
 
     @property
     def main_task(self) -> NoReturn:
