@@ -1,9 +1,9 @@
 """For code written for the package async-timer: `import everbeat.compat.async_timer as async_timer`.
 
 What differs from `everbeat` itself: `join()`, and `wait()` for hits, raise `asyncio.CancelledError` on a timer
-that does not run or that stops, and `trigger()` on one that stops meanwhile; the callbacks, `hit_count`, the latest
-value and the members of a group can be set; delays are read as they were given; time limits are those of asyncio; a
-timer takes the attributes that its user gives it.
+that does not run or that stops, and `trigger()` on one that stops meanwhile; the callbacks, `hit_count`, the
+latest value and the members of a group can be set; delays are read as they were given; time limits are those of
+asyncio; a timer takes the attributes that its user gives it.
 """
 
 from everbeat._everbeat import __version__
