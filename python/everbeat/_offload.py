@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ async def in_thread(call: Callable[[], T]) -> T:
             cancelled = error
     if cancelled is None:
         return job.result()
-    if not job.cancelled():
-        job.exception()  # of a run that was given up, which nobody is told of
+    # Of a run that was given up: nobody is told how it ended, and nobody awaits what it has made.
+    if not job.cancelled() and job.exception() is None and inspect.iscoroutine(made := job.result()):
+        made.close()
     raise cancelled

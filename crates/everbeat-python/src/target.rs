@@ -232,6 +232,8 @@ impl PyCall {
         let Some(runner) = self.runner() else { return Poll::Ready(()) };
         match runner.poll_outcome(cx.waker()) {
             Some(Outcome::Value(_)) => return Poll::Ready(()),
+            // Whoever cleans up for a cancellation may return after that.
+            Some(Outcome::Raised(error)) if is_end(py, &error) => {}
             Some(Outcome::Raised(error)) => {
                 place.desk.interrupt(py, &error);
                 error.write_unraisable(py, None);
@@ -263,8 +265,7 @@ impl PyCall {
     /// The end of an iterator is the end of the timer; everything else is a failure, which the owner is
     /// told of.
     fn failed(&self, py: Python<'_>, place: &Arc<Place>, error: PyErr) -> Step<Value> {
-        // What is called may be the `__next__` of an iterator.
-        if error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py) {
+        if is_end(py, &error) {
             return Step::Exhausted;
         }
         let error = if is_cancelled_error(py, &error) { as_failure(py, error) } else { error };
@@ -364,6 +365,11 @@ impl Callee<Value> for PyCall {
             }
         });
     }
+}
+
+/// Whether it is the end of an iterator. What is called may be its `__next__`.
+fn is_end(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyStopIteration>(py) || error.is_instance_of::<PyStopAsyncIteration>(py)
 }
 
 /// What would cancel whoever is told, as a failure.

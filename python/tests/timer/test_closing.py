@@ -130,6 +130,25 @@ async def test_l2_a_generator_that_fails_to_close_is_reported(monkeypatch: pytes
     assert seen == [ValueError]
 
 
+async def test_l2_a_generator_that_returns_when_its_run_is_given_up_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = list[Any]()
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_type))
+
+    async def careful() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            seen.append("returns")
+
+    async with Timer(0.001, careful, lambda *_: seen.append("told")) as timer:
+        await timer.join()
+        await asyncio.sleep(0.01)
+    assert seen == ["returns"]
+
+
 async def test_l2_closing_can_be_cancelled_by_the_task_of_the_timer() -> None:
     target = Generators()
     timer = Timer(0.001, target, cancel_cb=target.note_end, name="closing", start=True)

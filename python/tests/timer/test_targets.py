@@ -3,10 +3,11 @@
 import asyncio
 import contextvars
 import functools
+import inspect
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -519,6 +520,23 @@ async def test_l6_who_is_cancelled_waits_for_the_thread_and_is_cancelled(fails: 
     with pytest.raises(asyncio.CancelledError):
         await task
     # What became of the work is nobody's: the loop does not complain.
+
+
+async def test_r7_a_coroutine_of_an_offloaded_run_that_was_given_up_is_closed() -> None:
+    go_on, made = threading.Event(), list[Coroutine[Any, Any, int]]()
+
+    def run() -> Coroutine[Any, Any, int]:
+        go_on.wait(10)
+        made.append(coroutine())
+        return made[-1]
+
+    timer = Timer(0.01, run, offload=True, start=True)
+    await spin()
+    cancelling = timer.cancel()
+    await spin()
+    go_on.set()
+    await cancelling
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in made] == [inspect.CORO_CLOSED]
 
 
 async def test_r7_a_failure_of_an_offloaded_run_that_was_given_up_is_nobodys() -> None:
