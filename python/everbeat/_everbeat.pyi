@@ -259,7 +259,8 @@ class Timer(Generic[_T]):
     def shutdown(self, grace: Duration) -> Coroutine[Any, Any, Literal["drained", "cancelled", "failed"]]:
         """Lets the current run finish, and cancels it after `grace`; no other starts.
 
-        Awaited, it says how it ended: the run was over in time, or cancelled, or a failure had ended the timer.
+        Awaited, it says how it ended: the run was over in time, or cancelled, or a failure had ended the timer. As
+        with `cancel` the run and its generator clean up first, which `grace` does not bound.
         """
 
     def pause(self) -> None:
