@@ -2,7 +2,7 @@
 //!
 //! `loop.time()` decides. Asking it costs a call of Python code, so within a turn of the desk it is asked
 //! once. After Python code has run in the turn the time is read anew: from the machine's clock if the loop has
-//! just told the same, as asyncio's own loop does, and else from the loop again.
+//! always told the same, as asyncio's own loop does, and else from the loop again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,8 @@ pub(crate) struct LoopClock {
     told_nanos: AtomicU64,
     /// Whether `told_nanos` is the present time: in a turn, until Python code runs.
     is_present: AtomicBool,
+    /// Whether the loop has once told another time than the machine: one in virtual time agrees by chance.
+    is_another: AtomicBool,
     /// Whether the loop's clock was the machine's when the turn began.
     is_real: AtomicBool,
     /// What the handler of a signal has raised in the middle of `loop.time()`.
@@ -66,6 +68,7 @@ impl LoopClock {
             counts_millis: false,
             told_nanos: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
+            is_another: AtomicBool::new(false),
             is_real: AtomicBool::new(false),
             interrupt: Mutex::default(),
         }
@@ -101,8 +104,9 @@ impl LoopClock {
         let told = self.ask(event_loop);
         let after = Instant::now();
         let agrees = told + SAME >= before && told <= after + SAME;
+        let is_another = self.is_another.fetch_or(!agrees, Ordering::AcqRel);
         // A clock of milliseconds agrees with the machine's at times, and then stands still.
-        self.is_real.store(agrees && !self.counts_millis, Ordering::Release);
+        self.is_real.store(agrees && !is_another && !self.counts_millis, Ordering::Release);
         self.is_present.store(true, Ordering::Release);
     }
 
