@@ -359,9 +359,12 @@ impl Desk {
         raised.and(interrupt.map_or(Ok(()), Err))
     }
 
-    /// Calls everybody who was woken. What ends the program leaves the rest for the next turn.
+    /// Calls everybody who was woken. What ends the program leaves the rest for the next turn: a task that has ended in
+    /// this one would stop the loop once more, in the middle of its cleanup.
     fn step_ready(&self, py: Python<'_>) -> PyResult<()> {
         self.clock.let_time_pass();
+        let interrupt = self.lock().interrupt.take();
+        interrupt.map_or(Ok(()), Err)?;
         let mut ready = mem::take(&mut self.lock().ready).into_iter();
         while let Some(Wakeup { callback, argument, context }) = ready.next() {
             let called = match &context {

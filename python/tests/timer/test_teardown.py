@@ -240,6 +240,31 @@ def test_r5_what_ends_the_program_ends_the_loop(
     assert ends == ["end"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_r5_what_ends_the_program_comes_before_whoever_waits_for_it(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A main task that ends in the same turn would stop the loop once more, in its cleanup.
+
+    So it is in uvloop, which ends its round first.
+    """
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    async def run_in_a_task() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            raise error
+
+    async def main() -> None:
+        timer = Timer(0.01, run_in_a_task, start=True)
+        await spin()
+        await timer.cancel()
+
+    with pytest.raises(error):
+        asyncio.run(main())
+
+
 def test_l8_a_started_timer_lives_whether_or_not_anyone_holds_it(run: Run) -> None:
     count = 0
 
