@@ -191,8 +191,9 @@ bench-counts: cargo-present python-present ## Count the instructions of single p
 bench-report: python-present ## Write docs/performance.md from the newest results
 	$(PYTHON) bench/report.py
 
-bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures
+bench-check: cargo-present $(CHECK_STAMP) ## Lint what measures, and see that it runs
 	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-features -- -D warnings
+	cd bench && $(CARGO) run --quiet --locked -- --list >/dev/null
 	$(BIN)/ruff format --check bench && $(BIN)/ruff check bench
 
 clean: cargo-present ## Delete what was built
