@@ -38,8 +38,8 @@ PREFACE = """# Instructions
 
 How many instructions each of these takes, of user code and under callgrind; `make bench-counts` writes this page.
 There are 1,000 timers where a tick is counted, which come due one after the other in virtual time: each tick has
-a wake-up of its own (those after missed slots share one), and the clock is that of a test. So these are no costs in
-production, where ticks share wake-ups and wait for memory; they tell whether a change costs something.
+a wake-up of its own (those after missed slots share one), and the clock is that of a test. So these are no costs
+in production, where ticks share wake-ups and wait for memory; they tell whether a change costs something.
 
 | path | instructions |
 |---|---|
