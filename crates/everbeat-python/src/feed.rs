@@ -2,7 +2,6 @@
 //!
 //! The locks are held for a few instructions and never while Python code can run.
 
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -53,7 +52,8 @@ impl Order {
 pub(crate) struct Line {
     order: Order,
     feed: OnceLock<Feed<Value>>,
-    early: Mutex<Early>,
+    /// Which may be before it is opened.
+    closed: Mutex<bool>,
     readers: Arc<Readers>,
     /// Wakes the readers.
     waker: Waker,
@@ -109,13 +109,6 @@ impl Wake for Readers {
     }
 }
 
-/// Before it is opened.
-#[derive(Default)]
-struct Early {
-    closed: bool,
-    waiting: Option<Waker>,
-}
-
 impl Line {
     pub(crate) fn new(
         maxsize: Option<&Bound<'_, PyAny>>,
@@ -125,8 +118,8 @@ impl Line {
         let order = Order::parse(maxsize, name, overflow)?;
         let readers = Arc::<Readers>::default();
         let waker = Waker::from(readers.clone());
-        let (feed, early, pause) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { order, feed, early, readers, waker, pause }))
+        let (feed, closed, pause) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { order, feed, closed, readers, waker, pause }))
     }
 
     /// Sees the ticks of this timer from now on.
@@ -136,58 +129,37 @@ impl Line {
             drop(second); // opened before
         }
         // Only now, so that a close from another thread finds the feed, or is found here.
-        let (closed, waiting) = {
-            let mut early = self.lock();
-            (early.closed, early.waiting.take())
-        };
+        let closed = *self.lock_closed();
         if let Some(feed) = self.feed.get().filter(|_| closed) {
             feed.close();
         }
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
+        self.waker.wake_by_ref(); // whoever reads already
         Ok(())
     }
 
     fn close(&self) {
-        let waiting = {
-            let mut early = self.lock();
-            early.closed = true;
-            early.waiting.take()
-        };
-        if let Some(feed) = self.feed.get() {
-            feed.close();
-        }
-        if let Some(waiting) = waiting {
-            waiting.wake();
+        *self.lock_closed() = true;
+        match self.feed.get() {
+            Some(feed) => feed.close(),
+            None => self.waker.wake_by_ref(),
         }
     }
 
-    /// The next value, or the readers are woken when there may be one.
+    /// The next value, or the readers are woken when there may be one: those who are among them before this.
     fn poll(&self, py: Python<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        let Some(feed) = self.feed.get() else { return self.poll_early() };
+        let over = || Err(PyStopAsyncIteration::new_err(()));
+        let Some(feed) = self.feed.get() else {
+            return if *self.lock_closed() { Poll::Ready(over()) } else { Poll::Pending };
+        };
         feed.poll_value(&mut Context::from_waker(&self.waker)).map(|item| match item {
             Some(Ok(value)) => Ok(value.object(py)),
             Some(Err(failure)) => Err(errors::failure_to_python(py, &failure)),
-            None => Err(PyStopAsyncIteration::new_err(())),
+            None => over(),
         })
     }
 
-    fn poll_early(&self) -> Poll<PyResult<Py<PyAny>>> {
-        let fresh = self.waker.clone();
-        let (closed, before) = {
-            let mut early = self.lock();
-            (early.closed, early.waiting.replace(fresh))
-        };
-        drop(before);
-        if self.feed.get().is_some() {
-            self.waker.wake_by_ref(); // opened meanwhile, perhaps by another thread
-        }
-        if closed { Poll::Ready(Err(PyStopAsyncIteration::new_err(()))) } else { Poll::Pending }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Early> {
-        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -338,6 +310,6 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.line.close();
         let pause = self.line.pause.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop((pause, mem::take(&mut *self.line.lock())));
+        drop(pause);
     }
 }

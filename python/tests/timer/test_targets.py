@@ -522,6 +522,17 @@ async def test_l6_who_is_cancelled_waits_for_the_thread_and_is_cancelled(fails: 
     # What became of the work is nobody's: the loop does not complain.
 
 
+async def given_up(run: Callable[[], Any], go_on: threading.Event) -> Timer[Any]:
+    """A timer that was cancelled during its run on a worker, which has gone on since."""
+    timer = Timer(0.01, run, offload=True, start=True)
+    await spin()
+    cancelling = timer.cancel()
+    await spin()
+    go_on.set()
+    await cancelling
+    return timer
+
+
 async def test_r7_a_coroutine_of_an_offloaded_run_that_was_given_up_is_closed() -> None:
     go_on, made = threading.Event(), list[Coroutine[Any, Any, int]]()
 
@@ -530,12 +541,7 @@ async def test_r7_a_coroutine_of_an_offloaded_run_that_was_given_up_is_closed() 
         made.append(coroutine())
         return made[-1]
 
-    timer = Timer(0.01, run, offload=True, start=True)
-    await spin()
-    cancelling = timer.cancel()
-    await spin()
-    go_on.set()
-    await cancelling
+    await given_up(run, go_on)
     assert [inspect.getcoroutinestate(coroutine) for coroutine in made] == [inspect.CORO_CLOSED]
 
 
@@ -546,12 +552,7 @@ async def test_r7_a_failure_of_an_offloaded_run_that_was_given_up_is_nobodys() -
         go_on.wait(10)
         raise ValueError("planned")
 
-    timer = Timer(0.01, run, offload=True, start=True)
-    await spin()
-    cancelling = timer.cancel()
-    await spin()
-    go_on.set()
-    await cancelling
+    timer = await given_up(run, go_on)
     assert timer.stats().failures == 0  # nor does the loop complain
 
 
