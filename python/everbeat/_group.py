@@ -77,7 +77,7 @@ class TimerGroup(Members[AnyTimer]):
         """Cancels all members; returns when nothing is left of their runs.
 
         A member that fails to end is logged, and the others end all the same. If the caller is cancelled, the
-        timers are cancelled nevertheless.
+        timers are cancelled nevertheless. Of members whose runs call this each waits for those that do so later.
         """
         self._active = False
         await self._end("cancel", self, lambda timer: timer.cancel())
@@ -87,7 +87,10 @@ class TimerGroup(Members[AnyTimer]):
         await self.cancel_all()
 
     async def shutdown(self, grace: Duration) -> list[tuple[AnyTimer, Any]]:
-        """Lets the current runs finish, for at most `grace`; says for each member how it ended."""
+        """Lets the current runs finish, for at most `grace`; says for each member how it ended.
+
+        A member that is not waited for, as told at `cancel_all`, is left out.
+        """
         _nanoseconds("grace", grace)  # refused before anybody is asked
         self._active = False
         return await self._end("shut down", self, lambda timer: timer.shutdown(grace))
@@ -149,11 +152,14 @@ class TimerGroup(Members[AnyTimer]):
         asked = self._ask_to_end(verb, timers, ask, own)
         ended: dict[AnyTimer, Any] = {}
         try:
-            for timer, answer in sorted(asked, key=lambda pair: pair[0] is own):
-                try:
-                    ended[timer] = await answer
-                except Exception as error:
-                    self._log_refusal(verb, timer, error)
+            with self._ending(own) as wait_for_this:
+                for timer, answer in sorted(asked, key=lambda pair: pair[0] is own):
+                    if timer in wait_for_this:
+                        continue
+                    try:
+                        ended[timer] = await answer
+                    except Exception as error:
+                        self._log_refusal(verb, timer, error)
         finally:
             for _, answer in asked:
                 # The caller has been cancelled before its turn came.

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 TimerT = TypeVar("TimerT")
 
@@ -17,6 +19,8 @@ class Members(Generic[TimerT]):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__qualname__}")
         self._timers: dict[TimerT, None] = {}
+        # The members whose runs end the group, in the order in which they came to it.
+        self._enders: dict[object, TimerT] = {}
         for timer in timers:
             self._check(timer)
             self._take_in(timer)
@@ -61,6 +65,24 @@ class Members(Generic[TimerT]):
     def __repr__(self) -> str:
         name = "" if self.name is None else f" name={self.name!r}"
         return f"<TimerGroup{name} members={len(self)} active={self._is_active()}>"
+
+    @contextmanager
+    def _ending(self, own: object) -> Iterator[list[TimerT]]:
+        """While `own`, if it is a member whose run this is, waits for the others to end.
+
+        The members whose runs began to do the same before: they wait for this one, and it must not wait for them.
+        """
+        if own not in self:
+            yield []
+            return
+        key = object()
+        self._enders[key] = cast(TimerT, own)
+        try:
+            # A copy, in one step: others come and go on other threads.
+            before = takewhile(lambda ender: ender[0] is not key, self._enders.copy().items())
+            yield [timer for _, timer in before]
+        finally:
+            del self._enders[key]
 
     def _log_refusal(self, verb: str, timer: TimerT, error: BaseException) -> None:
         self._logger.error("could not %s %r", verb, timer, exc_info=error)

@@ -1,9 +1,10 @@
 """Timers on threads that start, stop and are waited for together."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, Self, TypeAlias, TypeVar
 
+from everbeat._current import current_timer
 from everbeat._everbeat import _ask_all, _nanoseconds, _ThreadTimer
 from everbeat._members import Members
 from everbeat._options import Duration
@@ -126,7 +127,8 @@ class TimerGroup(Members[AnyTimer]):
         """Cancels all members; returns when nothing is left of their runs.
 
         A member that cannot be waited for here is logged, and the others end all the same. Raises `TimeoutError`
-        if a run is still in flight then. No other follows it.
+        if a run is still in flight then. No other follows it. Of members whose runs call this each waits for those
+        that do so later.
         """
         self._end("cancel", timeout)
 
@@ -142,7 +144,7 @@ class TimerGroup(Members[AnyTimer]):
         """Lets the current runs finish, for at most `grace`; says for each member how it ended.
 
         A run on a thread cannot be interrupted: one that takes longer is waited for nevertheless. Members that
-        cannot be waited for are logged, as by `cancel_all`, and left out.
+        are not waited for, as told at `cancel_all`, are left out.
         """
         return self._end("shut down", timeout, grace=grace)
 
@@ -189,10 +191,12 @@ class TimerGroup(Members[AnyTimer]):
         if grace is not None:
             _nanoseconds("grace", grace)
         self._check_process()
-        timers, asked = self._ask_to_end(grace)
+        with self._ending(current_timer()) as wait_for_this:
+            timers, asked = self._ask_to_end(grace, wait_for_this)
+            answers = asked.wait(timeout, True)
         ended: list[tuple[AnyTimer, Any]] = []
         late: TimeoutError | None = None
-        for timer, answer in zip(timers, asked.wait(timeout, True), strict=True):
+        for timer, answer in zip(timers, answers, strict=True):
             if isinstance(answer, TimeoutError):
                 late = late or answer
             elif isinstance(answer, BaseException):
@@ -203,11 +207,18 @@ class TimerGroup(Members[AnyTimer]):
             raise late
         return ended
 
-    def _ask_to_end(self, grace: Duration | None) -> tuple[list[AnyTimer], Any]:
-        """Asks all members to end. A start on another thread that comes in between is one that came before."""
+    def _ask_to_end(
+        self, grace: Duration | None, left_out: Container[AnyTimer]
+    ) -> tuple[list[AnyTimer], Any]:
+        """Asks all members to end. The answers are those of all but the ones left out.
+
+        A start on another thread that comes in between is one that came before.
+        """
         self._stopped = object()
         while True:
             timers = list(self)
+            _ask_all([timer for timer in timers if timer in left_out], "cancel", grace=grace)
+            timers = [timer for timer in timers if timer not in left_out]
             asked = _ask_all(timers, "cancel", grace=grace)
             before, self._stopped = self._stopped, object()
             if self._started_after is not before:

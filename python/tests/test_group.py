@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import logging
 import threading
@@ -21,7 +22,7 @@ from everbeat import (
     TimerRestartError,
 )
 from tests.loops import in_virtual_time, on_every_loop
-from tests.support import AskedLoop
+from tests.support import AskedLoop, spin
 
 
 def timers(count: int = 3, delay: float = 10) -> list[Timer[int]]:
@@ -343,6 +344,44 @@ async def test_a_group_is_cancelled_by_one_of_its_own_runs() -> None:
     group.start()
     await asyncio.wait_for(plug.wait(), 60)
     assert not any(timer.is_running() for timer in group)
+
+
+@on_every_loop
+async def test_l5_runs_that_end_their_group_do_not_wait_for_one_another() -> None:
+    ended = list[int]()
+
+    async def waits_until_it_is_given_up(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await group.cancel_all()
+            ended.append(number)
+
+    group = TimerGroup(Timer(10, functools.partial(waits_until_it_is_given_up, n)) for n in range(3))
+    group.start()
+    await spin()
+    await asyncio.wait_for(group.cancel_all(), 60)
+    # Each had waited for those that came to it later.
+    assert ended == [2, 1, 0]
+    group.start()
+    await spin()
+    await asyncio.wait_for(group.cancel_all(), 60)
+    assert ended[3:] == [2, 1, 0], "it was forgotten who had ended it"
+
+
+@in_virtual_time
+async def test_l5_runs_that_shut_their_group_down_do_not_wait_for_one_another() -> None:
+    told = dict[int, list[str]]()
+
+    async def shuts_down(number: int) -> None:
+        await asyncio.sleep(1)
+        told[number] = [timer.name for timer, _ in await group.shutdown(3600)]
+
+    group = TimerGroup(Timer(10, functools.partial(shuts_down, n), name=str(n)) for n in range(3))
+    group.start()
+    await asyncio.wait_for(group.wait(), 60)
+    # It comes last for which nobody waits: the first has the answers of the others, and its own.
+    assert told == {2: ["2"], 1: ["1", "2"], 0: ["0", "1", "2"]}
 
 
 @in_virtual_time
