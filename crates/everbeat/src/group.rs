@@ -2,8 +2,8 @@
 //!
 //! # Locks
 //!
-//! The group's lock guards the list of members and the set of their identities. No member is started, asked or dropped under it: each
-//! request works on a copy of the list.
+//! The group's lock guards the list of members and the set of their identities. No member is started, asked or
+//! dropped under it: each request works on a copy of the list.
 
 use std::collections::HashSet;
 use std::fmt;
