@@ -360,12 +360,12 @@ async def test_l5_runs_that_end_their_group_do_not_wait_for_one_another() -> Non
     group = TimerGroup(Timer(10, functools.partial(waits_until_it_is_given_up, n)) for n in range(3))
     group.start()
     await spin()
-    await asyncio.wait_for(group.cancel_all(), 60)
+    await asyncio.wait_for(group.cancel_all(), 10)
     # Each had waited for those that came to it later.
     assert ended == [2, 1, 0]
     group.start()
     await spin()
-    await asyncio.wait_for(group.cancel_all(), 60)
+    await asyncio.wait_for(group.cancel_all(), 10)
     assert ended[3:] == [2, 1, 0], "it was forgotten who had ended it"
 
 

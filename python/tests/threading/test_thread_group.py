@@ -421,16 +421,15 @@ def test_l5_runs_that_end_their_group_do_not_wait_for_one_another() -> None:
         at_once.wait(LONG)
         told[number] = [timer.name for timer, _ in group.shutdown(LONG, timeout=LONG)]
 
-    with Engine() as engine:
-        group = TimerGroup(engine.every(3600, functools.partial(ends_it, n), name=str(n)) for n in range(3))
-        for round_ in range(20):
-            group.start()
-            assert [ended for _, ended in group.wait(timeout=LONG)] == [True] * 3, round_
-            # Each has the answers of those that came later, and its own.
-            in_order = sorted(told, key=lambda number: -len(told[number]))
-            for place, number in enumerate(in_order):
-                assert sorted(told[number]) == sorted(map(str, in_order[place:])), round_
-            told.clear()
+    group = TimerGroup(Timer(3600, functools.partial(ends_it, n), name=str(n)) for n in range(3))
+    for round_ in range(20):
+        group.start()
+        assert [ended for _, ended in group.wait(timeout=LONG)] == [True] * 3, round_
+        # Each has the answers of those that came later, and its own.
+        in_order = sorted(told, key=lambda number: -len(told[number]))
+        for place, number in enumerate(in_order):
+            assert sorted(told[number]) == sorted(map(str, in_order[place:])), round_
+        told.clear()
 
 
 def test_d4_iterating_over_a_timer_on_threads(everbeat_engine: TestEngine) -> None:
