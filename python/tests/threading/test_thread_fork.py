@@ -28,6 +28,8 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
     scope = Scope()
     engine = Engine()
     group = TimerGroup([timer])
+    started = TimerGroup()
+    started.start()
     pid = os.fork()
     if pid == 0:
         uses = [
@@ -38,7 +40,7 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
             call.is_pending, call.fire_now, schedule.get, schedule.cancel, scope.close, scope.active,
             lambda: scope.after(1, print), engine.close, engine.stats, lambda: engine.after(1, print),
             group.start, group.cancel, group.trigger, group.wait, group.__enter__, lambda: group.shutdown(1),
-            lambda: group.add(timer),
+            lambda: group.add(timer), started.start,
         ]
         for use in uses:
             try:
