@@ -20,6 +20,17 @@ pub(crate) fn is_in_runtime() -> bool {
     return false;
 }
 
+/// What this thread has woken may wait for it to come back: a worker of tokio keeps the task that it woke last to
+/// itself, where no other worker finds it. One more task takes that place, and the others get what was there.
+fn hand_on_what_was_woken() {
+    #[cfg(feature = "tokio")]
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if runtime.runtime_flavor() != tokio::runtime::RuntimeFlavor::CurrentThread {
+            drop(runtime.spawn(std::future::ready(())));
+        }
+    }
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -48,7 +59,10 @@ pub(crate) fn on<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return Some(output);
         }
-        lent.get_or_insert_with(LentPlace::lend);
+        if lent.is_none() {
+            hand_on_what_was_woken();
+            lent = Some(LentPlace::lend());
+        }
         let rest = timeout.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero())?;
         thread::park_timeout(rest);
     }

@@ -1,13 +1,14 @@
 //! L: starting, stopping, and being dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use everbeat::{Error, OnError, Shutdown, StopReason, Tick, Timer, WeakTimer, offload};
+use everbeat::thread::PeriodicTask;
+use everbeat::{Error, OnError, Scope, Shutdown, StopReason, Tick, Timer, WeakTimer, offload};
 use tokio::time::sleep;
 
-use crate::support::{Gate, Journal, SECOND, Stopwatch, every, ms, much, settle};
+use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, eventually, every, ms, much, settle};
 
 #[tokio::test(start_paused = true)]
 async fn l1_start_on_a_running_timer_is_an_error() -> Result<(), Error> {
@@ -337,6 +338,33 @@ async fn l9_blocking_on_a_thread_that_the_timer_needs_is_refused() -> Result<(),
     assert!(matches!(error, Error::ThreadsafeDispatch { .. }), "{error}");
     assert!(error.to_string().contains("`mine`") && error.to_string().contains("another thread"), "{error}");
     assert_eq!(timer.wait().await?, StopReason::Cancelled, "the request itself stands");
+    Ok(())
+}
+
+/// A worker of tokio keeps the task that it has woken last to itself, and that is the one it waits for.
+#[test]
+fn l9_a_worker_of_a_runtime_may_wait_for_what_it_has_asked_for() -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    let (in_context, hour, scope) = (runtime.enter(), SECOND * 3600, Scope::new());
+    let timer = Timer::every(hour).start(|| async { 7 })?;
+    let tied = Timer::every(hour).tied_to(&scope).start(move || sleep(hour))?;
+    let task = PeriodicTask::of(Timer::every(hour).on_end(|_| ()), || async { 7 })?;
+    task.start()?;
+    timer.wait_hits(1).block(LIMIT)?;
+    eventually("it is in a run", || tied.stats().busy);
+    let (done, result) = mpsc::channel();
+    runtime.spawn(async move {
+        let value = timer.trigger().block(LIMIT).map(|value| *value);
+        task.stop();
+        let report = scope.close(SECOND);
+        done.send((value, task.is_running(), report.left.len(), report.cancelled)).unwrap();
+    });
+    let result = result.recv_timeout(LIMIT * 2);
+    drop(in_context);
+    runtime.shutdown_background(); // one of its workers may never come back
+    let (value, runs, left, cancelled) = result.expect("it waits for ever");
+    assert_eq!((value?, runs, left, cancelled), (7, false, 0, 1));
     Ok(())
 }
 
