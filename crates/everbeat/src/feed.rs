@@ -185,7 +185,7 @@ impl<'a, V: Send + Sync + 'static> FeedBuilder<'a, V> {
 
     /// Opens the feed: it receives every tick that the timer delivers from now on. The feed of a timer
     /// that has ended ends at once, with the failure if one ended the timer; on a timer that was not
-    /// started yet it waits.
+    /// started yet it waits, and ends if nobody can start it any more.
     ///
     /// # Errors
     /// [`Error::Schedule`] for a capacity of zero, and for `drop_newest` without a bound.

@@ -67,10 +67,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    /// From now on it cannot be started. It goes on if it runs; otherwise nothing needs its target.
+    /// From now on it cannot be started. It goes on if it runs; otherwise nothing needs its target, and its feeds
+    /// have waited in vain for a start.
     pub(crate) fn retire(&self) {
-        let spent = self.change(|state, _| {
+        let spent = self.change(|state, left| {
             state.retired = true;
+            if !state.machine.is_running() {
+                state.end_feeds(left);
+            }
             state.parked.take()
         });
         drop_quietly(spent);
@@ -210,7 +214,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn subscribe(&self, line: &Arc<Line<V>>) {
         self.change(|state, left| {
             let machine = &state.machine;
-            if machine.was_started() && !machine.is_running() {
+            if (machine.was_started() || state.retired) && !machine.is_running() {
                 left.woken.extend(line.end(state.failure.clone()));
             } else {
                 Feeds::add(&mut state.feeds, line.clone());

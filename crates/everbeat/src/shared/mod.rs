@@ -31,7 +31,7 @@ use self::cell::{Apart, Cell};
 pub(crate) use self::cell::{Lean, Phase};
 pub(crate) use self::plan::{Plan, Plans};
 pub(crate) use self::state::State;
-use self::state::{Ledger, Leftovers};
+use self::state::{Ledger, Leftovers, wake};
 pub(crate) use self::turn::{Made, TurnOf, unit};
 use crate::any::Identity;
 use crate::beat::BoxDrive;
@@ -242,9 +242,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
 }
 
 impl<V> Drop for Shared<V> {
-    /// The last value and the target are the user's, and their drops may panic wherever this happens.
+    /// The last value and the target are the user's, and their drops may panic wherever this happens. Feeds that are
+    /// still open are those of a timer that was never started, and now never will be.
     fn drop(&mut self) {
-        match self.cell.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        let cell = self.cell.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let waiting = cell.feeds_mut().take();
+        for consumer in waiting.iter().flat_map(|feeds| feeds.lines()).filter_map(|line| line.end(None)) {
+            wake(consumer, &self.plan.name);
+        }
+        match cell {
             Cell::Apart(Apart::Full(state)) => {
                 drop_quietly(state.latest.take());
                 drop_quietly(state.failure.take());

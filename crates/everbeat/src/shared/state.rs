@@ -240,7 +240,7 @@ impl<V: 'static> State<V> {
         });
     }
 
-    fn end_feeds(&mut self, left: &mut Leftovers<V>) {
+    pub(super) fn end_feeds(&mut self, left: &mut Leftovers<V>) {
         let Some(feeds) = self.feeds.take() else { return };
         // What the quiet time of the log has kept back is told now.
         left.lossy.extend(feeds.lines().iter().cloned());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use everbeat::{Error, Failure, OnError, StopReason, Tick, Timer, WeakTimer};
+use everbeat::{Error, Failure, OnError, Scope, StopReason, Tick, Timer, WeakTimer};
 use tokio::time::sleep;
 
 use crate::support::{Gate, Journal, LIMIT, SECOND, Stopwatch, every, ms, much, settle};
@@ -478,6 +478,28 @@ async fn d4_a_feed_opened_while_the_end_is_announced_ends_too() -> Result<(), Er
     timer.wait().await?;
     let mut feed = receive.recv().unwrap();
     assert!(feed.next().await.is_none());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn d4_a_feed_of_a_timer_that_will_never_be_started_ends() -> Result<(), Error> {
+    let scope = Scope::new();
+    let lean = every(10).build(|| 7)?;
+    let whole = every(10).on_end(|_| ()).build(|| async { 7 })?;
+    let tied = every(10).tied_to(&scope).build(|| 7)?;
+    let mut readers = tokio::task::JoinSet::new();
+    for timer in [&lean, &whole, &tied] {
+        let mut feed = timer.subscribe().open()?;
+        readers.spawn(async move { feed.next().await.is_none() });
+    }
+    settle().await;
+    assert!(readers.try_join_next().is_none(), "any of them may be started");
+    drop((lean, whole));
+    scope.close(SECOND);
+    let ended = tokio::time::timeout(LIMIT, readers.join_all()).await;
+    assert_eq!(ended.ok(), Some(vec![true; 3]));
+    let mut late = tied.subscribe().open()?;
+    assert!(late.next_blocking(LIMIT)?.is_none());
     Ok(())
 }
 
