@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everbeat_core::Tick;
+use everbeat_core::{OnError, Tick};
 
 use crate::builder::Builder;
 use crate::error::{BoxError, Error};
@@ -66,7 +66,8 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// rest.
     pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-    /// A call of any other kind: with its own name, engine or scope. The schedule of the builder is not used.
+    /// A call of any other kind: with its own name, engine or scope. Neither the schedule of the builder nor its policy for
+    /// errors is used.
     ///
     /// # Errors
     /// As [`after`](crate::thread::after), and [`Error::ScopeClosed`].
@@ -128,7 +129,9 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     }
 
     fn planned(builder: Builder, delay: Duration) -> Builder {
-        builder.initial_delay(delay).max_runs(1)
+        // No run follows for another policy to decide about, and a failure that has ended the timer is told to
+        // whoever asks later.
+        builder.initial_delay(delay).max_runs(1).on_error(OnError::Stop)
     }
 
     /// Calls the call off. Returns whether that came in time: after `true` it has not begun and never

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use everbeat::{Error, OneShot, Scope, StopReason, Timer, after};
+use everbeat::testing::TestEngine;
+use everbeat::{Error, Group, OnError, OneShot, Scope, StopReason, Timer, after};
 
 use crate::support::{Journal, SECOND, Stopwatch, ms, much, settle};
 
@@ -187,6 +188,19 @@ async fn l12_either_the_async_call_is_made_or_the_cancel_has_won() -> Result<(),
         let answer = shot.wait().await;
         assert_eq!(won, matches!(answer, Err(Error::Stopped { .. })), "{answer:?}");
         assert_eq!(calls.load(Ordering::SeqCst), u32::from(!won));
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn l12_a_failure_is_told_later_too_whatever_the_policy_for_errors() -> Result<(), Error> {
+    let backoff = OnError::backoff(SECOND, SECOND);
+    for builder in [Timer::every(SECOND).on_error(OnError::Continue), Timer::every(SECOND).on_error(backoff)]
+    {
+        let shot = OneShot::start_async(builder, SECOND, || async { Err::<(), _>("no") })?;
+        for error in [shot.wait().await.unwrap_err(), shot.wait().await.unwrap_err()] {
+            assert!(matches!(error, Error::Failed { .. }), "{error}");
+        }
     }
     Ok(())
 }
