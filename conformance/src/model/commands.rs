@@ -79,7 +79,8 @@ impl Model<'_> {
         if self.life.is_some() {
             return Got::AlreadyRunning;
         }
-        if self.ended.is_some() && (timer.stop_when.is_some() || timer.target == TargetSpec::Ticks) {
+        let single_use = self.single_use || timer.stop_when.is_some() || timer.target == TargetSpec::Ticks;
+        if self.ended.is_some() && single_use {
             return Got::Restart;
         }
         let items = timer.target.items();

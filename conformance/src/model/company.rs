@@ -217,6 +217,7 @@ impl<'a> House<'a> {
         let mut model = Model::new(&member.scenario, Span::MILLISECOND);
         model.move_to(self.now);
         model.closed = refused || self.engine_closed;
+        model.single_use = member.once;
         let got = if member.scenario.autostart { model.start() } else { Got::Ok };
         self.say(number, "hire", &json(&got));
         if got != Got::Ok {

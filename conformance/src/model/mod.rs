@@ -81,6 +81,8 @@ struct Model<'a> {
     detached: bool,
     /// Whether it may not be started any more.
     closed: bool,
+    /// It is a call that is made once: nobody starts it again.
+    single_use: bool,
     /// What goes on between a start and its end.
     life: Option<Life<'a>>,
     /// How the last life ended.
@@ -139,6 +141,7 @@ impl<'a> Model<'a> {
             condition: scenario.timer.stop_when,
             detached: false,
             closed: false,
+            single_use: false,
             life: None,
             ended: None,
             slots: Slots::new(&scenario.timer),

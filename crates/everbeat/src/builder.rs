@@ -43,6 +43,7 @@ pub struct Builder {
     name: Name,
     place: Place,
     inline: bool,
+    single_use: bool,
     precision: Option<Precision>,
     figures: Option<bool>,
     scope: Option<Scope>,
@@ -72,6 +73,7 @@ impl Builder {
             name: Name::built_at(Location::caller()),
             place: Place::default(),
             inline: false,
+            single_use: false,
             precision: None,
             figures: None,
             scope: None,
@@ -254,6 +256,13 @@ impl Builder {
         self
     }
 
+    /// Can be started only once.
+    #[inline]
+    pub(crate) fn single_use(mut self) -> Self {
+        self.single_use = true;
+        self
+    }
+
     /// Lives on the default engine.
     #[inline]
     pub(crate) fn on_threads(mut self) -> Self {
@@ -368,7 +377,7 @@ impl Builder {
     }
 
     fn make<M, X: IntoTarget<M>>(mut self, target: X) -> Result<Made<Value<M, X>>, Error> {
-        let single_use = self.attachments.has_conditions();
+        let single_use = self.single_use || self.attachments.has_conditions();
         let schedule = self.checked_schedule()?;
         let home = self.take_home();
         let target = target.into_target();
@@ -430,13 +439,15 @@ impl Builder {
         let alike = |plan: &Plan| {
             plan.schedule.is_alike(schedule)
                 && plan.name == self.name
+                && plan.single_use == self.single_use
                 && plan.blocked_after == self.attachments.blocked_after
                 && plan.figures == self.keeps_figures(home)
                 && plan.home == *home
         };
         home.plans().known(alike).unwrap_or_else(|| {
             let schedule = schedule.clone().with_initial_delay(Duration::ZERO);
-            let plan = Arc::new(Plan { can_be_lean: true, ..self.plan(home.clone(), schedule, false) });
+            let plan =
+                Arc::new(Plan { can_be_lean: true, ..self.plan(home.clone(), schedule, self.single_use) });
             home.plans().remember(&plan);
             plan
         })

@@ -27,7 +27,7 @@ pub enum Error {
         /// The timer.
         name: Name,
     },
-    /// The timer was built with stop conditions, which serve for one start only.
+    /// The timer serves for one start only: it was built with stop conditions, or is a call that is made once.
     Restart {
         /// The timer.
         name: Name,
@@ -98,7 +98,10 @@ impl fmt::Display for Error {
             Self::AlreadyRunning { name } => write!(f, "timer `{name}` is already running"),
             Self::NotRunning { name } => write!(f, "timer `{name}` is not running"),
             Self::Restart { name } => {
-                write!(f, "timer `{name}` was built with stop conditions, which serve for one start only")
+                write!(
+                    f,
+                    "timer `{name}` serves for one start only, as all with stop conditions and all one-shots"
+                )
             }
             Self::Stopped { name, reason } => write!(f, "timer `{name}` stopped: {reason}"),
             Self::Failed { name, failure } => write!(f, "a run of timer `{name}` failed: {failure}"),

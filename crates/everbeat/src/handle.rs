@@ -75,8 +75,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     /// that this is called in. A restart has a fresh schedule; run numbers and counts go on.
     ///
     /// # Errors
-    /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions and
-    /// has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
+    /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions, or a
+    /// call that is made once, and has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
     /// [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
     pub fn start(&self) -> Result<(), Error> {
         let timer = self.whole();

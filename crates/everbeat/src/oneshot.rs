@@ -131,7 +131,7 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     fn planned(builder: Builder, delay: Duration) -> Builder {
         // No run follows for another policy to decide about, and a failure that has ended the timer is told to
         // whoever asks later.
-        builder.initial_delay(delay).max_runs(1).on_error(OnError::Stop)
+        builder.initial_delay(delay).max_runs(1).on_error(OnError::Stop).single_use()
     }
 
     /// Calls the call off. Returns whether that came in time: after `true` it has not begun and never
@@ -186,7 +186,8 @@ impl<V: Send + Sync + 'static> OneShot<V> {
         self.timer.name()
     }
 
-    /// The timer behind it, for a [`Group`](crate::Group) and everything else that takes timers.
+    /// The timer behind it, for a [`Group`](crate::Group) and everything else that takes timers. Once the call was
+    /// made or called off nobody can start it again: [`Error::Restart`].
     pub fn as_timer(&self) -> &Timer<V> {
         &self.timer
     }

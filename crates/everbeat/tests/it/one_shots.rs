@@ -204,3 +204,29 @@ async fn l12_a_failure_is_told_later_too_whatever_the_policy_for_errors() -> Res
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn l12_nobody_starts_a_call_again_that_was_made_or_called_off() -> Result<(), Error> {
+    let calls = Journal::new();
+    let add = |name| {
+        let log = calls.clone();
+        move || log.add(name)
+    };
+    let engine = TestEngine::new();
+    let (made, off) =
+        (engine.engine().after(SECOND, add("made"))?, engine.engine().after(SECOND, add("off"))?);
+    let async_off = after(SECOND, || async {})?;
+    assert!(off.cancel() && async_off.cancel());
+    settle().await;
+    engine.advance(SECOND);
+    let group = Group::new();
+    for shot in [made.as_timer(), off.as_timer(), async_off.as_timer()] {
+        assert!(matches!(shot.start(), Err(Error::Restart { .. })));
+        group.add(shot)?;
+    }
+    assert!(matches!(group.start(), Err(Error::Restart { .. })));
+    engine.advance(SECOND * 3);
+    assert_eq!(calls.entries(), ["made"]);
+    assert!(made.wait().await.is_ok() && !made.as_timer().is_running());
+    Ok(())
+}
