@@ -401,14 +401,14 @@ impl Builder {
     /// are refused.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and [`Error::ScopeClosed`].
     pub fn ticks(mut self) -> Result<Ticks, Error> {
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());
         }
         let (schedule, home) = (self.checked_schedule()?, self.take_home());
         let plan = self.plan(home, schedule, true);
-        Ticks::start(Shared::new(Arc::new(plan), Work::Nothing))
+        Ticks::start(Shared::new(Arc::new(plan), Work::Nothing), self.scope.as_ref())
     }
 
     fn plan(&self, home: Home, schedule: Schedule, single_use: bool) -> Plan {

@@ -18,6 +18,7 @@ use crate::handle::Timer;
 use crate::home::Home;
 #[cfg(feature = "tokio")]
 use crate::runtime::clock::Alarm as RuntimeAlarm;
+use crate::scope::Scope;
 use crate::shared::{Action, RunEnd, Shared};
 use crate::thread::alarm::EngineAlarm;
 use crate::thread::host::is_hosted;
@@ -67,8 +68,14 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    pub(crate) fn start(shared: Arc<Shared<Tick>>) -> Result<Self, Error> {
+    pub(crate) fn start(shared: Arc<Shared<Tick>>, scope: Option<&Scope>) -> Result<Self, Error> {
         let timer = Timer::new(shared);
+        let Some(scope) = scope else { return Self::launch(timer) };
+        scope.tie(&timer);
+        Self::launch(timer.clone()).inspect_err(|_| scope.untie(&timer))
+    }
+
+    fn launch(timer: Timer<Tick>) -> Result<Self, Error> {
         let alarm = Alarm::new(timer.whole().home());
         let alarm = alarm.ok_or_else(|| Error::NoRuntime { name: timer.name().clone() })?;
         let clock = timer.whole().launch_driven()?;

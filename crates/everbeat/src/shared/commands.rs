@@ -118,7 +118,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// As [`Shared::launch`], for a driver that is not kept here.
     pub(crate) fn launch_driven(&self) -> Result<Clock, Error> {
         let start = self.clock_for_start()?;
-        self.change(|state, left| state.start_machine(&self.plan, start, left))
+        self.change(|state, left| {
+            if state.retired {
+                return Err(Error::ScopeClosed { name: self.name().clone() });
+            }
+            state.start_machine(&self.plan, start, left)
+        })
     }
 
     /// The clock for a start, and the time on it. Reading a clock may run code of the user's, so it is

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
 use everbeat::thread::{self, Engine, Precision};
-use everbeat::{Error, Scope, StopReason, Tick, Timer};
+use everbeat::{Error, Group, Scope, StopReason, Tick, Timer};
 
 use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, ms, much};
 use crate::thread_support::HOUR;
@@ -373,5 +373,19 @@ fn l10_a_timer_that_is_tied_twice_counts_once() -> Result<(), Error> {
     assert_eq!(scope.active().len(), 2, "{:?}", scope.active());
     assert_eq!(scope.close(Duration::ZERO).drained, 2);
     assert!(scope.active().is_empty() && !lean.is_running());
+    Ok(())
+}
+
+#[test]
+fn l10_ticks_that_are_tied_to_a_scope_end_with_it() -> Result<(), Error> {
+    let (clock, scope) = (TestEngine::new(), Scope::new());
+    let tied = || thread::every(SECOND).on(&clock).tied_to(&scope);
+    let (mut ticks, dropped) = (tied().ticks()?, tied().ticks()?);
+    assert!(ticks.next_blocking(SECOND)?.is_some());
+    drop(dropped);
+    assert_eq!(scope.active().len(), 1);
+    assert!(scope.close(SECOND).left.is_empty());
+    assert!(ticks.next_blocking(SECOND)?.is_none());
+    assert!(matches!(tied().ticks(), Err(Error::ScopeClosed { .. })));
     Ok(())
 }
