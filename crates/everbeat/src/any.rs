@@ -198,14 +198,6 @@ impl AnyTimer {
         self.whole().retire();
     }
 
-    /// Whether it was started and does not run any more.
-    pub(crate) fn has_ended(&self) -> bool {
-        match &self.0 {
-            Kind::Whole(timer) => timer.has_ended(),
-            Kind::Placed(timer) => timer.has_ended(),
-        }
-    }
-
     /// Whether both are handles of the same timer.
     #[must_use]
     pub fn same_timer(&self, other: &Self) -> bool {
@@ -316,7 +308,6 @@ pub(crate) trait Control: Send + Sync {
     fn latest(&self) -> Option<AnyValue>;
     fn stats(&self) -> Stats;
     fn needs_this_thread(&self) -> bool;
-    fn has_ended(&self) -> bool;
     fn handles(&self) -> usize;
     fn retire(&self);
 
@@ -408,10 +399,6 @@ impl<V: Send + Sync + 'static> Control for Shared<V> {
 
     fn needs_this_thread(&self) -> bool {
         self.needs_this_thread()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.read(|state| state.machine.was_started() && !state.machine.is_running())
     }
 
     fn retire(&self) {

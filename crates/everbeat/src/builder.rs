@@ -371,7 +371,12 @@ impl Builder {
         let (scope, group) = (self.scope.clone(), self.group.clone());
         let timer = self.make(target)?.into_timer(scope.as_ref());
         if let Some(group) = group {
-            group.add(&timer)?;
+            if let Err(error) = group.add(&timer) {
+                if let Some(scope) = scope {
+                    scope.untie(&timer);
+                }
+                return Err(error);
+            }
         }
         Ok(timer)
     }

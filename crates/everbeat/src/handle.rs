@@ -333,10 +333,6 @@ impl<V: Send + Sync + 'static> Timer<V> {
         }
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.read(|state| state.machine.was_started() && !state.machine.is_running())
-    }
-
     pub(crate) fn needs_this_thread(&self) -> bool {
         match self.found() {
             Found::Lean(lean, _) if lean.is_in_run() => self.whole().needs_this_thread(),

@@ -24,7 +24,7 @@ use crate::sync::{Mutex, MutexGuard};
 ///
 /// A timer that is built [`tied_to`](Builder::tied_to) a scope needs no handle elsewhere, and cannot outlive
 /// it: at the latest with the last clone of the scope it is cancelled, and cannot be started again
-/// ([`Error::ScopeClosed`]). Timers that have ended and to which nobody else has a handle are forgotten by
+/// ([`Error::ScopeClosed`]). Timers that do not run and to which nobody else has a handle are forgotten by
 /// and by. Once a scope is closed its timers let go of their targets as they end, whoever has handles.
 ///
 /// ```
@@ -191,12 +191,12 @@ impl Scope {
         timers
     }
 
-    /// Takes those off the list that have ended and cannot be started again: nobody else has a handle, or
+    /// Takes those off the list that do not run and cannot be started any more: nobody else has a handle, or
     /// the scope is closed. That is asked without the lock of the scope.
     fn forget_spent(&self, timers: &[(u64, AnyTimer)]) {
         let closed = self.is_closed();
         // The list has one handle, and `timers` another.
-        let spent = |timer: &AnyTimer| timer.has_ended() && (closed || timer.handles() <= 2);
+        let spent = |timer: &AnyTimer| !timer.is_running() && (closed || timer.handles() <= 2);
         let spent: Vec<_> = timers.iter().filter(|(_, timer)| spent(timer)).collect();
         let mut roll = self.lock();
         let mut forgotten = Vec::new();

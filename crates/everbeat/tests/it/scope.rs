@@ -389,3 +389,30 @@ fn l10_ticks_that_are_tied_to_a_scope_end_with_it() -> Result<(), Error> {
     assert!(matches!(tied().ticks(), Err(Error::ScopeClosed { .. })));
     Ok(())
 }
+
+#[test]
+fn l10_timers_that_were_never_started_are_forgotten() -> Result<(), Error> {
+    let scope = Scope::new();
+    let alive = Arc::new(());
+    let make = || {
+        let held = alive.clone();
+        thread::every(SECOND).tied_to(&scope).build(move || drop(held.clone()))
+    };
+    let kept = make()?;
+    (0..1_000).try_for_each(|_| make().map(drop))?;
+    assert!(Arc::strong_count(&alive) < 100, "{}", Arc::strong_count(&alive));
+    kept.start()?;
+    assert!(scope.close(LIMIT).left.is_empty());
+    Ok(())
+}
+
+#[test]
+fn l10_a_member_that_cannot_be_started_leaves_nothing_in_the_scope() -> Result<(), Error> {
+    let (scope, group, alive) = (Scope::new(), Group::new(), Arc::new(()));
+    group.start()?;
+    let held = alive.clone();
+    let refused = group.every(SECOND).tied_to(&scope).build(move || drop(held.clone()));
+    assert!(matches!(refused, Err(Error::NoRuntime { .. })) && group.is_empty());
+    assert_eq!(Arc::strong_count(&alive), 1);
+    Ok(())
+}

@@ -114,10 +114,6 @@ impl<F: Fn() -> Progress + Send + Sync> Control for Puppet<F> {
         unreachable!()
     }
 
-    fn has_ended(&self) -> bool {
-        unreachable!()
-    }
-
     fn retire(&self) {
         unreachable!()
     }
