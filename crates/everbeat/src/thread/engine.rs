@@ -305,15 +305,18 @@ impl Core {
         self.tell_end(true);
     }
 
-    /// Ends everything that does not have its turn just now, and waits at most this long for what has.
+    /// Ends everything that does not have its turn just now, tells who has an appointment, and waits at most this long for what has.
     /// Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
         let close = |roster: &mut Roster| {
             let over = roster.close();
             self.closings.store(roster.closings, Ordering::SeqCst);
-            over
+            // One that takes new timers keeps its appointments too.
+            (over, if self.reopens { Vec::new() } else { roster.cancel_bells() })
         };
-        self.change(close).into_iter().for_each(|over| self.let_go(over));
+        let (over, bells) = self.change(close);
+        over.into_iter().for_each(|over| self.let_go(over));
+        bells.into_iter().for_each(|waker| self.ring(Job::Ring(waker)));
         self.tell_end(true);
         let here = self.is_kept_by_this_thread() || self.is_worked_for_by_this_thread();
         let timeout = if here { Duration::ZERO } else { timeout };

@@ -461,10 +461,15 @@ impl Roster {
         self.linger(Instant::ORIGIN); // nobody has to be called for what leaves now
         let over = self.close();
         self.closed = false;
-        let keys: Vec<_> = self.queue.keys().collect();
-        let bells = keys.into_iter().filter_map(|key| self.cancel_bell(key)).collect();
+        let bells = self.cancel_bells();
         self.linger(Instant::NEVER);
         (over, bells)
+    }
+
+    /// Gives all appointments up, which nobody is to keep.
+    pub(super) fn cancel_bells(&mut self) -> Vec<Waker> {
+        let keys: Vec<_> = self.queue.keys().collect();
+        keys.into_iter().filter_map(|key| self.cancel_bell(key)).collect()
     }
 
     /// Takes everybody out who does not have a turn just now: nobody has another one.

@@ -1,7 +1,10 @@
 //! Engines: their threads, their end, and loops of one's own that host them.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -318,5 +321,34 @@ fn l8_timers_that_are_cancelled_give_their_memory_back() -> Result<(), Error> {
     let left = allocation_counter::measure(|| churn(20_000)).bytes_current;
     assert!(left < 64 * 1024, "{left} bytes are still held");
     assert_eq!(clock.engine().stats().timers, 0);
+    Ok(())
+}
+
+struct Rung(AtomicUsize);
+
+impl Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// With its last handle a hosted engine is closed, and nobody would ever wake the consumer.
+#[test]
+fn d10_ticks_that_are_waited_for_end_with_their_engine() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    let own = Engine::new();
+    let tests = threads::every(SECOND).on(&clock).initial_delay(SECOND).ticks()?;
+    let owned = own.every(SECOND * 3600).initial_delay(SECOND * 3600).ticks()?;
+    let ends: [Box<dyn FnOnce()>; 2] =
+        [Box::new(move || drop(clock)), Box::new(move || assert_eq!(own.close(LIMIT), 0))];
+    for (mut ticks, end) in [tests, owned].into_iter().zip(ends) {
+        let rung = Arc::new(Rung(AtomicUsize::new(0)));
+        let waker = Waker::from(rung.clone());
+        let mut next = pin!(ticks.next());
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        end();
+        assert_eq!(rung.0.load(Ordering::SeqCst), 1);
+        assert!(matches!(next.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(None)));
+    }
     Ok(())
 }
