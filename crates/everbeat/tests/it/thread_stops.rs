@@ -199,10 +199,9 @@ fn l9_blocking_on_the_thread_that_keeps_the_time_is_refused() -> Result<(), Erro
     let engine = Engine::builder().precision(Precision::Fine).build();
     let other = engine.every(ms(1)).name("other").start(|| ())?;
     let handle = other.clone();
-    let inline = engine
-        .every(ms(1))
-        .inline()
-        .start(move || matches!(handle.wait_more(1).block(LIMIT), Err(Error::ThreadsafeDispatch { .. })))?;
+    let inline = engine.every(ms(1)).inline().start(move || {
+        matches!(handle.wait_more(1_000_000).block(LIMIT), Err(Error::ThreadsafeDispatch { .. }))
+    })?;
     assert!(*inline.join().block(LIMIT)?);
     // A worker may wait for others as long as there are more workers.
     let pooled = engine.every(ms(1)).start(move || other.wait_more(1).block(LIMIT).is_ok())?;
