@@ -76,8 +76,8 @@ impl<V: Send + Sync + 'static> Timer<V> {
     ///
     /// # Errors
     /// [`Error::AlreadyRunning`]; [`Error::Restart`] for a timer that was built with stop conditions, or a
-    /// call that is made once, and has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on tokio, and
-    /// [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
+    /// call that is made once, and has been started before; [`Error::ScopeClosed`]; [`Error::NoRuntime`] on
+    /// tokio, and [`Error::NoThread`] or [`Error::EngineClosed`] on an engine.
     pub fn start(&self) -> Result<(), Error> {
         let timer = self.whole();
         timer.home().start(&timer)

@@ -66,8 +66,8 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// rest.
     pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-    /// A call of any other kind: with its own name, engine or scope. Neither the schedule of the builder nor its policy for
-    /// errors is used.
+    /// A call of any other kind: with its own name, engine or scope. Neither the schedule of the builder nor its
+    /// policy for errors is used.
     ///
     /// # Errors
     /// As [`after`](crate::thread::after), and [`Error::ScopeClosed`].

@@ -188,6 +188,9 @@ impl<V: Send + Sync + 'static, O: Answer> Pending<V, O> {
     /// which a run of the timer is calling. On an engine a run that asks its own timer is answered at once, as if it
     /// awaited; a worker that waits for another timer lends its place to one more worker meanwhile.
     /// [`Error::Timeout`] when the time is over; the request itself stands. Else as the wait itself.
+    ///
+    /// On the only worker of a multi-threaded runtime that the timer lives on nobody can answer: there, call it in
+    /// tokio's `block_in_place`.
     pub fn block(mut self, timeout: Duration) -> Result<O::Value, Error> {
         if let Some(answer) = self.answer_without_waiting() {
             return answer;

@@ -305,8 +305,8 @@ impl Core {
         self.tell_end(true);
     }
 
-    /// Ends everything that does not have its turn just now, tells who has an appointment, and waits at most this long for what has.
-    /// Returns how many are left.
+    /// Ends everything that does not have its turn just now, tells who has an appointment, and waits at most this
+    /// long for what has a turn. Returns how many are left.
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) -> usize {
         let close = |roster: &mut Roster| {
             let over = roster.close();

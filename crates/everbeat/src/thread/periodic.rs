@@ -121,7 +121,9 @@ impl<V: Send + Sync + 'static> PeriodicTask<V> {
     ///
     /// Where waiting could not come to an end it does not wait: called by the task itself, or on another
     /// thread that the task needs, such as the one that keeps the time of its engine. No call begins
-    /// after this has returned there either.
+    /// after this has returned there either. On the only worker of a multi-threaded runtime of tokio a
+    /// task that lives there too is stopped by [`Timer::cancel`] of its [`timer`](Self::timer), which is awaited, or
+    /// in `block_in_place`.
     pub fn stop(&self) {
         let stopped = self.timer.shutdown(Duration::MAX);
         if !self.timer.whole().needs_this_thread() {
