@@ -452,7 +452,7 @@ impl<'a> Writer<'a> {
             (Do::CloseFeed(_), _) => true,
             // A timer that only waits may end with the command, as ticks do, and others with their next turn.
             (Do::Cancel | Do::Shutdown(_) | Do::DropHandle, _) => {
-                matches!(self.shape.runs, Runs::Plain | Runs::Ticks)
+                matches!(self.shape.runs, Runs::Plain | Runs::Ticks) || !self.started
             }
             (_, Do::Forget(name)) => command.name.as_ref() == Some(name),
             _ => false,

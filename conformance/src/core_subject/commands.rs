@@ -26,6 +26,8 @@ impl Play<'_> {
             Do::DropFeed(feed) => self.desk.drop_feed(feed),
             Do::Forget(name) => self.desk.forget(name),
             Do::Detach => self.detached = true,
+            // Nobody can start it any more.
+            Do::DropHandle if !self.timer.was_started() => self.desk.close_feeds(None),
             Do::DropHandle if self.detached => {}
             Do::DropHandle => self.timer.drain(self.now, StopReason::Dropped, std::time::Duration::MAX),
             action => {

@@ -86,8 +86,7 @@ impl Desk {
     /// The timer has ended.
     pub(super) fn end(&mut self, reason: Reason) {
         let failure = self.failure;
-        self.feeds.values_mut().for_each(|feed| feed.close(failure));
-        self.serve_feeds();
+        self.close_feeds(failure);
         self.settle(|want| ending(want, reason, failure));
     }
 
@@ -143,6 +142,11 @@ impl Desk {
         if let Some(feed) = self.feed(feed) {
             feed.drop_oldest(count).for_each(drop);
         }
+    }
+
+    pub(super) fn close_feeds(&mut self, failure: Option<FailureKind>) {
+        self.feeds.values_mut().for_each(|feed| feed.close(failure));
+        self.serve_feeds();
     }
 
     pub(super) fn close_feed(&mut self, feed: &str) {

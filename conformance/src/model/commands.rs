@@ -43,7 +43,10 @@ impl Model<'_> {
             }
             Do::Detach => return self.detached = true,
             Do::DropHandle => {
-                if !self.detached {
+                let was_started = self.life.is_some() || self.ended.is_some();
+                if !was_started {
+                    self.desk.end_feeds(None); // nobody can start it any more
+                } else if !self.detached {
                     self.stop(Reason::Dropped, Span::NEVER);
                 }
                 return;

@@ -79,9 +79,14 @@ impl Desk {
         self.settle(|want| matches!(want, Want::Run(number) if *number <= run).then_some(Got::Failed(kind)));
     }
 
-    pub(super) fn end(&mut self, reason: Reason, failure: Option<FailureKind>) {
+    /// Nobody will fill them any more.
+    pub(super) fn end_feeds(&mut self, failure: Option<FailureKind>) {
         self.feeds.values_mut().for_each(|feed| feed.end(failure));
         self.serve();
+    }
+
+    pub(super) fn end(&mut self, reason: Reason, failure: Option<FailureKind>) {
+        self.end_feeds(failure);
         self.settle(|want| at_the_end(want, reason, failure));
     }
 
