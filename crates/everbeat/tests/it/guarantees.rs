@@ -19,11 +19,16 @@ fn sources(folder: &Path) -> String {
     texts.collect()
 }
 
+/// Where the tests in Rust are.
+fn code_in_rust() -> String {
+    let folders = ["crates/everbeat-core/src", "crates/everbeat/src", "crates/everbeat/tests/it"];
+    folders.iter().map(|folder| sources(&root().join(folder))).collect()
+}
+
 #[test]
 fn every_clause_names_tests_that_exist() {
     let text = fs::read_to_string(root().join("GUARANTEES.md")).unwrap();
-    let folders = ["crates/everbeat-core/src", "crates/everbeat/src", "crates/everbeat/tests/it"];
-    let code: String = folders.iter().map(|folder| sources(&root().join(folder))).collect();
+    let code = code_in_rust();
     // What follows is checked by a test in Python.
     let (text, _) = text.split_once("\n## In Python\n").unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id "));
@@ -43,8 +48,7 @@ fn every_clause_names_tests_that_exist() {
 #[test]
 fn every_fault_names_tests_that_exist() {
     let text = fs::read_to_string(root().join("GUARANTEES.md")).unwrap();
-    let folders = ["crates/everbeat-core/src", "crates/everbeat/src", "crates/everbeat/tests/it"];
-    let code: String = folders.iter().map(|folder| sources(&root().join(folder))).collect();
+    let code = code_in_rust();
     let (_, text) = text.split_once("\n## When something around it fails\n").unwrap();
     let rows: Vec<_> =
         text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault ")).collect();
