@@ -75,6 +75,7 @@ __all__ = [
     "_ThreadTimer",
     "__version__",
     "_ask_all",
+    "_check_wait",
     "_current_tick_of_thread",
     "_current_timer_of_thread",
     "_end_all_timers",
@@ -653,6 +654,7 @@ class Summary:
         """99 of 100 were not longer."""
 
 def _install_clock(clock: Any) -> Any: ...
+def _check_wait(hit_count: int | None, hits: int | None, timeout: Duration | None) -> None: ...
 def _nanoseconds(field: str, given: Duration) -> int: ...
 
 # The face for threads, whose manual is `threading.pyi`.

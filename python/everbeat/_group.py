@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, TypeAlias, TypeVar
 
 from everbeat._current import current_timer
-from everbeat._everbeat import Timer, _nanoseconds
+from everbeat._everbeat import Timer, _check_wait, _nanoseconds
 from everbeat._members import Members
 from everbeat._options import Duration
 from everbeat._threadsafe import run_on_loop
@@ -111,6 +111,7 @@ class TimerGroup(Members[AnyTimer]):
 
         `timeout` bounds the whole. With `return_exceptions` what a member raises is its result.
         """
+        _check_wait(hit_count, hits, timeout)
         asked = [timer.wait(hit_count=hit_count, hits=hits, timeout=timeout) for timer in self]
         return await self._gather(asked, return_exceptions)
 

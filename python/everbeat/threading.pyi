@@ -720,12 +720,14 @@ class Engine:
     threads and figures, to choose how precise they are, or to end them all at once. The threads start with the
     first timer and end soon after the last.
 
-    >>> sampler = Engine(name="sampler", precision="fine", workers=1)
-    >>> with sampler.every(0.001, int, mode="fixed_rate") as timer:
+    >>> with Engine(name="sampler", precision="fine", workers=1) as sampler:
+    ...     timer = sampler.every(0.001, int, mode="fixed_rate", start=True)
     ...     timer.wait(hits=3, timeout=20)
     True
-    >>> sampler.close()
-    0
+    >>> timer.is_running()
+    False
+
+    As a context manager it is closed at the end of the block.
 
     precision
         `"coarse"` wakes up at most once a millisecond, for everything that is due then: the cheapest. `"fine"`
@@ -770,6 +772,10 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """What all its timers together have done so far."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exc_info: object) -> None:
+        """Closes it, without a time limit."""
 
     @property
     def name(self) -> str:

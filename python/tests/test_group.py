@@ -705,6 +705,13 @@ async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
             await group.trigger(timeout=-1)
         with pytest.raises(ScheduleError, match=r"^grace .*-1"):
             await group.shutdown(-1)
+    nobody: TimerGroup = TimerGroup()
+    with pytest.raises(ScheduleError, match=r"^timeout .*-1"):
+        await nobody.wait(timeout=-1)
+    with pytest.raises(ScheduleError, match=r"^hits .*-1"):
+        await nobody.wait(hits=-1)
+    with pytest.raises(ScheduleError, match="^wait takes hit_count or hits, not both"):
+        await nobody.wait(hits=1, hit_count=1)
 
 
 @pytest.mark.parametrize("kind", [TimerGroup, everbeat.threading.TimerGroup])

@@ -242,6 +242,19 @@ pub(crate) fn ticks_to_wait_for(
     }
 }
 
+/// Refuses what no timer can be asked to wait for, before one is asked.
+#[pyfunction]
+#[pyo3(name = "_check_wait")]
+pub(crate) fn check_wait(
+    py: Python<'_>,
+    hit_count: Option<&Bound<'_, PyAny>>,
+    hits: Option<&Bound<'_, PyAny>>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    ticks_to_wait_for(py, hit_count, hits)?;
+    timeout.map_or(Ok(()), |timeout| durations::parse("timeout", timeout).map(drop))
+}
+
 /// Not what it must be.
 pub(crate) fn wrong_type(field: &str, kind: &str, given: &Bound<'_, PyAny>) -> PyErr {
     let found = given.get_type();

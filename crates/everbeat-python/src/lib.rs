@@ -57,6 +57,8 @@ mod _everbeat {
     #[pymodule_export]
     use crate::clocks::install_clock;
     #[pymodule_export]
+    use crate::config::check_wait;
+    #[pymodule_export]
     use crate::durations::nanoseconds;
     #[pymodule_export]
     use crate::stats::{Skipped, Stats, Summary};

@@ -107,6 +107,26 @@ def test_l2_close_waits_for_runs_in_flight():
     assert not timer.is_running()
 
 
+@pytest.mark.parametrize("error", [None, KeyError("of the block")])
+def test_l10_an_engine_of_a_block_ends_with_it(error):
+    def block():
+        with Engine() as engine:
+            timers.append(engine.every(0.001, int, start=True))
+            assert timers[0].wait(hits=1, timeout=LONG)
+            if error is not None:
+                raise error
+        return engine
+
+    timers = []
+    if error is None:
+        with pytest.raises(TimerError, match="closed"):
+            block().after(0, print)
+    else:
+        with pytest.raises(KeyError, match="of the block"):
+            block()
+    assert not timers[0].is_running()
+
+
 def test_l2_an_engine_closed_by_its_own_timer_does_not_wait():
     engine = Engine()
     assert engine.after(0, engine.close).wait(LONG) == 1

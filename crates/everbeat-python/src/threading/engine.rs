@@ -198,6 +198,15 @@ impl Engine {
         EngineStats::of(py, &self.native(py)?.stats())
     }
 
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py, None).map(drop)
+    }
+
     fn __repr__(&self) -> String {
         match self.native.get() {
             Some(Enrolled { engine, .. }) => {
