@@ -353,9 +353,9 @@ impl<V: Send + Sync + 'static> State<V> {
         }
         let (rested, past) = self.machine.rest()?;
         let key = self.key?;
-        let Ledger { hits, failures, blocked, .. } = self.ledger;
-        let runs = u64::from(rested.runs());
-        let eventful = past != Past::NOTHING || hits != runs || failures > 0 || blocked > 0;
+        let Ledger { hits, blocked, .. } = self.ledger;
+        // A run that failed is one without a hit.
+        let eventful = past != Past::NOTHING || hits != u64::from(rested.runs()) || blocked > 0;
         let plain =
             self.machine.schedule().is_alike(&plan.schedule) && !self.retired && self.failure.is_none();
         if !plain {

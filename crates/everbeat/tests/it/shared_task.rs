@@ -441,3 +441,32 @@ fn l7_a_member_that_lost_its_runtime_is_started_at_once_on_another() -> Result<(
     }
     Ok(())
 }
+
+/// What `ask` says on a thread that knows of no runtime.
+fn elsewhere<T: Send>(ask: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(ask).join().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_a_member_is_started_on_any_thread_while_others_run() -> Result<(), Error> {
+    let group = Group::new();
+    let first = each(&group, 10).start(|| ())?;
+    let second = each(&group, 10).build(|| ())?;
+    elsewhere(|| second.start())?;
+    second.wait_hits(2).await?;
+    assert!(first.is_running() && tasks() == 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_thread_outside_asks_by_the_time_of_the_runtime() -> Result<(), Error> {
+    let group = Group::new();
+    let clock = Stopwatch::start();
+    let timer = each(&group, 60_000).fixed_rate().start(|| ())?;
+    timer.wait_hits(1).await?;
+    sleep(ms(30_000)).await;
+    elsewhere(|| timer.rearm(ms(7_000)));
+    timer.wait_hits(2).await?;
+    assert_eq!(clock.millis(), 35_000, "the next slot of the new grid");
+    Ok(())
+}

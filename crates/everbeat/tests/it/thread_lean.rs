@@ -13,7 +13,7 @@ use everbeat::{Builder, Missed, OnError, Tick, Timer};
 use tokio::runtime::Runtime;
 
 use crate::logs::leave_nothing_unheard;
-use crate::support::{LIMIT, ms, much, settle};
+use crate::support::{LIMIT, SECOND, ms, much, settle};
 use crate::thread_support::{HOUR, hold_up, in_time};
 
 /// Numbers in no particular order, the same for the same seed.
@@ -597,4 +597,31 @@ fn o3_a_run_is_not_blamed_for_what_another_timer_did_before_it() {
     second.cancel().block(LIMIT).unwrap();
     assert_eq!(second.stats().blocked, 0);
     assert!(lateness >= SLOW, "{lateness:?}");
+}
+
+#[test]
+fn o3_a_timer_that_was_started_again_after_a_failure_remembers_it() {
+    let engine = TestEngine::new();
+    let mut refusals = Some("refused").into_iter();
+    let timer = thread::every(SECOND).on(&engine).inline();
+    let timer = timer.start(move || refusals.next().map_or(Ok(()), Err)).unwrap();
+    engine.settle();
+    assert!(!timer.is_running());
+    timer.start().unwrap();
+    engine.settle();
+    engine.advance(SECOND);
+    let stats = timer.stats();
+    assert_eq!((stats.hits, stats.failures), (2, 1), "{stats:?}");
+}
+
+#[test]
+fn d6_a_feed_of_a_timer_without_values_outlasts_many_runs() {
+    let engine = TestEngine::new();
+    let timer = thread::every(SECOND).fixed_rate().on(&engine).inline().start(|| ()).unwrap();
+    let mut feed = timer.subscribe().open().unwrap();
+    timer.detach();
+    engine.settle();
+    engine.advance(SECOND * 1_000);
+    let seen = std::iter::from_fn(|| feed.try_next()).filter(Result::is_ok).count();
+    assert_eq!(seen, 1_001);
 }
