@@ -41,6 +41,20 @@ fn a_tick_that_nobody_waits_for_allocates_nothing() -> Result<(), Error> {
 }
 
 #[test]
+fn values_that_are_all_alike_need_no_place_of_their_own() -> Result<(), Error> {
+    let runtime = paused();
+    let timers = runtime.block_on(async {
+        let timers: Result<Vec<_>, _> = (0..100).map(|_| every(10).start(|| ())).collect();
+        tokio::time::sleep(ms(5)).await;
+        timers
+    })?;
+    let measured = measure(|| runtime.block_on(async { tokio::time::sleep(ms(20)).await }));
+    assert!(timers.iter().all(|timer| timer.hits() == 3));
+    assert!(measured.count_total < 100, "{measured:?}");
+    Ok(())
+}
+
+#[test]
 fn a_timer_with_a_lock_of_its_own_that_waits_is_two_blocks_of_memory() -> Result<(), Error> {
     let clock = TestEngine::new();
     let start = || thread::every(HOUR).on(&clock).start(|tick: Tick| tick.run);
