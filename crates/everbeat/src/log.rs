@@ -183,13 +183,14 @@ mod tests {
     #[test]
     fn s4_many_lines_at_once_then_one_a_millisecond_and_none_is_forgotten() {
         let (mut budget, start) = (Budget::FULL, StdInstant::now());
-        let mut spend =
-            |millis: u64| budget.spend(start + Duration::from_micros(millis * 1000 + millis % 2 * 900));
+        let mut spend = |micros: u64| budget.spend(start + Duration::from_micros(micros));
         assert_eq!((0..1000).map(|_| spend(0)).collect::<Vec<_>>(), [Ok(0); 1000]);
-        assert_eq!([spend(0), spend(0), spend(1), spend(1)], [Err(()), Err(()), Ok(2), Err(())]);
-        assert_eq!([spend(3), spend(3), spend(3)], [Ok(1), Ok(0), Err(())]);
+        assert_eq!([spend(0), spend(0), spend(1_900), spend(1_900)], [Err(()), Err(()), Ok(2), Err(())]);
+        assert_eq!([spend(3_900), spend(3_900), spend(3_900)], [Ok(1), Ok(0), Err(())]);
+        // Looking often does not make the next one come later.
+        assert_eq!([4_300, 4_700, 5_100].map(&mut spend), [Err(()), Err(()), Ok(3)]);
         // What was not spent is not hoarded.
-        assert_eq!((0..1002).filter(|_| spend(60_000).is_ok()).count(), 1000);
-        assert_eq!([spend(60_001), spend(0)], [Ok(2), Err(())]);
+        assert_eq!((0..1002).filter(|_| spend(60_000_000).is_ok()).count(), 1000);
+        assert_eq!([spend(60_001_900), spend(0)], [Ok(2), Err(())]);
     }
 }
