@@ -103,21 +103,16 @@ impl Ticks {
     /// waited for by the runtime, and one on an engine with a host by the host, on another thread.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if it is not due within `timeout`; [`Error::ThreadsafeDispatch`] on a thread of
-    /// a single-threaded runtime that the schedule needs, and, unless it is due now, on the one that moves the time.
+    /// [`Error::Timeout`] if it is not due within `timeout`; [`Error::ThreadsafeDispatch`] if it is not due now and
+    /// the schedule needs this thread: that of its single-threaded runtime, or the one that moves the time.
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
         if !self.keeps_its_own_time() {
-            let refused = || Error::ThreadsafeDispatch { name: name.clone(), advice: block::ADVICE };
-            match self.timer.whole().home() {
-                #[cfg(feature = "tokio")]
-                Home::Runtime { .. } if block::is_in_runtime() => return Err(refused()),
-                home @ Home::Engine { .. } if home.needs_this_thread() => {
-                    // What is due already needs nobody. Without a period that shows at the second look.
-                    let mut look = || block::on(self.next(), Duration::ZERO);
-                    return look().or_else(look).ok_or_else(refused);
-                }
-                _ => {}
+            if self.timer.whole().needs_this_thread() {
+                // What is due already needs nobody. Without a period that shows at the second look.
+                let mut look = || block::on(self.next(), Duration::ZERO);
+                let refused = || Error::ThreadsafeDispatch { name, advice: block::ADVICE };
+                return look().or_else(look).ok_or_else(refused);
             }
             return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
         }

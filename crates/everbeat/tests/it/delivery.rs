@@ -546,6 +546,21 @@ async fn l9_blocking_for_a_feed_on_the_thread_of_its_timer_is_refused() -> Resul
     Ok(())
 }
 
+#[tokio::test]
+async fn l9_blocking_for_ticks_on_the_thread_of_their_runtime_is_refused() -> Result<(), Error> {
+    let mut ticks = every(3_600_000).max_runs(2).ticks()?;
+    assert!(ticks.next_blocking(SECOND)?.is_some(), "a tick that is due can be taken");
+    let refused = ticks.next_blocking(SECOND);
+    assert!(matches!(refused, Err(Error::ThreadsafeDispatch { .. })), "{refused:?}");
+    ticks.timer().rearm(ms(1));
+    let elsewhere = tokio::task::spawn_blocking(move || {
+        assert!(ticks.next_blocking(LIMIT)?.is_some());
+        ticks.next_blocking(LIMIT)
+    });
+    assert_eq!(elsewhere.await.unwrap()?, None);
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn d6_what_is_there_can_be_taken_without_waiting() -> Result<(), Error> {
     let timer = every(10).max_runs(3).build(|tick: Tick| tick.run)?;
