@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 import everbeat
-from everbeat import ScheduleError, Tick, Timer, TimerNotRunningError, current_tick, current_timer, ns, ticks
+from everbeat import (
+    ScheduleError,
+    Tick,
+    Timer,
+    TimerError,
+    TimerNotRunningError,
+    current_tick,
+    current_timer,
+    ns,
+    ticks,
+)
 from everbeat.testing import NothingDueError, TestClock
 from tests.loops import in_virtual_time, on_every_loop
 
@@ -105,12 +115,38 @@ async def test_a_schedule_that_has_not_begun_or_has_ended() -> None:
 
 
 @on_every_loop
+async def test_a_schedule_that_was_ended_before_it_began_never_begins() -> None:
+    """D10"""
+    schedule = ticks(0)
+    await schedule.cancel()
+    async with schedule:
+        assert not schedule.is_running()
+        assert [tick async for tick in schedule] == []
+
+
+@in_virtual_time
+async def test_a_schedule_that_was_paused_before_it_began_begins_paused() -> None:
+    """D10, S10"""
+    schedule = ticks(10, mode="fixed_rate")
+    schedule.pause()
+    asyncio.get_running_loop().call_later(25, schedule.resume)
+    async with schedule:
+        tick = await anext(schedule)
+        assert (tick.slot, tick.scheduled) == (3, 30)
+    resumed = ticks(10)
+    resumed.pause()
+    resumed.resume()
+    async with resumed:
+        assert (await anext(resumed)).scheduled == now() == 30
+
+
+@on_every_loop
 async def test_one_task_waits_for_a_tick_at_a_time() -> None:
     """D10"""
     async with ticks(1000, initial_delay=1000) as schedule:
         first = asyncio.ensure_future(anext(schedule))
         await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="another task"):
+        with pytest.raises(TimerError, match="another task"):
             await anext(schedule)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):

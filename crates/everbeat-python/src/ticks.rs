@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 
 use crate::answer::{Answer, Ask, Wait};
@@ -40,6 +40,8 @@ struct State {
     idle: Option<everbeat::Ticks>,
     /// It was cancelled before it began.
     cancelled: bool,
+    /// It is to be paused when it begins.
+    paused: bool,
 }
 
 #[derive(Clone)]
@@ -58,14 +60,38 @@ impl Ticks {
         let builder = self.config.apply(desk.engine().every(self.period())).name(&self.name);
         let ticks = builder.ticks().map_err(|error| errors::to_python(py, &error))?;
         let begun = Begun { timer: ticks.timer().clone(), desk };
-        let mut state = self.lock();
-        state.begun = Some(begun.clone());
-        state.idle = Some(ticks);
+        let paused = {
+            let mut state = self.lock();
+            state.begun = Some(begun.clone());
+            state.idle = Some(ticks);
+            state.paused
+        };
+        if paused {
+            begun.timer.pause();
+        }
         Ok(begun)
     }
 
     fn begun(&self) -> Option<Begun> {
         self.lock().begun.clone()
+    }
+
+    /// One that has not begun yet begins like this.
+    fn suspend(&self, paused: bool, command: fn(&everbeat::Timer<everbeat::Tick>)) {
+        let begun = {
+            let mut state = self.lock();
+            state.paused = paused;
+            state.begun.clone()
+        };
+        if let Some(begun) = begun {
+            command(&begun.timer);
+        }
+    }
+
+    /// It was cancelled before it began, and never will.
+    fn is_called_off(&self) -> bool {
+        let state = self.lock();
+        state.cancelled && state.begun.is_none()
     }
 
     fn period(&self) -> Duration {
@@ -100,8 +126,8 @@ impl Ask for NextTick {
             self.taken = self.schedule.get().lock().idle.take();
         }
         let Some(ticks) = &mut self.taken else {
-            let message = format!("another task waits for a tick of {:?} already", self.schedule.get().name);
-            return Poll::Ready(Err(PyRuntimeError::new_err(message)));
+            let message = format!("another task waits for a tick of `{}` already", self.schedule.get().name);
+            return Poll::Ready(Err(errors::timer_error(py, message)));
         };
         let polled = pin!(ticks.next()).poll(cx);
         polled.map(|tick| match tick {
@@ -164,15 +190,11 @@ impl Ticks {
     }
 
     fn pause(&self) {
-        if let Some(begun) = self.begun() {
-            begun.timer.pause();
-        }
+        self.suspend(true, everbeat::Timer::pause);
     }
 
     fn resume(&self) {
-        if let Some(begun) = self.begun() {
-            begun.timer.resume();
-        }
+        self.suspend(false, everbeat::Timer::resume);
     }
 
     /// Ends it.
@@ -195,7 +217,9 @@ impl Ticks {
     }
 
     fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
-        slf.get().begin(slf.py())?;
+        if !slf.get().is_called_off() {
+            slf.get().begin(slf.py())?;
+        }
         Ok(Answer::value("__aenter__", slf.clone().into_any().unbind()))
     }
 
@@ -210,7 +234,7 @@ impl Ticks {
 
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Answer> {
         let schedule = slf.get();
-        if schedule.lock().cancelled && schedule.begun().is_none() {
+        if schedule.is_called_off() {
             return Ok(Answer::error("__anext__", PyStopAsyncIteration::new_err(())));
         }
         let begun = schedule.begin(slf.py())?;
