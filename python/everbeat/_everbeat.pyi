@@ -31,8 +31,8 @@ Threads
 Runs
     Runs of one timer never overlap. Sync targets run in the loop, without a task; coroutines run in one task
     per start, called `timer:<name>`. Both see the context variables as they were at `start()`, and what one run
-    sets the next one sees. A target may do anything to its own timer but wait for its own later runs, which
-    is refused with `TimerError`.
+    sets the next one sees. A target may do anything to its own timer but wait for its own later runs or for its
+    end, which is refused with `TimerError`.
 
 Failures
     An exception in a run is handed to `exc_cb`, or logged to the logger `everbeat.timer.<name>` if there is none.

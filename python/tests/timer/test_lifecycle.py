@@ -281,7 +281,16 @@ async def test_l5_ending_from_inside_exc_cb() -> None:
     assert not timer.is_running()
 
 
-@pytest.mark.parametrize("ask", [lambda t: t.join(), lambda t: t.trigger(), lambda t: t.wait(hits=2)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda t: t.join(),
+        lambda t: t.trigger(),
+        lambda t: t.wait(hits=2),
+        lambda t: t.wait(),
+        lambda t: t.wait(timeout=20),
+    ],
+)
 async def test_l5_what_would_wait_for_itself_is_refused(ask: Command) -> None:
     async def run() -> None:
         await ask(timer)

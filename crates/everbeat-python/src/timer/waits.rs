@@ -93,7 +93,9 @@ impl Timer {
         };
         let owner = slf.clone().unbind();
         let convert = move |py: Python<'_>, answer| match answer {
-            Some(Err(error @ Error::Failed { .. })) => Err(errors::to_python(py, &error)),
+            Some(Err(error @ (Error::Failed { .. } | Error::InsideRun { .. }))) => {
+                Err(errors::to_python(py, &error))
+            }
             // It has ended, or still runs when the time is over: neither is an error.
             _ if owner.get().core()?.hits() > before => Ok(owner.get().core()?.latest_object(py)),
             _ => Ok(py.None()),
