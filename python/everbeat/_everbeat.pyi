@@ -334,7 +334,11 @@ class Timer(Generic[_T]):
         """
 
     def stats(self) -> Stats:
-        """The figures of the timer over all starts in its loop. From any thread, without waiting."""
+        """The figures of the timer. From any thread, without waiting.
+
+        Runs, hits, failures and blocking runs count over all starts; everything else is since the timer is in the
+        loop where it was started last.
+        """
 
     def cancel_threadsafe(self, timeout: Duration | None = None) -> None:
         """`cancel` from another thread: blocks until it is done, without holding the interpreter.
@@ -533,7 +537,8 @@ class TestEngine(Engine):  # type: ignore[misc]  # final for everybody else
 
 @final
 class Stats:
-    """What a timer has done so far, over all its starts: a snapshot."""
+    """What a timer has done so far, over all its starts: a snapshot. See `Timer.stats` for one that was started in
+    several loops."""
 
     @property
     def name(self) -> str:

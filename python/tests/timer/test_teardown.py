@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from everbeat import Subscription, Timer, TimerNotRunningError, TimerStoppedError
+from everbeat import Subscription, Timer, TimerNotRunningError, TimerStoppedError, current_tick
 from tests.support import REAL_LOOPS, VIRTUAL_LOOPS, spin
 
 HERE = Path(__file__).parents[2]
@@ -146,6 +146,14 @@ def test_l7_restart_in_another_loop(run: Run) -> None:
         run(restart(timer))
     assert (timer.hit_count, timer.last_result) == (9, 9)
     assert not timer.is_running()
+
+
+def test_l7_runs_are_numbered_on_in_another_loop(run: Run) -> None:
+    timer = Timer(0.01, current_tick)
+    for number in (3, 6):
+        run(restart(timer))
+        assert timer.last_result is not None
+        assert (timer.last_result.run, timer.last_result.slot) == (number, 2)
 
 
 def test_l7_restart_in_the_loop_of_another_thread(run: Run) -> None:

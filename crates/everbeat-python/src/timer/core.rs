@@ -150,6 +150,10 @@ impl Core {
         place.map_or_else(|| period.unwrap_or(self.config.period), |place| place.timer().period())
     }
 
+    pub(super) fn earlier_runs(&self) -> u64 {
+        self.lock().aside.as_ref().map_or(0, |aside| aside.earlier.runs)
+    }
+
     pub(super) fn earlier_hits(&self) -> u64 {
         self.lock().aside.as_ref().map_or(0, |aside| aside.earlier.hits)
     }

@@ -331,9 +331,12 @@ impl Timer {
 
     /// What the latest run was told when it began.
     fn _current_tick(&self) -> PyResult<Option<Tick>> {
-        let Some(place) = self.core()?.place() else { return Ok(None) };
-        let tick = place.latest_tick();
-        Ok(tick.map(|tick| Tick::new(&tick, place.desk.seconds_of(tick.scheduled))))
+        let core = self.core()?;
+        let Some(place) = core.place() else { return Ok(None) };
+        Ok(place.latest_tick().map(|mut tick| {
+            tick.run += core.earlier_runs();
+            Tick::new(&tick, place.desk.seconds_of(tick.scheduled))
+        }))
     }
 
     /// Lives by this clock. For tests, before the start.
