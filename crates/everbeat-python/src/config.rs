@@ -132,16 +132,18 @@ fn is_fixed_rate(mode: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// # Errors
 /// `TypeError` if it is no string, `ScheduleError` if it is another one.
 pub(crate) fn one_of<'w>(field: &str, given: &Bound<'_, PyAny>, words: &[&'w str]) -> PyResult<&'w str> {
+    one_of_or(field, given, words, "")
+}
+
+/// The same, of a field that may also be something else.
+fn one_of_or<'w>(field: &str, given: &Bound<'_, PyAny>, words: &[&'w str], or: &str) -> PyResult<&'w str> {
+    let listed = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
     let Ok(text) = given.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("{field} must be a string, one of {}", listed(words))));
+        return Err(wrong_type(field, &format!("a string, one of {listed}{or}"), given));
     };
     let text = text.to_string();
     let known = words.iter().find(|word| **word == text);
-    known.copied().ok_or_else(|| bad_value(given.py(), field, given, &format!("one of {}", listed(words))))
-}
-
-fn listed(words: &[&str]) -> String {
-    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+    known.copied().ok_or_else(|| bad_value(given.py(), field, given, &format!("one of {listed}{or}")))
 }
 
 fn parse_jitter(given: &Bound<'_, PyAny>) -> PyResult<f64> {
@@ -164,7 +166,7 @@ fn number(field: &str, given: &Bound<'_, PyAny>, allowed: &str, range: RangeIncl
 pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
     let py = given.py();
     if !given.hasattr(intern!(py, "factor"))? {
-        return match one_of("on_error", given, &["stop", "continue"])? {
+        return match one_of_or("on_error", given, &["stop", "continue"], ", or a Backoff")? {
             "continue" => Ok(OnError::Continue),
             _ => Ok(OnError::Stop),
         };
@@ -188,7 +190,7 @@ fn ratio(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Ratio> {
 fn parse_missed(given: &Bound<'_, PyAny>) -> PyResult<Missed> {
     let py = given.py();
     if given.is_instance_of::<PyString>() || !given.hasattr(intern!(py, "max"))? {
-        return match one_of("missed", given, &["skip", "delay"])? {
+        return match one_of_or("missed", given, &["skip", "delay"], ", or a Burst")? {
             "delay" => Ok(Missed::Delay),
             _ => Ok(Missed::Skip),
         };

@@ -10,9 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use everbeat::thread::{self, EngineStats as Figures, Precision};
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use super::clock;
 use super::clock::Clock;
@@ -20,8 +19,8 @@ use super::oneshot::OneShot;
 use super::process::{Native, begin_exit};
 use super::timer::Timer;
 use crate::blocking::in_slices;
-use crate::config::wrong_type;
-use crate::errors::{bad_value, schedule};
+use crate::config::{one_of, wrong_type};
+use crate::errors::schedule;
 use crate::stats::Summary;
 
 /// How many workers an engine has at most unless it is told: they wait for others most of the time.
@@ -271,13 +270,11 @@ fn live_in_python(life: &mut (dyn FnMut() + Send)) {
 }
 
 fn parse_precision(given: &Bound<'_, PyAny>) -> PyResult<Precision> {
-    let text = given.cast::<PyString>().map_err(|_| PyTypeError::new_err("precision must be a str"))?;
-    match text.to_str()? {
-        "coarse" => Ok(Precision::Coarse),
-        "fine" => Ok(Precision::Fine),
-        "spin" => Ok(Precision::Spin),
-        _ => Err(bad_value(given.py(), "precision", given, "\"coarse\", \"fine\" or \"spin\"")),
-    }
+    Ok(match one_of("precision", given, &["coarse", "fine", "spin"])? {
+        "fine" => Precision::Fine,
+        "spin" => Precision::Spin,
+        _ => Precision::Coarse,
+    })
 }
 
 fn precision_name(precision: Precision) -> &'static str {
