@@ -591,7 +591,8 @@ def ticks(
 ) -> Ticks:
     """A schedule without a target, for a loop of your own. The options are those of `Timer`.
 
-    What lies between a tick and the question for the next is the run.
+    What lies between a tick and the question for the next is the run. Raises as `Timer`, and `TimerError` if the
+    engine is closed, or while the interpreter exits.
 
     >>> for tick in ticks(0.001, mode="fixed_rate", max_runs=3):
     ...     print(tick.run)

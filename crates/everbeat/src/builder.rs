@@ -406,7 +406,7 @@ impl Builder {
     /// are refused.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and [`Error::ScopeClosed`].
+    /// As [`start`](Self::start), [`Error::EngineClosed`] and [`Error::ScopeClosed`] included.
     pub fn ticks(mut self) -> Result<Ticks, Error> {
         if self.attachments.has_conditions() {
             return Err(ScheduleError::new("stop_when", "a future", "absent for ticks: stop asking").into());

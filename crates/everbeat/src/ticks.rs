@@ -76,6 +76,9 @@ impl Ticks {
     }
 
     fn launch(timer: Timer<Tick>) -> Result<Self, Error> {
+        if matches!(timer.whole().home(), Home::Engine { engine, .. } if engine.is_closed()) {
+            return Err(Error::EngineClosed { name: timer.name().clone() });
+        }
         let alarm = Alarm::new(timer.whole().home());
         let alarm = alarm.ok_or_else(|| Error::NoRuntime { name: timer.name().clone() })?;
         let clock = timer.whole().launch_driven()?;

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from everbeat import ScheduleError, TimerError
-from everbeat.threading import Engine, PeriodicTask, Scope, Timer
+from everbeat.threading import Engine, PeriodicTask, Scope, Timer, ticks
 from tests.threading.support import LONG
 
 
@@ -89,6 +89,8 @@ def test_o3_an_engine_of_your_own(precision):
     assert engine.close() == 0
     with pytest.raises(TimerError, match="closed"):
         engine.after(0, print)
+    with pytest.raises(TimerError, match="closed"):
+        ticks(1, engine=engine)
 
 
 def test_l2_close_waits_for_runs_in_flight():

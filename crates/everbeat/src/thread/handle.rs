@@ -164,6 +164,11 @@ impl Engine {
         self.core.attended().is_ok()
     }
 
+    /// Whether it was closed, and takes nobody any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.core.read(|roster| roster.closed)
+    }
+
     /// A reference that does not keep the engine.
     #[cfg(feature = "tokio")]
     pub(crate) fn downgrade(&self) -> WeakEngine {

@@ -94,6 +94,7 @@ fn l10_a_closed_engine_has_ended_its_timers_and_refuses_new_ones() -> Result<(),
         engine.after(ms(1), || ()).unwrap_err(),
         waiting.start().unwrap_err(),
         task.start().unwrap_err(),
+        engine.every(ms(1)).ticks().unwrap_err(),
     ] {
         assert!(matches!(error, Error::EngineClosed { .. }), "{error}");
     }
