@@ -66,8 +66,9 @@ impl<V: Send + Sync + 'static> OneShot<V> {
     /// rest.
     pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-    /// A call of any other kind: with its own name, engine or scope. Neither the schedule of the builder nor its
-    /// policy for errors is used.
+    /// A call of any other kind: with its own name, engine or scope. Of the schedule of the builder only what ends it
+    /// is used: [`until`](Builder::until), [`run_for`](Builder::run_for) and [`stop_when`](Builder::stop_when) call it
+    /// off. The policy for errors is not used.
     ///
     /// # Errors
     /// As [`after`](crate::thread::after), and [`Error::ScopeClosed`].
@@ -130,8 +131,9 @@ impl<V: Send + Sync + 'static> OneShot<V> {
 
     fn planned(builder: Builder, delay: Duration) -> Builder {
         // No run follows for another policy to decide about, and a failure that has ended the timer is told to
-        // whoever asks later.
-        builder.initial_delay(delay).max_runs(1).on_error(OnError::Stop).single_use()
+        // whoever asks later. Nor is there a slot to go to for a call that is late.
+        let builder = builder.initial_delay(delay).max_lateness(Duration::MAX).max_runs(1);
+        builder.on_error(OnError::Stop).single_use()
     }
 
     /// Calls the call off. Returns whether that came in time: after `true` it has not begun and never

@@ -172,6 +172,21 @@ async fn l12_a_builder_gives_an_async_one_shot_what_any_timer_may_have() -> Resu
 }
 
 #[test]
+fn l12_of_the_schedule_of_a_builder_a_one_shot_has_what_ends_it() -> Result<(), Error> {
+    let engine = TestEngine::new();
+    let builder = || everbeat::thread::every(SECOND).on(&engine);
+    let late = OneShot::start(builder().max_lateness(ms(1)), SECOND, || 42)?;
+    let off = OneShot::start(builder().run_for(ms(1)), SECOND, || 42)?;
+    engine.pass(SECOND * 5);
+    engine.settle();
+    assert!(!late.is_pending() && !off.is_pending());
+    assert_eq!(*late.wait().block(SECOND)?, 42);
+    let ended = off.wait().block(SECOND);
+    assert!(matches!(ended, Err(Error::Stopped { reason: StopReason::Until, .. })), "{ended:?}");
+    Ok(())
+}
+
+#[test]
 fn l12_an_async_one_shot_needs_a_runtime() {
     assert!(matches!(after(SECOND, || async {}), Err(Error::NoRuntime { .. })));
 }
