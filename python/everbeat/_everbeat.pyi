@@ -445,8 +445,8 @@ class Tick:
 
 @final
 class Ticks(AsyncIterator[Tick]):
-    """A schedule without a target. It begins with the first tick that is asked for, or with `async with`, paused if
-    it was paused before, and never if it was cancelled before.
+    """A schedule without a target. It begins with the first tick that is asked for, or with `async with`, paused
+    if it was paused before, and never if it was cancelled before.
 
     What lies between a tick and the request for the next is the run. One task waits for a tick at a time: another
     that asks meanwhile gets a `TimerError`.

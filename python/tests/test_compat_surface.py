@@ -249,13 +249,14 @@ def test_what_cannot_be_assigned_says_so() -> None:
         (timer.target_caller, "target"),
         (timer, "target_caller"),
         (timer, "pacemaker"),
+        (timer, "name"),
         (timer.pacemaker, "mode"),
         (timer.pacemaker, "initial_delay"),
         (timer.pacemaker, "jitter"),
     ):
         with pytest.raises(AttributeError, match=rf"{field}.* cannot be set: make another"):
             setattr(owner, field, None)
-    for field in ("main_task", "result_fanout"):
+    for field in ("main_task", "result_fanout", "FanoutRv"):
         with pytest.raises(AttributeError, match=rf"{field}.*await"):
             getattr(timer, field)
 

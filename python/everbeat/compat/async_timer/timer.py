@@ -187,7 +187,7 @@ class Timer(_Timer[T], Generic[T]):
     if not TYPE_CHECKING:  # for which any attribute could be set then
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name in ("pacemaker", "target_caller") and hasattr(self, name):
+            if name == "name" or (name in ("pacemaker", "target_caller") and hasattr(self, name)):
                 raise AttributeError(f"the {name} of a timer cannot be set: make another timer")
             super().__setattr__(name, value)
 
@@ -269,3 +269,7 @@ class Timer(_Timer[T], Generic[T]):
     @property
     def result_fanout(self) -> NoReturn:
         raise AttributeError("a timer has no result_fanout: await join()")
+
+    @property
+    def FanoutRv(self) -> NoReturn:
+        raise AttributeError("a timer has no FanoutRv: await join()")
