@@ -269,8 +269,8 @@ async fn d10_async_ticks_on_an_engine() -> Result<(), Error> {
     tokio::time::sleep(ms(5)).await;
     drop(handle.cancel());
     assert!(next.await.unwrap());
-    engine.close(LIMIT);
     let mut late = engine.every(ms(5)).ticks()?;
+    engine.close(LIMIT);
     while late.next().await.is_some() {}
     assert_eq!(late.timer().wait().await?, StopReason::Abandoned);
     Ok(())
