@@ -93,9 +93,10 @@ impl Answer for Shutdown {
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shutdown {
-    /// The last run ended by itself, or there was none.
+    /// The last run ended within the grace period, or there was none.
     Drained,
-    /// The last run was given up: at the end of the grace period, or by a cancel.
+    /// The last run was given up, at the end of the grace period or by a cancel; or it took longer than the grace
+    /// period, and could not be interrupted.
     Cancelled,
     /// A failure has ended the timer: that of the last run, or one before the shutdown.
     Failed,

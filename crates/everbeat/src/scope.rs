@@ -72,7 +72,7 @@ struct Roll {
 pub struct Closed {
     /// How many ended by themselves, before or within the grace period.
     pub drained: usize,
-    /// How many were given up at the end of the grace period.
+    /// How many had a run that took longer than the grace period, and was given up if it could be.
     pub cancelled: usize,
     /// Those whose last run has not come to an end: it cannot be interrupted. Nothing else of them runs.
     pub left: Vec<Name>,

@@ -334,7 +334,8 @@ impl Timer {
     }
 
     /// Ends it for `reason` after the current run, or at once if there is none. A run that is still
-    /// going after `grace` is given up, and the reason becomes [`StopReason::GraceExpired`]; with
+    /// going after `grace` is given up, and the reason becomes [`StopReason::GraceExpired`], also if
+    /// that is found when the run has ended; with
     /// [`Duration::MAX`] there is no such limit. A second drain can only shorten the first one's grace.
     pub fn drain(&mut self, now: Instant, reason: StopReason, grace: Duration) {
         let now = self.advance(now);
@@ -409,6 +410,9 @@ impl Timer {
             State::Draining(run, reason) | State::Cancelling(run, reason) => (run, Some(reason)),
             _ => return,
         };
+        // Nobody could look in the middle of a run that held its thread: it is over its grace all the same.
+        let is_late = matches!(self.state, State::Draining(..)) && now > run.grace_limit;
+        let stop = if is_late && !self.ends_with(outcome) { Some(StopReason::GraceExpired) } else { stop };
         self.note_backoff(outcome);
         match self.end_after(now, outcome, stop) {
             Some(reason) => self.close(reason),
@@ -507,12 +511,16 @@ impl Timer {
         self.troubles.get_or_insert_default()
     }
 
+    /// Whether this is a failure that ends the timer.
+    fn ends_with(&self, outcome: Outcome) -> bool {
+        outcome == Outcome::Failure && self.schedule.on_error == OnError::Stop
+    }
+
     /// Whether the timer ends with this run, and why.
     fn end_after(&self, now: Instant, outcome: Outcome, stop: Option<StopReason>) -> Option<StopReason> {
-        let fatal = outcome == Outcome::Failure && self.schedule.on_error == OnError::Stop;
         match stop {
             Some(reason @ (StopReason::Cancelled | StopReason::GraceExpired)) => Some(reason),
-            _ if fatal => Some(StopReason::Failed),
+            _ if self.ends_with(outcome) => Some(StopReason::Failed),
             Some(reason) => Some(reason),
             None if outcome == Outcome::Exhausted => Some(StopReason::Exhausted),
             None if self.runs - self.runs_before_start >= self.schedule.max_runs => Some(StopReason::MaxRuns),

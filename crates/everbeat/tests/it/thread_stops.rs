@@ -227,6 +227,27 @@ fn l3_shutdown_on_threads_tells_which_of_the_two_it_was() -> Result<(), Error> {
 }
 
 #[test]
+fn l3_a_sync_run_that_takes_longer_than_its_grace_is_not_drained() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    for (grace, fails, how) in [
+        (1, false, Shutdown::Cancelled),
+        (2, false, Shutdown::Drained),
+        (1, true, Shutdown::Failed),
+    ] {
+        let hand = clock.clone();
+        let timer = thread::every(SECOND).on(&clock).start(move || {
+            drop(everbeat::current().expect("it runs").shutdown(SECOND * grace));
+            hand.pass(SECOND * 2);
+            if fails { Err("too late") } else { Ok(()) }
+        })?;
+        clock.settle();
+        assert_eq!(timer.shutdown(SECOND).block(LIMIT)?, how, "{grace} {fails}");
+        assert_eq!(timer.stats().failures, u64::from(fails));
+    }
+    Ok(())
+}
+
+#[test]
 fn l2_a_cancel_on_threads_gives_an_async_run_up_at_its_await() -> Result<(), Error> {
     let clock = TestEngine::new();
     let dropped = Arc::new(());
