@@ -24,6 +24,7 @@ use super::engine::Engine;
 use super::process::{Presence, in_python, is_exiting};
 use super::reports;
 use crate::call::call_out;
+use crate::config::wrong_type;
 use crate::value::{Attached, Raised};
 use crate::{errors, tick};
 
@@ -118,13 +119,14 @@ impl Parts {
 }
 
 impl Job {
+    /// `field`: what the target is called where it is given.
     pub(super) fn new(
         engine: Py<Engine>,
-        target: &Bound<'_, PyAny>,
+        (field, target): (&str, &Bound<'_, PyAny>),
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        check_callable(target)?;
+        check_callable(field, "callable", target)?;
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty()).map(|kwargs| kwargs.clone().unbind());
         Self::of(engine, target, args.clone().unbind(), kwargs, None)
     }
@@ -133,7 +135,7 @@ impl Job {
     pub(super) fn of_target(engine: Py<Engine>, target: &Bound<'_, PyAny>) -> PyResult<Self> {
         let items = target.cast::<PyIterator>().ok().map(|items| items.clone().unbind());
         if items.is_none() {
-            check_callable(target)?;
+            check_callable("target", "a callable, an iterator or a generator", target)?;
         }
         Self::of(engine, target, PyTuple::empty(target.py()).unbind(), None, items)
     }
@@ -333,14 +335,10 @@ fn next_of<'py>(items: &Bound<'py, PyIterator>) -> PyResult<Option<Bound<'py, Py
     }
 }
 
-fn check_callable(target: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = target.py();
-    let inspect = py.import("inspect")?;
+fn check_callable(field: &str, allowed: &str, target: &Bound<'_, PyAny>) -> PyResult<()> {
+    let inspect = target.py().import("inspect")?;
     if !target.is_callable() {
-        let kind = target.get_type().name()?.to_string();
-        return Err(PyTypeError::new_err(format!(
-            "the target must be a callable, an iterator or a generator, not {kind}"
-        )));
+        return Err(wrong_type(field, allowed, target));
     }
     for question in ["iscoroutinefunction", "isasyncgenfunction"] {
         if inspect.getattr(question)?.call1((target,))?.is_truthy()? {

@@ -40,7 +40,7 @@ impl OneShot {
         check_not_exiting(py)?;
         let delay = durations::parse("delay", delay)?;
         let native = engine.get().native(py)?.clone();
-        let job = Job::new(engine, target, args, kwargs)?.share();
+        let job = Job::new(engine, ("fn", target), args, kwargs)?.share();
         let mut builder = native.every(Duration::from_secs(1)).name(&job.name.bind(py).to_string_lossy());
         if let Some(scope) = scope {
             builder = builder.tied_to(scope);

@@ -39,7 +39,7 @@ impl PeriodicTask {
         let py = interval.py();
         let interval = durations::parse("interval", interval)?;
         let native = engine.get().native(py)?.clone();
-        let job = Job::new(engine, func, args, kwargs)?.share();
+        let job = Job::new(engine, ("func", func), args, kwargs)?.share();
         let mut builder = native.every(interval).initial_delay(interval).on_error(OnError::Continue);
         builder = builder.name(&job.name.bind(py).to_string_lossy());
         if let Some(scope) = scope {

@@ -229,11 +229,9 @@ fn l3_shutdown_on_threads_tells_which_of_the_two_it_was() -> Result<(), Error> {
 #[test]
 fn l3_a_sync_run_that_takes_longer_than_its_grace_is_not_drained() -> Result<(), Error> {
     let clock = TestEngine::new();
-    for (grace, fails, how) in [
-        (1, false, Shutdown::Cancelled),
-        (2, false, Shutdown::Drained),
-        (1, true, Shutdown::Failed),
-    ] {
+    for (grace, fails, how) in
+        [(1, false, Shutdown::Cancelled), (2, false, Shutdown::Drained), (1, true, Shutdown::Failed)]
+    {
         let hand = clock.clone();
         let timer = thread::every(SECOND).on(&clock).start(move || {
             drop(everbeat::current().expect("it runs").shutdown(SECOND * grace));
