@@ -128,7 +128,7 @@ def test_e2_bad_input():
         after(float("nan"), print)
     with pytest.raises(TypeError):
         after("1", print)
-    with pytest.raises(TypeError, match="^fn must be callable, not "):
+    with pytest.raises(TypeError, match=r"^fn must be callable, not "):
         after(1, 5)
 
 

@@ -214,7 +214,7 @@ def test_l8_runs_on_without_a_handle_and_is_forgotten_after():
 def test_e2_bad_input():
     with pytest.raises(ScheduleError, match=r"interval must be .* got -0.5"):
         PeriodicTask(-0.5, print)
-    with pytest.raises(TypeError, match="^func must be callable, not NoneType"):
+    with pytest.raises(TypeError, match=r"^func must be callable, not NoneType"):
         PeriodicTask(1, None)
     with pytest.raises(TypeError):
         PeriodicTask(None, print)
