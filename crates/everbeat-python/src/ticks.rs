@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use crate::answer::{Answer, Ask, Wait};
 use crate::config::{Config, Limits, text};
 use crate::desk::Desk;
+use crate::stats::truth;
 use crate::tick::Tick;
 use crate::{durations, errors, loops};
 
@@ -243,8 +244,7 @@ impl Ticks {
     }
 
     fn __repr__(&self) -> String {
-        let running = if self.is_running() { "True" } else { "False" };
-        format!("<Ticks name={:?} delay={} running={running}>", self.name, self.delay())
+        format!("<Ticks name={:?} delay={} running={}>", self.name, self.delay(), truth(self.is_running()))
     }
 }
 

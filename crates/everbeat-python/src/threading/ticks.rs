@@ -17,7 +17,7 @@ use super::process::{Native, is_exiting};
 use crate::config::{Limits, text};
 use crate::durations;
 use crate::errors::{stopped, timer_error, to_python};
-use crate::stats::Stats;
+use crate::stats::{Stats, truth};
 use crate::tick::Tick;
 
 /// A schedule as a blocking iterator of ticks.
@@ -138,7 +138,9 @@ impl Ticks {
 
     fn __repr__(&self) -> String {
         match self.native.get() {
-            Some(shared) => format!("<Ticks {} running={}>", shared.timer.name(), shared.timer.is_running()),
+            Some(Shared { timer, .. }) => {
+                format!("<Ticks {} running={}>", timer.name(), truth(timer.is_running()))
+            }
             None => "<Ticks of another process>".to_owned(),
         }
     }
