@@ -561,6 +561,20 @@ async fn l9_blocking_for_ticks_on_the_thread_of_their_runtime_is_refused() -> Re
     Ok(())
 }
 
+#[tokio::test]
+async fn s6_ticks_of_period_zero_can_be_waited_for_on_a_thread() -> Result<(), Error> {
+    let mut ticks = every(0).max_runs(3).ticks()?;
+    let runs = tokio::task::spawn_blocking(move || {
+        let mut runs = Vec::new();
+        while let Some(tick) = ticks.next_blocking(LIMIT)? {
+            runs.push(tick.run);
+        }
+        Ok::<_, Error>(runs)
+    });
+    assert_eq!(runs.await.unwrap()?, [1, 2, 3]);
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn d6_what_is_there_can_be_taken_without_waiting() -> Result<(), Error> {
     let timer = every(10).max_runs(3).build(|tick: Tick| tick.run)?;

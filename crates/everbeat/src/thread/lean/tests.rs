@@ -100,3 +100,20 @@ fn what_is_started_and_cancelled_leaves_no_record() {
     drop(timer);
     assert!(clock.engine().core().lock().queue.is_empty());
 }
+
+#[test]
+fn who_left_the_line_is_not_kept_on_its_list() {
+    let engine = Engine::builder().workers(1).build();
+    let core = engine.core();
+    core.lock().workers.alive = 1; // this thread, which takes nobody
+    for round in 1..=5 {
+        let timers: Vec<_> = (0..500).map(|_| engine.every(HOUR).start(|| ()).unwrap()).collect();
+        while engine.stats().queued < round * 500 {
+            std::thread::yield_now();
+        }
+        timers.iter().for_each(Timer::request_stop);
+        let roster = core.lock();
+        assert!(roster.own.len() + roster.pooled.len() <= 1_000);
+    }
+    core.lock().workers.alive = 0;
+}
