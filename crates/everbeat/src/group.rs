@@ -279,7 +279,9 @@ impl Group {
     /// Whether this timer is a member.
     #[must_use]
     pub fn contains(&self, timer: impl Into<AnyTimer>) -> bool {
-        self.lock().identities.contains(&timer.into().identity())
+        let timer = timer.into();
+        // The handle goes after the lock.
+        self.lock().identities.contains(&timer.identity())
     }
 
     fn ask<O: Unpin>(&self, question: impl Fn(&AnyTimer) -> BoxFuture<O>) -> Together<O> {

@@ -6,7 +6,7 @@ use everbeat::{AnyTimer, Error, Group, Shutdown, StopReason, Tick, Timer};
 use tokio::time::sleep;
 
 use crate::logs::Log;
-use crate::support::{Journal, SECOND, Stopwatch, every, ms, much};
+use crate::support::{Journal, LIMIT, SECOND, Stopwatch, every, ms, much};
 
 fn two() -> Result<Group, Error> {
     let group = Group::named("pair");
@@ -348,5 +348,21 @@ async fn g3_a_member_whose_end_fails_stops_no_other_and_is_logged() -> Result<()
         assert_eq!(lines.len(), 1 + usize::from(gently), "{lines:?}");
         assert!(lines.iter().all(|line| line.contains("broken") && line.contains("on_end")), "{lines:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn d11_a_timer_that_a_group_is_asked_about_is_dropped_without_its_lock() -> Result<(), Error> {
+    struct Counts(Group);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            assert!(self.0.is_empty());
+        }
+    }
+    let (group, (tell, told)) = (Group::new(), std::sync::mpsc::channel());
+    let counts = Counts(group.clone());
+    let stranger = every(10).build(move || counts.0.len())?;
+    std::thread::spawn(move || tell.send(group.contains(stranger)));
+    assert_eq!(told.recv_timeout(LIMIT), Ok(false));
     Ok(())
 }
