@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use everbeat_core::{AbortCause, Instant, StopReason, Tick};
 use pin_project_lite::pin_project;
-use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
 
 use crate::any::BoxFuture;
 use crate::clock::Clock;
 use crate::current::{Current, Scope};
 use crate::error::Failure;
-use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded};
+use crate::guard::{call_back, drop_all_quietly, drop_quietly, guarded, heard, tell};
 use crate::name::Name;
 use crate::shared::{Action, RunEnd, Shared};
 use crate::target::{Call, Step, Target};
@@ -196,14 +197,14 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
         let this = self.project();
         let name = host.shared.name();
         *this.run = None;
+        let _scope = Scope::enter(host.me);
         if let Err(failure) = guarded(|| this.target.rest()) {
-            tracing::error!(timer = %name, "letting go of the target {failure}");
+            tell!(ERROR, timer = %name, "letting go of the target {failure}");
         }
-        tracing::debug!(timer = %name, ?reason, "timer ended");
+        tell!(DEBUG, timer = %name, ?reason, "timer ended");
         let Some(extras) = &mut this.attachments.extras else { return };
         drop_all_quietly(std::mem::take(&mut extras.stop_when));
         if let Some(on_end) = &mut extras.on_end {
-            let _scope = Scope::enter(host.me);
             call_back(name, "on_end", || on_end(reason));
         }
     }
@@ -211,18 +212,21 @@ impl<X: Target> Drive<X::Value> for Beat<X> {
 
 impl<X: Target> Beat<X> {
     /// Drains the timer once one of its stop conditions has come true.
-    fn poll_conditions(self: Pin<&mut Self>, host: &Host<'_, X::Value>, cx: &mut Context<'_>) {
+    fn poll_conditions(self: Pin<&mut Self>, host: &mut Host<'_, X::Value>, cx: &mut Context<'_>) {
         let Some(extras) = &mut self.project().attachments.extras else { return };
         let conditions = &mut extras.stop_when;
         let met = conditions.iter_mut().any(|condition| match guarded(|| condition.as_mut().poll(cx)) {
             Ok(poll) => poll.is_ready(),
             Err(failure) => {
-                tracing::error!(timer = %host.shared.name(), "a stop condition {failure}");
+                tell!(ERROR, timer = %host.shared.name(), "a stop condition {failure}");
                 true
             }
         });
         if met {
-            drop_all_quietly(std::mem::take(conditions));
+            {
+                let _scope = Scope::enter(host.me);
+                drop_all_quietly(std::mem::take(conditions));
+            }
             host.shared.request_stop(StopReason::Condition);
         }
     }
@@ -275,19 +279,21 @@ impl<X: Target> Beat<X> {
             if span.is_none() {
                 *span = new_span(host.shared.name());
             }
-            let _entered = span.as_ref().map(|span| span.enter());
-            guarded(|| {
+            let entered = span.as_ref().and_then(|span| guarded(|| span.enter()).ok());
+            let step = guarded(|| {
                 if !run.begun {
                     target.as_mut().begin(run.tick);
                 }
                 target.poll_run(cx)
-            })
+            });
+            drop_quietly(entered);
+            step
         };
         let before = std::mem::replace(now, host.clock.now());
         self.as_mut().report_blocked(host, now.saturating_since(before));
         let end = match step {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(step)) => self.judge(run, before, *now, step),
+            Ok(Poll::Ready(step)) => self.judge(host, run, before, *now, step),
             Err(failure) => {
                 self.drop_run(host, cx);
                 RunEnd::Failed(failure)
@@ -300,6 +306,7 @@ impl<X: Target> Beat<X> {
     /// could not be interrupted, but is over its limit all the same.
     fn judge(
         self: Pin<&mut Self>,
+        host: &mut Host<'_, X::Value>,
         run: InFlight,
         before: Instant,
         now: Instant,
@@ -308,6 +315,7 @@ impl<X: Target> Beat<X> {
         if let Some(limit) = self.project().attachments.run_timeout {
             let deadline = run.tick.started() + limit;
             if before < deadline && now >= deadline {
+                let _scope = Scope::enter(host.me);
                 drop_quietly(step);
                 return RunEnd::Failed(Failure::TimedOut(limit));
             }
@@ -331,7 +339,7 @@ impl<X: Target> Beat<X> {
         match given_up {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
-            Err(failure) => tracing::error!(timer = %host.shared.name(), "a run that was given up {failure}"),
+            Err(failure) => tell!(ERROR, timer = %host.shared.name(), "a run that was given up {failure}"),
         }
         Poll::Ready(match (cause, this.attachments.run_timeout) {
             (AbortCause::TimedOut, Some(limit)) => RunEnd::Failed(Failure::TimedOut(limit)),
@@ -354,7 +362,7 @@ impl<X: Target> Beat<X> {
         match closed {
             Ok(Poll::Pending) => return Turn::Sleep { until: None, busy: true },
             Ok(Poll::Ready(())) => {}
-            Err(failure) => tracing::error!(timer = %host.shared.name(), "closing the target {failure}"),
+            Err(failure) => tell!(ERROR, timer = %host.shared.name(), "closing the target {failure}"),
         }
         Turn::Ended(reason)
     }
@@ -364,7 +372,7 @@ impl<X: Target> Beat<X> {
         let target = self.project().target;
         let _scope = Scope::enter(host.me);
         if let Err(failure) = guarded(|| target.poll_abort(cx)) {
-            tracing::error!(timer = %host.shared.name(), "dropping a panicked run {failure}");
+            tell!(ERROR, timer = %host.shared.name(), "dropping a panicked run {failure}");
         }
     }
 
@@ -386,14 +394,14 @@ impl<X: Target> Beat<X> {
                 call_back(name, "on_failure", || on_failure(failure));
             }
         }
-        host.shared.finish(now, &run.tick, end);
+        host.shared.finish(host.me, now, &run.tick, end);
     }
 }
 
 /// A run held its thread for too long.
 pub(crate) fn report_blocked<V: Send + Sync + 'static>(shared: &Shared<V>, took: Duration) {
     shared.count_blocked();
-    tracing::warn!(timer = %shared.name(), ?took, "a run blocked its thread");
+    tell!(WARN, timer = %shared.name(), ?took, "a run blocked its thread");
 }
 
 pub(crate) fn log_failure(name: &Name, tick: &Tick, failure: &Failure) {
@@ -403,18 +411,21 @@ pub(crate) fn log_failure(name: &Name, tick: &Tick, failure: &Failure) {
         || tracing::error!(name: "run failed", timer = %name, run = tick.run, %failure, "run failed"),
     );
     if told.is_err() {
-        tracing::error!(name: "run failed", timer = %name, run = tick.run, "run failed, and so did printing why");
+        heard(|| {
+            tracing::error!(name: "run failed", timer = %name, run = tick.run, "run failed, and so did printing why");
+        });
     }
 }
 
 /// Whether somebody may be interested in the spans of runs.
 pub(crate) fn spans_are_wanted() -> bool {
-    tracing::span_enabled!(tracing::Level::INFO)
+    // Mostly nobody is interested in anything, which can be told without asking.
+    Level::INFO <= LevelFilter::current() && guarded(|| tracing::span_enabled!(Level::INFO)).unwrap_or(false)
 }
 
 /// The span of a timer's runs; `None` if nobody is interested.
 fn new_span(name: &Name) -> Option<Box<Span>> {
-    let span = tracing::info_span!("timer", %name);
+    let span = guarded(|| tracing::info_span!("timer", %name)).ok()?;
     (!span.is_disabled()).then(|| Box::new(span))
 }
 

@@ -19,7 +19,7 @@ use futures_core::Stream;
 
 use crate::block;
 use crate::error::{Error, Failure};
-use crate::guard::{drop_all_quietly, drop_quietly};
+use crate::guard::{drop_all_quietly, drop_quietly, guarded, tell};
 use crate::handle::Timer;
 use crate::log::RateLimit;
 use crate::name::Name;
@@ -371,8 +371,9 @@ impl<V: Send + Sync + 'static> FeedCloser<V> {
         if let Some(shared) = self.shared.upgrade() {
             shared.unsubscribe(&self.line);
         }
-        if let Some(consumer) = self.line.end(None) {
-            consumer.wake();
+        let Some(consumer) = self.line.end(None) else { return };
+        if let Err(failure) = guarded(|| consumer.wake()) {
+            tell!(ERROR, feed = self.line.name(), "a waker {failure}");
         }
     }
 }

@@ -9,6 +9,7 @@ use everbeat_core::{Instant, Key};
 use crate::any::Identity;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::guard::drop_quietly;
 #[cfg(feature = "tokio")]
 use crate::runtime::{
     clock::{RuntimeClock, Source},
@@ -97,13 +98,18 @@ impl Home {
 
     /// Starts a timer that lives here.
     pub(crate) fn start<V: Send + Sync + 'static>(&self, shared: &Arc<Shared<V>>) -> Result<(), Error> {
-        match self {
+        // A start forgets the failure before it. That is dropped only when the timer has somebody to give it turns: it
+        // is the user's, and its drop may wait for the timer.
+        let before = shared.failure();
+        let started = match self {
             #[cfg(feature = "tokio")]
             Self::Runtime { alarm, .. } => spawn(shared, alarm.clone()),
             Self::Engine { engine, inline } => {
                 engine.take_on(shared.clone(), *inline, |key| shared.start_at(key))
             }
-        }
+        };
+        drop_quietly(before);
+        started
     }
 
     /// Whether its runs stay on the thread that keeps the time.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant as StdInstant};
 use everbeat_core::{Instant, MissedBatch};
 
 use crate::feed::Line;
+use crate::guard::{guarded, tell};
 use crate::name::Name;
 
 /// At most one line of a kind per timer in this time; the counters miss nothing.
@@ -66,15 +67,16 @@ impl MissedLog {
 
 pub(crate) fn slots_missed(timer: &Name, MissedSlots { missed, late }: MissedSlots) {
     static BUDGET: Mutex<Budget> = Mutex::new(Budget::FULL);
-    if !tracing::event_enabled!(tracing::Level::WARN) {
+    let wanted = guarded(|| tracing::event_enabled!(tracing::Level::WARN));
+    if !wanted.unwrap_or(false) {
         return;
     }
     let left_out = BUDGET.lock().unwrap_or_else(PoisonError::into_inner).spend(StdInstant::now());
     let Ok(left_out) = left_out else { return };
     if left_out > 0 {
-        tracing::warn!(left_out, "slots missed by many timers at once: not all of them were told of");
+        tell!(WARN, left_out, "slots missed by many timers at once: not all of them were told of");
     }
-    tracing::warn!(timer = %timer, missed, ?late, "slots missed");
+    tell!(WARN, timer = %timer, missed, ?late, "slots missed");
 }
 
 /// How many lines all timers together may write: some at once, and one a millisecond from then on. A process that
@@ -111,7 +113,7 @@ impl Budget {
 pub(crate) fn feed_losses<V>(timer: &Name, line: &Line<V>) {
     let lost = line.take_untold_losses();
     if lost > 0 {
-        tracing::warn!(timer = %timer, feed = line.name(), lost, "a slow consumer lost values");
+        tell!(WARN, timer = %timer, feed = line.name(), lost, "a slow consumer lost values");
     }
 }
 

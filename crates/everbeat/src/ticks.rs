@@ -14,6 +14,7 @@ use futures_core::Stream;
 use crate::block;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::guard::tell;
 use crate::handle::Timer;
 use crate::home::Home;
 #[cfg(feature = "tokio")]
@@ -169,7 +170,7 @@ impl Ticks {
                 }
                 Step::Wait { until: Some(until), busy } => {
                     if let Err(error) = ready!(self.alarm.poll_until(&self.clock, until, busy, cx)) {
-                        tracing::error!(timer = %self.timer.name(), %error, "nobody keeps the time of the ticks");
+                        tell!(ERROR, timer = %self.timer.name(), %error, "nobody keeps the time of the ticks");
                         self.abandon();
                     }
                 }
@@ -190,7 +191,7 @@ impl Ticks {
         let now = self.clock.now();
         self.clock.note_activity(shared.has_period_zero());
         if let Some(tick) = self.current.take() {
-            shared.finish(now, &tick, RunEnd::Delivered(tick));
+            shared.finish(&mut None, now, &tick, RunEnd::Delivered(tick));
             if shared.next_is_due(now) {
                 // The consumer has had its turn; the others get theirs before the next tick.
                 return Step::Yield;
@@ -290,7 +291,7 @@ impl Drop for Ticks {
         let shared = self.timer.whole();
         if let Some(tick) = self.current.take() {
             let now = self.clock.now_anywhere().unwrap_or(tick.started());
-            shared.finish(now, &tick, RunEnd::Delivered(tick));
+            shared.finish(&mut None, now, &tick, RunEnd::Delivered(tick));
         }
         self.abandon();
     }

@@ -13,6 +13,7 @@ use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Sleep;
 
+use crate::guard::tell;
 #[cfg(feature = "testing")]
 use crate::testing::{MockClock, TestClock};
 use crate::thread::{Engine, alarm::EngineAlarm};
@@ -245,7 +246,7 @@ impl Alarm {
         if let Some(engine) = this.engine {
             match std::task::ready!(engine.poll_wait(due.saturating_since(clock.now()), cx)) {
                 Ok(()) => return Poll::Ready(()),
-                Err(error) => tracing::warn!(%error, "the engine keeps no time: tokio's clock does"),
+                Err(error) => tell!(WARN, %error, "the engine keeps no time: tokio's clock does"),
             }
             *this.engine = None;
         }

@@ -14,6 +14,8 @@ use crate::beat::Progress;
 use crate::clock::Clock;
 use crate::current::Current;
 use crate::error::Error;
+#[cfg(all(tokio_unstable, feature = "task-names"))]
+use crate::guard::tell;
 use crate::shared::{Shared, TurnOf};
 use crate::thread::Engine;
 
@@ -65,7 +67,7 @@ where
     {
         let name = format!("timer:{}", shared.name());
         if tokio::task::Builder::new().name(&name).spawn_on(task, &runtime).is_err() {
-            tracing::error!(timer = %shared.name(), "tokio did not take the task");
+            tell!(ERROR, timer = %shared.name(), "tokio did not take the task");
         }
     }
     #[cfg(not(all(tokio_unstable, feature = "task-names")))]

@@ -212,7 +212,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Gives a place back.
     pub(crate) fn forget(&self, place: Place) {
         let (waker, reply) = self.lock().thaw(&self.plan).waiters.forget(place);
-        drop(waker);
+        drop_quietly(waker);
         drop_quietly(reply);
     }
 

@@ -36,7 +36,7 @@ pub(crate) use self::turn::{Made, TurnOf, unit};
 use crate::any::Identity;
 use crate::beat::BoxDrive;
 use crate::block;
-use crate::current::is_inside;
+use crate::current::{Current, is_inside};
 use crate::error::Failure;
 use crate::guard::drop_quietly;
 use crate::home::Home;
@@ -200,6 +200,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
+    /// The failure that ended it.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match &*self.lock() {
+            Cell::Apart(Apart::Full(state)) => state.failure.clone(),
+            _ => None,
+        }
+    }
+
     /// The newest value.
     pub(crate) fn latest(&self) -> Option<Arc<V>> {
         match &*self.lock() {
@@ -299,26 +307,35 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.read(|state| state.machine.poll_timeout().is_some_and(|due| due <= now))
     }
 
-    /// A run is over and nothing of it is left.
-    pub(crate) fn finish(&self, now: Instant, tick: &Tick, end: RunEnd<V>) {
-        self.change(|state, left| {
-            if !state.machine.is_busy() {
-                // A command ended the run of a schedule without a target.
-                if let RunEnd::Delivered(value) = end {
-                    left.value = Some(value);
-                }
-                return;
-            }
-            if !matches!(end, RunEnd::Exhausted) {
-                state.ledger.measure(&self.plan, tick, now);
-            }
-            state.machine.handle_finished(now, end.outcome());
+    /// A run is over and nothing of it is left. What has to give way to its result is dropped as `me`, the timer that
+    /// made it.
+    pub(crate) fn finish(&self, me: &mut Option<Current>, now: Instant, tick: &Tick, end: RunEnd<V>) {
+        let mut left = Leftovers::none();
+        self.finish_under_lock(&mut left, now, tick, end);
+        left.settle_inside(self.name(), me);
+    }
+
+    fn finish_under_lock(&self, left: &mut Leftovers<V>, now: Instant, tick: &Tick, end: RunEnd<V>) {
+        let mut cell = self.lock();
+        let state = cell.thaw(&self.plan);
+        if !state.machine.is_busy() {
+            // A command ended the run of a schedule without a target.
             match end {
-                RunEnd::Delivered(value) => state.deliver(now, tick.run, value, left),
-                RunEnd::Failed(failure) => state.fail(tick.run, failure, left),
+                RunEnd::Delivered(value) => left.value = Some(value),
+                RunEnd::Failed(failure) => left.failure = Some(failure),
                 RunEnd::Exhausted | RunEnd::Aborted => {}
             }
-        });
+            return;
+        }
+        if !matches!(end, RunEnd::Exhausted) {
+            state.ledger.measure(&self.plan, tick, now);
+        }
+        state.machine.handle_finished(now, end.outcome());
+        match end {
+            RunEnd::Delivered(value) => state.deliver(now, tick.run, value, left),
+            RunEnd::Failed(failure) => state.fail(tick.run, failure, left),
+            RunEnd::Exhausted | RunEnd::Aborted => {}
+        }
     }
 
     /// The timer has ended: ends the feeds and tells everybody who waits for a run or a count.

@@ -12,9 +12,10 @@ use super::turn::Replaced;
 use super::{Action, Ending};
 use crate::beat::BoxDrive;
 use crate::clock::Clock;
+use crate::current::{Current, Scope};
 use crate::error::{Error, Failure};
 use crate::feed::{Feeds, Line};
-use crate::guard::{drop_all_quietly, drop_quietly, guarded};
+use crate::guard::{drop_all_quietly, drop_quietly, guarded, tell};
 use crate::log::{MissedLog, MissedSlots, slots_missed};
 use crate::name::Name;
 use crate::waiters::{Reply, Waiters, Wakers, Want};
@@ -288,7 +289,7 @@ impl<V: 'static> State<V> {
 /// Wakes somebody whose waker may panic.
 pub(super) fn wake(waker: Waker, timer: &Name) {
     if let Err(failure) = guarded(|| waker.wake()) {
-        tracing::error!(timer = %timer, "a waker {failure}");
+        tell!(ERROR, timer = %timer, "a waker {failure}");
     }
 }
 
@@ -313,7 +314,17 @@ impl<V> Leftovers<V> {
     #[inline]
     pub(super) fn settle(self, timer: &Name) {
         if !self.is_empty() {
-            self.settle_all(timer);
+            self.told(timer).spend();
+        }
+    }
+
+    /// As [`settle`](Self::settle), in a turn of the timer: what is dropped there counts as a part of its own code. It
+    /// may do to the timer what that may, and does not wait for a turn that it is a part of.
+    pub(super) fn settle_inside(self, timer: &Name, me: &mut Option<Current>) {
+        if !self.is_empty() {
+            let rest = self.told(timer);
+            let _scope = Scope::enter(me);
+            rest.spend();
         }
     }
 
@@ -341,14 +352,19 @@ impl<V> Leftovers<V> {
             && self.failure.is_none()
     }
 
-    fn settle_all(self, timer: &Name) {
-        self.woken.into_iter().for_each(|waker| wake(waker, timer));
+    /// Wakes and tells everybody. What is left is only to be dropped.
+    fn told(mut self, timer: &Name) -> Self {
+        std::mem::take(&mut self.woken).into_iter().for_each(|waker| wake(waker, timer));
         if let Some(missed) = self.missed {
             slots_missed(timer, missed);
         }
-        for line in self.lossy {
+        for line in self.lossy.drain(..) {
             crate::log::feed_losses(timer, &line);
         }
+        self
+    }
+
+    fn spend(self) {
         if let Some(value) = self.value {
             drop_quietly(value);
         }

@@ -18,7 +18,7 @@ use crate::beat::{BoxDrive, Duty, Elsewhere, Progress, log_failure, report_block
 use crate::clock::Clock;
 use crate::current::{Current, Scope};
 use crate::error::{Error, Failure};
-use crate::guard::{drop_quietly, guarded};
+use crate::guard::{drop_quietly, guarded, tell};
 use crate::log::MissedSlots;
 use crate::target::{Call, Step};
 
@@ -85,7 +85,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Some(call) = resting {
             self.let_rest(call);
         }
-        tracing::debug!(timer = %self.name(), ?reason, "timer ended");
+        tell!(DEBUG, timer = %self.name(), ?reason, "timer ended");
         if let Some(engine) = self.home().engine() {
             engine.leave(key);
         }
@@ -99,7 +99,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// started again yet.
     fn let_rest(&self, mut call: Call<V>) {
         if let Err(failure) = guarded(|| call.rest()) {
-            tracing::error!(timer = %self.name(), "letting go of the target {failure}");
+            tell!(ERROR, timer = %self.name(), "letting go of the target {failure}");
         }
         let spent = match &mut *self.lock() {
             Cell::Apart(Apart::Full(state)) => {
@@ -143,8 +143,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let tick = lean.rested.begin(&self.plan.schedule, past, now)?;
             (lean.call.take()?, tick, now)
         };
+        let mut me = Some((turn.me)());
         let step = {
-            let mut me = Some((turn.me)());
             let _scope = Scope::enter(&mut me);
             guarded(|| call.call(tick))
         };
@@ -154,7 +154,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             ended.saturating_since(began) >= self.plan.blocked_after && self.home().shares_its_thread();
         match step {
             Ok(Poll::Ready(Step::Value(value))) if !blocked => {
-                let (progress, told) = self.deliver_lean(&tick, call, value, ended);
+                let (progress, told) = self.deliver_lean(&mut me, &tick, call, value, ended);
                 let others_follow = turn.driver.is_none();
                 if others_follow && (told || std::mem::needs_drop::<V>()) {
                     // Somebody was woken or a value dropped, and who comes next is not to be blamed for that.
@@ -163,14 +163,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 progress
             }
             step => {
-                self.take_back(call, Made { tick, step, ended, blocked });
+                self.take_back(&mut me, call, Made { tick, step, ended, blocked });
                 None
             }
         }
     }
 
     /// Returns too whether it has told anybody of the value, or of missed slots.
-    fn deliver_lean(&self, tick: &Tick, call: Call<V>, value: V, now: Instant) -> (Option<Progress>, bool) {
+    fn deliver_lean(
+        &self,
+        me: &mut Option<Current>,
+        tick: &Tick,
+        call: Call<V>,
+        value: V,
+        now: Instant,
+    ) -> (Option<Progress>, bool) {
         let (mut replaced, mut left) = (None, None);
         let unused = {
             let mut cell = self.lock();
@@ -195,21 +202,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
         };
         let told = left.is_some();
         if let Some(left) = left {
-            left.settle(self.name());
+            left.settle_inside(self.name(), me);
         }
-        drop_quietly(replaced);
+        {
+            let _scope = std::mem::needs_drop::<V>().then(|| Scope::enter(me));
+            drop_quietly(replaced);
+        }
         match unused {
             Ok(due) => (Some(Progress::Sleep { until: Some(due), busy: false }), told),
             Err((call, value)) => {
                 let (tick, step) = (*tick, Ok(Poll::Ready(Step::Value(value))));
-                self.take_back(call, Made { tick, step, ended: now, blocked: false });
+                self.take_back(me, call, Made { tick, step, ended: now, blocked: false });
                 (None, told)
             }
         }
     }
 
     /// The call of a lean timer comes back to the whole state, with what was made of its run so far.
-    pub(crate) fn take_back(&self, call: Call<V>, made: Made<V>) {
+    pub(crate) fn take_back(&self, me: &mut Option<Current>, call: Call<V>, made: Made<V>) {
         let Made { tick, step, ended, blocked } = made;
         let end = match step {
             Ok(Poll::Pending) => None,
@@ -227,7 +237,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         self.change(|state, _| state.beat = Some(beat));
         if let Some(end) = end {
-            self.finish(ended, &tick, end);
+            self.finish(me, ended, &tick, end);
         }
     }
 

@@ -31,7 +31,7 @@ use super::time::Time;
 use crate::beat::Progress;
 use crate::current::Current;
 use crate::error::Error;
-use crate::guard::{drop_quietly, guarded};
+use crate::guard::{drop_quietly, guarded, tell};
 use crate::name::Name;
 use crate::shared::{Plans, TurnOf};
 use crate::sync::{AtomicU32, Condvar, Mutex, MutexGuard, thread};
@@ -123,7 +123,7 @@ impl Core {
     fn call_keeper(&self) {
         if let Some(host) = self.time.host() {
             if let Err(failure) = guarded(|| host.alert()) {
-                tracing::error!(engine = &*self.name, "the host of an engine {failure}");
+                tell!(ERROR, engine = &*self.name, "the host of an engine {failure}");
             }
             return;
         }
@@ -161,7 +161,7 @@ impl Core {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refusal::Unattended),
             Err(failure) => {
-                tracing::error!(engine = &*self.name, "the host of an engine {failure}");
+                tell!(ERROR, engine = &*self.name, "the host of an engine {failure}");
                 Err(Refusal::Unattended)
             }
         }
@@ -187,10 +187,14 @@ impl Core {
 
     /// The life of a thread, inside what the user has put around it.
     pub(super) fn live(self: &Arc<Self>, life: fn(Arc<Self>)) {
-        match &self.frame {
-            None => life(self.clone()),
-            Some(frame) => frame(&mut || life(self.clone())),
+        let mut core = Some(self.clone());
+        if let Some(frame) = &self.frame {
+            if let Err(failure) = guarded(|| frame(&mut || _ = core.take().map(life))) {
+                tell!(ERROR, engine = &*self.name, "what surrounds the threads of an engine {failure}");
+            }
         }
+        // One that fails before it has called what it is given, or does not call it, leaves the thread bare.
+        core.map(life);
     }
 
     pub(super) fn thread_name(&self) -> String {
@@ -225,7 +229,7 @@ impl Core {
                 self.leave(key);
             }
             Over::Lean(plan, call) => {
-                tracing::debug!(timer = %plan.name, reason = ?StopReason::Abandoned, "timer ended");
+                tell!(DEBUG, timer = %plan.name, reason = ?StopReason::Abandoned, "timer ended");
                 drop_quietly(call);
             }
         }
@@ -282,7 +286,7 @@ impl Core {
     pub(super) fn ring(&self, job: Job) {
         if let Job::Ring(waker) = job {
             if let Err(failure) = guarded(|| waker.wake()) {
-                tracing::error!(engine = &*self.name, "a waker {failure}");
+                tell!(ERROR, engine = &*self.name, "a waker {failure}");
             }
         }
     }

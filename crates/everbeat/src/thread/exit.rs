@@ -7,6 +7,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::guard::tell;
+
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// Asks to be told of the exit. Called before the first thread of an engine starts.
@@ -49,7 +51,7 @@ fn ask() {
         BEGUN.store(true, Ordering::Release);
     }
     if atexit(begin) != 0 {
-        tracing::warn!("the C library takes no more exit handlers: runs may begin during the exit");
+        tell!(WARN, "the C library takes no more exit handlers: runs may begin during the exit");
     }
 }
 

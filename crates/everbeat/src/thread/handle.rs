@@ -396,6 +396,7 @@ impl EngineBuilder {
     /// Has each thread of the engine live inside a function of yours, which calls what it is given, once: to
     /// hold something for as long as the thread is there, such as its registration with another runtime.
     /// What comes before the call delays the first timers, and nobody waits for what comes after it.
+    /// If it panics before the call, or makes none, the thread lives without it.
     ///
     /// ```
     /// use everbeat::thread::Engine;

@@ -8,7 +8,7 @@ use super::engine::{Core, Refusal};
 use super::lean::{Found, Record, Released, Stopped};
 use crate::any::Identity;
 use crate::error::Error;
-use crate::guard::drop_quietly;
+use crate::guard::{drop_quietly, tell};
 use crate::shared::{Plan, Shared};
 use crate::target::Call;
 
@@ -85,7 +85,7 @@ impl Placed {
         let core = core_of(&self.plan);
         let stopped = core.change(|roster| roster.stop_lean(self.key, reason)).expect(STAYS);
         if let Stopped::Now { last } = stopped {
-            tracing::debug!(timer = %self.plan.name, ?reason, "timer ended");
+            tell!(DEBUG, timer = %self.plan.name, ?reason, "timer ended");
             core.tell_end(last);
         }
         stopped
@@ -113,7 +113,7 @@ impl Placed {
             Released::Nothing => {}
             Released::Record { record, ended, last } => {
                 if ended {
-                    tracing::debug!(timer = %self.plan.name, reason = ?StopReason::Dropped, "timer ended");
+                    tell!(DEBUG, timer = %self.plan.name, reason = ?StopReason::Dropped, "timer ended");
                 }
                 drop_quietly(record.into_call());
                 core.tell_end(last);

@@ -247,7 +247,7 @@ impl Core {
     /// The call of a lean timer comes back to a whole one, with what was made of its run.
     fn finish_as_whole(self: &Arc<Self>, key: Key, call: Call<()>, made: Made<()>) {
         let Some(timer) = self.promote(key) else { return };
-        timer.take_back(call, made);
+        timer.take_back(&mut Some(Current::Whole(timer.clone())), call, made);
         self.give_turn(key, timer);
     }
 

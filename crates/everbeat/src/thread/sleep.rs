@@ -6,6 +6,7 @@ use std::time::Duration;
 use everbeat_core::Instant;
 
 use super::time::Time;
+use crate::guard::tell;
 use crate::sync::{AtomicBool, thread};
 
 /// How precisely an engine keeps its times, and what it pays for it.
@@ -145,7 +146,7 @@ fn park_until(time: &Time, end: Instant, note: &Note) -> bool {
 fn ask_for_least_slack() {
     #[cfg(all(target_os = "linux", not(miri)))] // which knows no slack
     if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
-        tracing::warn!(%error, "the kernel keeps its timer slack: ticks are up to 50 µs later");
+        tell!(WARN, %error, "the kernel keeps its timer slack: ticks are up to 50 µs later");
     }
 }
 

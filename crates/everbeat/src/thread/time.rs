@@ -10,7 +10,7 @@ use std::time::Instant as StdInstant;
 use everbeat_core::Instant;
 
 use super::host::Host;
-use crate::guard::guarded;
+use crate::guard::{guarded, tell};
 use crate::sync::now;
 
 /// The time since an engine was made, on the machine's clock or on its host's.
@@ -48,7 +48,7 @@ impl Time {
                 now
             }
             Err(failure) => {
-                tracing::error!("the clock of an engine's host {failure}");
+                tell!(ERROR, "the clock of an engine's host {failure}");
                 Instant::from_nanos(self.told_nanos.load(Ordering::Acquire))
             }
         }

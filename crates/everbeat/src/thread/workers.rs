@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::engine::{Core, LINGER};
 use super::roster::Roster;
 use super::runs::Batch;
+use crate::guard::tell;
 use crate::sync::{thread, thread_local};
 
 /// How long a worker stays idle while there are timers.
@@ -25,7 +26,7 @@ impl Core {
         let core = self.clone();
         let hired = thread::Builder::new().name(self.thread_name()).spawn(move || core.live(Self::work));
         if let Err(error) = hired {
-            tracing::error!(engine = &*self.name, %error, "a worker could not be started");
+            tell!(ERROR, engine = &*self.name, %error, "a worker could not be started");
             // Another one cannot be had either, so only the keeper is called, if anybody.
             let calls = {
                 let mut roster = self.lock();

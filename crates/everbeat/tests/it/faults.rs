@@ -1,16 +1,18 @@
 //! What users see when something around a timer fails: threads that cannot be had, runtimes that go away or are not
-//! driven, processes that are stopped, clocks that jump.
+//! driven, processes that are stopped, clocks that jump, and listeners that panic.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread as std_thread;
 use std::time::{Duration, Instant};
 
+use everbeat::testing::TestEngine;
 use everbeat::thread::{Engine, Host, Precision};
-use everbeat::{Error, OnError, Plain, StopReason, Tick, Timer, offload};
+use everbeat::{Error, Group, OnError, Plain, StopReason, Tick, Timer, offload};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{Gate, Journal, LIMIT, eventually, every, ms, settle};
+use crate::logs::leave_nothing_unheard;
+use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, every, ms, settle};
 use crate::thread_support::HOUR;
 #[cfg(target_os = "linux")]
 use crate::thread_support::{LITTLE_MEMORY, alone, no_more_threads};
@@ -332,4 +334,121 @@ fn s9_a_clock_that_jumps_makes_no_burst_and_one_that_goes_back_stands_still() {
         assert_eq!(slots.last(), Some(&(6_002, 5_999)), "{slots:?}");
     }
     assert_eq!(whole.stats().skipped.total(), 5_999);
+}
+
+#[test]
+fn r5_what_surrounds_the_threads_of_an_engine_may_fail() -> Result<(), Error> {
+    type Life<'a> = &'a mut (dyn FnMut() + Send);
+    let before: fn(Life<'_>) = |_| panic!("before its life");
+    let after: fn(Life<'_>) = |life| {
+        life();
+        panic!("after its life");
+    };
+    let forgotten: fn(Life<'_>) = |_| ();
+    let twice: fn(Life<'_>) = |life| {
+        life();
+        life();
+    };
+    for frame in [before, after, forgotten, twice] {
+        for workers in [0, 1] {
+            let engine = Engine::builder().workers(workers).around_threads(frame).build();
+            let timer = engine.every(ms(1)).start(|| ())?;
+            timer.wait_hits(3).block(LIMIT)?;
+            timer.cancel().block(LIMIT)?;
+            eventually("its threads have gone", || engine.stats().workers == 0);
+            timer.start()?;
+            timer.wait_more(3).block(LIMIT)?;
+        }
+    }
+    Ok(())
+}
+
+/// Panics at what it is told, once it has been armed, at each call of this kind.
+struct Touchy(Arc<AtomicUsize>);
+
+impl Touchy {
+    const CALLS: usize = 6;
+
+    fn is_told(&self, call: usize) {
+        assert_ne!(self.0.load(Ordering::SeqCst), call, "told too much");
+    }
+}
+
+impl tracing::Subscriber for Touchy {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        self.is_told(1);
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        self.is_told(2);
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.is_told(3);
+    }
+    fn enter(&self, _: &tracing::span::Id) {
+        self.is_told(4);
+    }
+    fn exit(&self, _: &tracing::span::Id) {
+        self.is_told(5);
+    }
+    fn try_close(&self, _: tracing::span::Id) -> bool {
+        self.is_told(6);
+        true
+    }
+}
+
+#[test]
+fn r5_who_listens_to_the_log_may_panic() -> Result<(), Error> {
+    leave_nothing_unheard();
+    for call in 1..=Touchy::CALLS {
+        let (clock, armed) = (TestEngine::new(), Arc::new(AtomicUsize::new(0)));
+        let _guard = tracing::subscriber::set_default(Touchy(armed.clone()));
+        let every = || clock.engine().every(SECOND).fixed_rate().on_error(OnError::Continue);
+        let plain = every().start(|| ())?;
+        let fails = every().on_failure(|_| panic!("in on_failure")).start(|| Err::<(), _>("as planned"))?;
+        let ends = every().max_runs(3).on_end(|_| panic!("in on_end")).start(|| 1)?;
+        let fed = every().start(|| 1)?;
+        let feed = fed.subscribe().bounded(1).open()?;
+        clock.settle();
+        armed.store(call, Ordering::SeqCst);
+        clock.pass(5 * SECOND); // slots are missed
+        clock.settle();
+        for _ in 0..3 {
+            clock.advance(SECOND);
+        }
+        assert_eq!((plain.hits(), fails.stats().failures, ends.hits(), feed.len()), (6, 6, 3, 1), "{call}");
+        assert_eq!(plain.stats().skipped.total(), 3);
+        assert!(!ends.is_running());
+        drop((plain.cancel(), fails.cancel(), ends, fed, feed));
+        clock.settle();
+        assert!(!plain.is_running() && !fails.is_running());
+        assert_eq!(clock.next_due(), None);
+        armed.store(0, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_who_listens_to_the_log_of_a_runtime_may_panic() -> Result<(), Error> {
+    leave_nothing_unheard();
+    for call in 1..=Touchy::CALLS {
+        let armed = Arc::new(AtomicUsize::new(0));
+        let _guard = tracing::subscriber::set_default(Touchy(armed.clone()));
+        let group = Group::new();
+        let plain = every(10).start(|| async {})?;
+        let fails = every(10).on_error(OnError::Continue).start(|| Err::<(), _>("as planned"))?;
+        let member = group.every(ms(10)).max_runs(3).start(|| 1)?;
+        plain.wait_hits(1).await?;
+        armed.store(call, Ordering::SeqCst);
+        tokio::time::sleep(ms(95)).await;
+        assert_eq!((plain.hits(), fails.stats().failures, member.hits()), (10, 10, 3), "{call}");
+        assert_eq!(member.wait().await?, StopReason::MaxRuns);
+        assert_eq!(plain.cancel().await, StopReason::Cancelled);
+        assert_eq!(fails.cancel().await, StopReason::Cancelled);
+        armed.store(0, Ordering::SeqCst);
+    }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! R: runs on threads that fail, panic, take long, or come all at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everbeat::testing::TestEngine;
 use everbeat::thread::{Engine, Precision};
-use everbeat::{Error, Failure, OnError, Plain, StopReason, Tick, Timer};
+use everbeat::{AnyTimer, Builder, Error, Failure, IntoTarget, OnError, Plain, StopReason, Tick, Timer};
 
 use crate::logs::Log;
 use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, ms};
@@ -262,5 +262,117 @@ fn d11_a_waker_that_panics_harms_nobody() -> Result<(), Error> {
         let _ = std::future::Future::poll(next.as_mut(), &mut cx);
         timer.wait_more(2).block(LIMIT)?;
     }
+    Ok(())
+}
+
+/// A value or an error that ends a timer when it is dropped, waits for that, and writes down what came of it.
+#[derive(Debug)]
+struct Closer {
+    timer: Arc<Mutex<Option<AnyTimer>>>,
+    answers: Journal<Option<StopReason>>,
+}
+
+impl Closer {
+    fn new(answers: &Journal<Option<StopReason>>) -> impl Fn() -> Self + Clone + use<> {
+        let (timer, answers) = (Arc::default(), answers.clone());
+        move || Self { timer: Arc::clone(&timer), answers: answers.clone() }
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let timer = self.timer.lock().unwrap().clone();
+        if let Some(timer) = timer {
+            self.answers.add(everbeat::thread::wait_for(timer.cancel(), LIMIT));
+        }
+    }
+}
+
+impl std::fmt::Display for Closer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a closer")
+    }
+}
+
+impl std::error::Error for Closer {}
+
+/// Starts it with a target that is made of what makes closers, and waits for the end that one of them brings about.
+fn end_by_drop<M, X, V>(
+    builder: Builder,
+    target: impl FnOnce(Box<dyn Fn() -> Closer + Send>) -> X,
+) -> Result<Vec<Option<StopReason>>, Error>
+where
+    X: IntoTarget<M>,
+    X::Target: everbeat::Target<Value = V>,
+    V: Send + Sync + 'static,
+{
+    let answers = Journal::new();
+    let closer = Closer::new(&answers);
+    let timer: Timer<V> = builder.build(target(Box::new(closer.clone())))?;
+    let of_none = closer();
+    *of_none.timer.lock().unwrap() = Some((&timer).into());
+    timer.start()?;
+    timer.wait_hits(1000).block(LIMIT).unwrap_err();
+    of_none.timer.lock().unwrap().take();
+    Ok(answers.entries())
+}
+
+#[test]
+fn l5_what_a_run_drops_may_end_its_timer_and_wait_for_that() -> Result<(), Error> {
+    for workers in [0, 1] {
+        let engine = engine(workers);
+        let every = || engine.every(ms(1));
+        let first = |told: Vec<_>| told[0];
+        let value = end_by_drop(every(), |closer| move || Plain(closer()))?;
+        assert_eq!(first(value), Some(StopReason::Cancelled), "a value that gives way to the next");
+        let measured = end_by_drop(every().histograms(true), |closer| move || Plain(closer()))?;
+        assert_eq!(first(measured), Some(StopReason::Cancelled));
+        let failure =
+            end_by_drop(every().on_error(OnError::Continue), |closer| move || Err::<(), _>(closer()))?;
+        assert_eq!(first(failure), Some(StopReason::Cancelled), "a failure that everybody was told of");
+        let late = every().run_timeout(ms(1)).on_error(OnError::Continue);
+        let late = end_by_drop(late, |closer| {
+            move || {
+                std::thread::sleep(ms(2));
+                Plain(closer())
+            }
+        })?;
+        assert_eq!(first(late), Some(StopReason::Cancelled), "the value of a run that took too long");
+    }
+    Ok(())
+}
+
+#[test]
+fn l7_the_failure_that_a_start_forgets_may_wait_for_the_timer() -> Result<(), Error> {
+    let engine = engine(1);
+    let answers = Journal::new();
+    let closer = Closer::new(&answers);
+    let of_none = closer();
+    let timer =
+        engine.every(ms(1)).build(move |tick: Tick| if tick.run == 1 { Err(closer()) } else { Ok(()) })?;
+    timer.start()?;
+    timer.wait().block(LIMIT).unwrap_err();
+    *of_none.timer.lock().unwrap() = Some((&timer).into());
+    timer.start()?;
+    assert_eq!(answers.entries(), [Some(StopReason::Cancelled)]);
+    assert!(!timer.is_running());
+    of_none.timer.lock().unwrap().take();
+    Ok(())
+}
+
+#[test]
+fn d11_who_closes_a_feed_does_not_care_for_the_waker_of_its_consumer() -> Result<(), Error> {
+    struct Explosive;
+    impl std::task::Wake for Explosive {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker");
+        }
+    }
+    let timer = TestEngine::new().engine().every(SECOND).build(|| ())?;
+    let feed = timer.subscribe().open()?;
+    let waker = std::task::Waker::from(Arc::new(Explosive));
+    assert!(feed.poll_value(&mut std::task::Context::from_waker(&waker)).is_pending());
+    feed.closer().close();
+    assert_eq!(timer.stats().feeds, 0);
     Ok(())
 }
