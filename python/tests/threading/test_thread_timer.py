@@ -195,6 +195,47 @@ def test_l5_control_from_inside_the_target():
     assert timer.stats().failures == 0 and timer.stats().runs == 1
 
 
+@pytest.mark.parametrize("inline", [False, True])
+def test_l5_what_a_run_drops_may_end_its_timer(inline):
+    answers = []
+
+    class Session:
+        def __del__(self):
+            try:
+                timer.cancel(LONG)
+            except Exception as error:
+                answers.append(error)
+            else:
+                answers.append("ended")
+
+    timer = Timer(0.001, Session, inline=inline)  # a value goes when the next one comes
+    timer.start()
+    assert timer.wait(timeout=LONG)
+    assert answers[0] == "ended"
+    assert timer.hit_count == 2
+
+
+def test_l7_the_failure_that_a_start_forgets_may_end_its_timer():
+    answers = []
+
+    class Session:
+        def __del__(self):
+            if timer.is_running():
+                timer.cancel(LONG)
+                answers.append(timer.is_running())
+
+    def target():
+        if timer.hit_count == timer.stats().failures:
+            raise ValueError(Session())
+
+    timer = Timer(3600, target, exc_cb=lambda *_: None)
+    timer.start()
+    with pytest.raises(ValueError):
+        timer.wait(timeout=LONG)
+    timer.start()
+    assert answers == [False]
+
+
 def test_l9_an_engine_thread_is_not_blocked_by_its_own_timers():
     engine = Engine()
     other = engine.every(3600, print, initial_delay=3600, start=True)
