@@ -403,6 +403,8 @@ async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
     (&mut answer).await?;
     printed(&answer, &["Pending", "over: true"]);
     printed(&every(10).name("pacer").ticks()?, &["Ticks", "pacer"]);
+    let call = everbeat::OneShot::start(every(10).name("courier"), SECOND, || ())?;
+    printed(&call, &["OneShot", "courier", "pending: true"]);
     let group = everbeat::Group::named("staff");
     group.add(&timer)?;
     printed(&group.wait_hits(1), &["Together", "members: 1"]);
