@@ -710,7 +710,7 @@ async def test_bad_input_is_refused_before_anybody_is_asked() -> None:
         await nobody.wait(timeout=-1)
     with pytest.raises(ScheduleError, match=r"^hits .*-1"):
         await nobody.wait(hits=-1)
-    with pytest.raises(ScheduleError, match="^wait takes hit_count or hits"):
+    with pytest.raises(ScheduleError, match=r"^wait takes hit_count or hits"):
         await nobody.wait(hits=1, hit_count=1)
 
 
