@@ -410,11 +410,8 @@ impl Timer {
             State::Draining(run, reason) | State::Cancelling(run, reason) => (run, Some(reason)),
             _ => return,
         };
-        // Nobody could look in the middle of a run that held its thread: it is over its grace all the same.
-        let is_late = matches!(self.state, State::Draining(..)) && now > run.grace_limit;
-        let stop = if is_late && !self.ends_with(outcome) { Some(StopReason::GraceExpired) } else { stop };
         self.note_backoff(outcome);
-        match self.end_after(now, outcome, stop) {
+        match self.end_after(now, run.grace_limit, outcome, stop) {
             Some(reason) => self.close(reason),
             None => self.plan_after(now, run, outcome),
         }
@@ -511,16 +508,20 @@ impl Timer {
         self.troubles.get_or_insert_default()
     }
 
-    /// Whether this is a failure that ends the timer.
-    fn ends_with(&self, outcome: Outcome) -> bool {
-        outcome == Outcome::Failure && self.schedule.on_error == OnError::Stop
-    }
-
     /// Whether the timer ends with this run, and why.
-    fn end_after(&self, now: Instant, outcome: Outcome, stop: Option<StopReason>) -> Option<StopReason> {
+    fn end_after(
+        &self,
+        now: Instant,
+        grace_limit: Instant,
+        outcome: Outcome,
+        stop: Option<StopReason>,
+    ) -> Option<StopReason> {
+        let fatal = outcome == Outcome::Failure && self.schedule.on_error == OnError::Stop;
         match stop {
             Some(reason @ (StopReason::Cancelled | StopReason::GraceExpired)) => Some(reason),
-            _ if self.ends_with(outcome) => Some(StopReason::Failed),
+            _ if fatal => Some(StopReason::Failed),
+            // Nobody could look in the middle of a run that held its thread: it is over its grace all the same.
+            Some(_) if now > grace_limit => Some(StopReason::GraceExpired),
             Some(reason) => Some(reason),
             None if outcome == Outcome::Exhausted => Some(StopReason::Exhausted),
             None if self.runs - self.runs_before_start >= self.schedule.max_runs => Some(StopReason::MaxRuns),

@@ -312,19 +312,23 @@ impl<V> Leftovers<V> {
     }
 
     #[inline]
-    pub(super) fn settle(self, timer: &Name) {
+    pub(super) fn settle(mut self, timer: &Name) {
         if !self.is_empty() {
-            self.told(timer).spend();
+            self.tell(timer);
+            self.spend();
         }
     }
 
     /// As [`settle`](Self::settle), in a turn of the timer: what is dropped there counts as a part of its own code. It
     /// may do to the timer what that may, and does not wait for a turn that it is a part of.
-    pub(super) fn settle_inside(self, timer: &Name, me: &mut Option<Current>) {
-        if !self.is_empty() {
-            let rest = self.told(timer);
+    pub(super) fn settle_inside(mut self, timer: &Name, me: &mut Option<Current>) {
+        if self.is_empty() {
+            return;
+        }
+        self.tell(timer);
+        if self.value.is_some() || !self.values.is_empty() || self.failure.is_some() {
             let _scope = Scope::enter(me);
-            rest.spend();
+            self.spend();
         }
     }
 
@@ -353,7 +357,7 @@ impl<V> Leftovers<V> {
     }
 
     /// Wakes and tells everybody. What is left is only to be dropped.
-    fn told(mut self, timer: &Name) -> Self {
+    fn tell(&mut self, timer: &Name) {
         std::mem::take(&mut self.woken).into_iter().for_each(|waker| wake(waker, timer));
         if let Some(missed) = self.missed {
             slots_missed(timer, missed);
@@ -361,14 +365,13 @@ impl<V> Leftovers<V> {
         for line in self.lossy.drain(..) {
             crate::log::feed_losses(timer, &line);
         }
-        self
     }
 
-    fn spend(self) {
-        if let Some(value) = self.value {
+    fn spend(&mut self) {
+        if let Some(value) = self.value.take() {
             drop_quietly(value);
         }
-        drop_all_quietly(self.values);
-        drop_quietly(self.failure);
+        drop_all_quietly(self.values.drain(..));
+        drop_quietly(self.failure.take());
     }
 }
