@@ -91,6 +91,22 @@ fn l3_shutdown_drains_or_gives_up_at_the_end_of_grace() {
 }
 
 #[test]
+fn l3_a_run_that_nobody_could_give_up_in_time_is_over_its_grace() {
+    let ends = [
+        (6, Outcome::Success, StopReason::Drained),
+        (7, Outcome::Success, StopReason::GraceExpired),
+        (7, Outcome::Failure, StopReason::Failed),
+    ];
+    for (end, outcome, reason) in ends {
+        let mut bench = Bench::started(rate(10));
+        bench.run_at(0);
+        bench.timer.drain(at(1), StopReason::Drained, ms(5));
+        bench.finish_at(end, outcome);
+        assert_eq!(bench.poll(), Some(Output::Stopped(reason)));
+    }
+}
+
+#[test]
 fn l3_a_second_drain_only_shortens_the_grace() {
     let mut bench = Bench::started(rate(10));
     bench.run_at(0);
