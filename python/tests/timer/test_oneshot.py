@@ -49,6 +49,8 @@ async def test_l12_a_call_is_made_once_at_its_time_with_its_arguments(fn: Any) -
     assert now() == 5
     assert not shot.is_pending() and not shot.cancel()
     assert await shot == await shot.wait(timeout=0) == expected
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing waits for another time"
     await asyncio.sleep(3600)
     assert count == 1
 
@@ -339,3 +341,10 @@ async def test_l12_a_call_has_a_name_a_context_and_a_timer() -> None:
         other = after(3600, call)
         assert other.name == shot.name
         other.cancel()
+
+    class Reminder:
+        def __call__(self) -> None: ...
+
+    reminder = after(3600, Reminder())
+    assert reminder.name == "Reminder"
+    reminder.cancel()
