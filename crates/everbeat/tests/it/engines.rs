@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use everbeat::testing::TestEngine;
 use everbeat::thread::{self as threads, Engine, Host, PeriodicTask, Precision};
-use everbeat::{Error, StopReason, Timer};
+use everbeat::{AnyTimer, Error, Group, StopReason, Timer};
 
 use crate::support::{Gate, Journal, LIMIT, SECOND, eventually, ms};
 
@@ -351,5 +351,19 @@ fn d10_ticks_that_are_waited_for_end_with_their_engine() -> Result<(), Error> {
         assert_eq!(rung.0.load(Ordering::SeqCst), 1);
         assert!(matches!(next.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(None)));
     }
+    Ok(())
+}
+
+#[test]
+fn g4_timers_at_the_same_place_of_two_engines_are_two() -> Result<(), Error> {
+    let clocks = [TestEngine::new(), TestEngine::new()];
+    let start = |clock: &TestEngine| clock.engine().every(SECOND).start(|| ());
+    let (first, second) = (start(&clocks[0])?, start(&clocks[1])?);
+    let group = Group::new();
+    group.add(&first)?;
+    assert!(group.contains(&first) && !group.contains(&second));
+    group.add(&second)?;
+    assert_eq!(group.len(), 2);
+    assert!(!AnyTimer::from(&first).same_timer(&AnyTimer::from(&second)));
     Ok(())
 }

@@ -405,6 +405,11 @@ async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
     printed(&every(10).name("pacer").ticks()?, &["Ticks", "pacer"]);
     let call = everbeat::OneShot::start(every(10).name("courier"), SECOND, || ())?;
     printed(&call, &["OneShot", "courier", "pending: true"]);
+    let engine = everbeat::thread::Engine::builder().name("tower");
+    printed(&engine, &["EngineBuilder", "tower", "Coarse"]);
+    let engine = engine.build();
+    printed(&engine, &["Engine", "tower", "Coarse"]);
+    assert_eq!(engine.name(), "tower");
     let group = everbeat::Group::named("staff");
     group.add(&timer)?;
     printed(&group.wait_hits(1), &["Together", "members: 1"]);
