@@ -84,10 +84,12 @@ def passes(tree: Path, limit: float | None) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", *first, *NOT_RUN]
     try:
         ended = subprocess.run(
-            command, cwd=tree / "python", env=environment, timeout=limit, capture_output=True
+            command, cwd=tree / "python", env=environment, timeout=limit, capture_output=True, text=True
         )
     except subprocess.TimeoutExpired:
         return False
+    if limit is None and ended.returncode:
+        print(ended.stdout[-5000:])
     return ended.returncode == 0
 
 
