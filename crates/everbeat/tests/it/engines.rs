@@ -367,3 +367,17 @@ fn g4_timers_at_the_same_place_of_two_engines_are_two() -> Result<(), Error> {
     assert!(!AnyTimer::from(&first).same_timer(&AnyTimer::from(&second)));
     Ok(())
 }
+
+#[test]
+fn t1_an_engine_moved_by_hand_tells_its_next_deadline() -> Result<(), Error> {
+    let clock = TestEngine::new();
+    assert_eq!(clock.next_due(), None);
+    let [_late, early] =
+        [ms(700), ms(300)].map(|delay| clock.engine().every(SECOND).initial_delay(delay).start(|| ()));
+    assert_eq!(clock.next_due(), Some(ms(300)));
+    clock.advance(ms(200));
+    assert_eq!(clock.next_due(), Some(ms(300)), "it is counted from the beginning");
+    drop(early);
+    assert_eq!(clock.advance_to_next(), Some(ms(500)));
+    Ok(())
+}
