@@ -1,7 +1,7 @@
 //! R7: the workers of an engine, the thread that keeps its time, and what they do for each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread as std_thread;
 use std::time::Duration;
 
@@ -127,4 +127,28 @@ fn l10_a_default_engine_that_was_closed_takes_new_timers() {
 fn e2_a_name_that_no_thread_can_have_is_no_panic() -> Result<(), Error> {
     let engine = Engine::builder().name("a\0b").build();
     engine.every(HOUR).start(|| ())?.wait_hits(1).block(LIMIT)
+}
+
+#[test]
+fn r7_a_place_that_was_lent_is_taken_back() -> Result<(), Error> {
+    let engine = Engine::builder().workers(1).build();
+    let other = engine.every(HOUR).start(|| 1)?;
+    let lender = engine.every(HOUR).start(move || other.trigger().block(LIMIT).map(|one| *one))?;
+    for _ in 0..5 {
+        assert_eq!(*lender.trigger().block(LIMIT)?, 1);
+    }
+    eventually("who took its place has gone", || engine.stats().workers <= 1);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let crowded = || {
+        let (inside, most) = (inside.clone(), most.clone());
+        engine.every(HOUR).start(move || {
+            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std_thread::sleep(ms(5));
+            inside.fetch_sub(1, Ordering::SeqCst);
+        })
+    };
+    let timers = (0..4).map(|_| crowded()).collect::<Result<Vec<_>, _>>()?;
+    timers.iter().try_for_each(|timer| timer.wait_hits(1).block(LIMIT))?;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    Ok(())
 }
