@@ -410,6 +410,9 @@ async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
     let engine = engine.build();
     printed(&engine, &["Engine", "tower", "Coarse"]);
     assert_eq!(engine.name(), "tower");
+    printed(&everbeat::testing::TestEngine::new(), &["TestEngine", "elapsed"]);
+    let task = everbeat::thread::PeriodicTask::new(SECOND, || ())?;
+    printed(&task, &["PeriodicTask", "Timer"]);
     let group = everbeat::Group::named("staff");
     group.add(&timer)?;
     printed(&group.wait_hits(1), &["Together", "members: 1"]);
