@@ -420,3 +420,60 @@ async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
     assert_eq!(ends.map(|end| end.to_string()), ["drained", "cancelled", "failed"]);
     Ok(())
 }
+
+/// An error with another below it.
+#[derive(Debug)]
+struct Upper(std::io::Error);
+
+impl std::fmt::Display for Upper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("above")
+    }
+}
+
+impl std::error::Error for Upper {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e1_an_error_says_what_is_below_it_and_says_nothing_twice() -> Result<(), Error> {
+    use std::error::Error as _;
+    let timer = every(10).start(|| Err::<(), _>(Upper(std::io::Error::other("below"))))?;
+    let failed = timer.wait_hits(1).await.unwrap_err();
+    assert!(failed.to_string().contains("above") && !failed.to_string().contains("below"), "{failed}");
+    assert_eq!(failed.source().map(ToString::to_string).as_deref(), Some("below"));
+    let Error::Failed { failure, .. } = &failed else { panic!("{failed}") };
+    assert_eq!(failure.source().map(ToString::to_string).as_deref(), Some("below"));
+    Ok(())
+}
+
+#[test]
+fn o1_a_name_is_compared_as_text_or_place() -> Result<(), Error> {
+    let of = |name| Ok::<_, Error>(every(10).name(name).build(|| ())?.name().clone());
+    let (clerk, same, other) = (of("clerk")?, of("clerk")?, of("other")?);
+    assert!(clerk == same && clerk != other);
+    assert!(clerk == "clerk" && clerk == *"clerk" && clerk != "other" && clerk != *"other");
+    let place = every(10).build(|| ())?.name().clone();
+    assert!(place == *place.to_string() && place != "clerk" && place != clerk);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_a_timer_is_paused_and_resumed_under_any_handle() -> Result<(), Error> {
+    let timer = every(10).start(|| 1)?;
+    let any = everbeat::AnyTimer::from(&timer);
+    let mut feed = timer.subscribe().open()?;
+    assert!(!timer.is_paused() && feed.is_empty());
+    timer.wait_hits(1).await?;
+    assert!(!feed.is_empty());
+    any.pause();
+    assert!(timer.is_paused());
+    any.resume();
+    assert!(!timer.is_paused());
+    timer.wait_hits(3).await?;
+    assert_eq!(feed.len(), 3);
+    assert!(feed.try_next().is_some());
+    Ok(())
+}
