@@ -40,7 +40,7 @@ def test_l11_a_timer_of_the_parent_says_so(run_script):
             call.is_pending, call.fire_now, schedule.get, schedule.cancel, scope.close, scope.active,
             lambda: scope.after(1, print), engine.close, engine.stats, lambda: engine.after(1, print),
             group.start, group.cancel, group.trigger, group.wait, group.__enter__, lambda: group.shutdown(1),
-            lambda: group.add(timer), started.start,
+            lambda: group.add(timer), started.start, started.cancel, lambda: started.shutdown(1),
         ]
         for use in uses:
             try:

@@ -134,6 +134,13 @@ fn timers_of_a_few_kinds_share_how_they_were_built() -> Result<(), Error> {
     again();
     let measured = measure(again);
     assert_eq!(measured.count_total, 0, "{measured:?}");
+
+    let runtime = paused();
+    let _context = runtime.enter();
+    let mut kept = Vec::with_capacity(3);
+    let mut build = |millis| measure(|| kept.push(every(millis).build(|| ()).unwrap())).count_total;
+    let (_first, other, alike) = (build(10), build(20), build(20));
+    assert!(alike < other, "{alike}, and {other} for one of its own kind");
     Ok(())
 }
 

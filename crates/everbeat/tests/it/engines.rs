@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -379,5 +379,23 @@ fn t1_an_engine_moved_by_hand_tells_its_next_deadline() -> Result<(), Error> {
     assert_eq!(clock.next_due(), Some(ms(300)), "it is counted from the beginning");
     drop(early);
     assert_eq!(clock.advance_to_next(), Some(ms(500)));
+    Ok(())
+}
+
+#[test]
+fn r7_timers_of_one_line_of_code_run_where_each_was_built_for() -> Result<(), Error> {
+    let engine = Engine::builder().workers(1).build();
+    let (told, runs) = mpsc::channel();
+    for inline in [true, false, true, false] {
+        let builder = engine.every(LIMIT * 10);
+        let builder = if inline { builder.inline() } else { builder };
+        let told = told.clone();
+        let timer = builder.start(move || told.send(thread::current().id()).unwrap())?;
+        timer.wait_hits(1).block(LIMIT)?;
+        timer.detach();
+    }
+    let threads: Vec<_> = runs.try_iter().collect();
+    assert_eq!(threads.len(), 4);
+    assert!(threads[0] == threads[2] && threads[1] == threads[3] && threads[0] != threads[1]);
     Ok(())
 }

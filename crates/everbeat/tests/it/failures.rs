@@ -398,6 +398,7 @@ async fn o1_what_can_be_printed_says_whose_it_is() -> Result<(), Error> {
     printed(&feed.closer(), &["FeedCloser", "sink"]);
     timer.start()?;
     printed(&everbeat::AnyTimer::from(&timer), &["AnyTimer", "clerk", "running: true"]);
+    printed(&timer.downgrade(), &["WeakTimer", "clerk"]);
     let mut answer = timer.join();
     printed(&answer, &["Pending", "clerk", "over: false"]);
     (&mut answer).await?;

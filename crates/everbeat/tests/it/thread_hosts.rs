@@ -221,6 +221,7 @@ fn l9_blocking_on_the_thread_that_moves_the_time_is_refused_at_once() {
         let mut feed = timer.subscribe().open()?;
         let mut ticks = thread::every(HOUR).initial_delay(HOUR).on(&clock).ticks()?;
         group.add(&timer)?;
+        assert!(is_refused(feed.may_block()));
         assert!(is_refused(timer.join().block(HOUR)));
         assert!(is_refused(timer.trigger().block(HOUR)));
         assert!(is_refused(timer.wait_hits(1).block(HOUR)));
@@ -245,6 +246,7 @@ fn l9_an_answer_that_is_there_is_had_on_the_thread_that_moves_the_time() -> Resu
     assert_eq!(*run.block(HOUR)?, 7);
     hits.block(HOUR)?;
     assert!(is_refused(more.block(HOUR)));
+    feed.may_block()?;
     assert_eq!(feed.next_blocking(HOUR)?.as_deref(), Some(&7));
     assert_eq!(ticks.next_blocking(HOUR)?.map(|tick| tick.slot), Some(0));
     let fresh = timer.trigger();
@@ -297,5 +299,24 @@ fn l8_a_test_engine_that_is_gone_lets_go_of_its_timers() -> Result<(), Error> {
     clock.settle();
     drop(clock);
     assert!(weak.upgrade().is_none());
+    Ok(())
+}
+
+/// Such members deliver nothing, and are places in the queue of their engine.
+#[test]
+fn l9_members_without_values_are_waited_for_where_that_can_be() -> Result<(), Error> {
+    let engine = Engine::builder().workers(1).build();
+    let group = Group::new();
+    for _ in 0..2 {
+        group.add(engine.every(ms(1)).start(|| ())?)?;
+    }
+    group.wait_hits(2).block(LIMIT).all()?;
+    let refused = in_time(|| {
+        let (clock, group) = (TestEngine::new(), Group::new());
+        group.add(clock.engine().every(HOUR).start(|| ())?)?;
+        let answers = group.wait_hits(1).block(HOUR).into_vec();
+        Ok::<_, Error>(answers.into_iter().all(|(_, answer)| is_refused(answer)))
+    });
+    assert!(matches!(refused, Some(Ok(true))), "{refused:?}");
     Ok(())
 }
