@@ -334,9 +334,9 @@ impl Timer {
     }
 
     /// Ends it for `reason` after the current run, or at once if there is none. A run that is still
-    /// going after `grace` is given up, and the reason becomes [`StopReason::GraceExpired`], also if
-    /// that is found when the run has ended; with
-    /// [`Duration::MAX`] there is no such limit. A second drain can only shorten the first one's grace.
+    /// going after `grace` is given up, and the reason becomes [`StopReason::GraceExpired`], also if that
+    /// is found when the run has ended; with [`Duration::MAX`] there is no such limit. A second drain can
+    /// only shorten the first one's grace.
     pub fn drain(&mut self, now: Instant, reason: StopReason, grace: Duration) {
         let now = self.advance(now);
         match self.state {

@@ -326,7 +326,7 @@ impl<V> Leftovers<V> {
             return;
         }
         self.tell(timer);
-        if self.value.is_some() || !self.values.is_empty() || self.failure.is_some() {
+        if self.holds_something() {
             let _scope = Scope::enter(me);
             self.spend();
         }
@@ -348,12 +348,12 @@ impl<V> Leftovers<V> {
 
     /// Most changes leave nothing behind.
     fn is_empty(&self) -> bool {
-        self.woken.is_empty()
-            && self.values.is_empty()
-            && self.value.is_none()
-            && self.lossy.is_empty()
-            && self.missed.is_none()
-            && self.failure.is_none()
+        self.woken.is_empty() && self.lossy.is_empty() && self.missed.is_none() && !self.holds_something()
+    }
+
+    /// Whether something of the user's is to be dropped.
+    fn holds_something(&self) -> bool {
+        self.value.is_some() || !self.values.is_empty() || self.failure.is_some()
     }
 
     /// Wakes and tells everybody. What is left is only to be dropped.

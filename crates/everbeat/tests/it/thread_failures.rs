@@ -242,14 +242,16 @@ fn r7_as_many_workers_as_are_needed_and_no_more() -> Result<(), Error> {
     Ok(())
 }
 
+struct Explosive;
+
+impl std::task::Wake for Explosive {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker");
+    }
+}
+
 #[test]
 fn d11_a_waker_that_panics_harms_nobody() -> Result<(), Error> {
-    struct Explosive;
-    impl std::task::Wake for Explosive {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker");
-        }
-    }
     let engine = engine(1);
     let timer = engine.every(ms(2)).start(|| ())?;
     let mut ticks = engine.every(ms(2)).ticks()?;
@@ -362,12 +364,6 @@ fn l7_the_failure_that_a_start_forgets_may_wait_for_the_timer() -> Result<(), Er
 
 #[test]
 fn d11_who_closes_a_feed_does_not_care_for_the_waker_of_its_consumer() -> Result<(), Error> {
-    struct Explosive;
-    impl std::task::Wake for Explosive {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker");
-        }
-    }
     let timer = TestEngine::new().engine().every(SECOND).build(|| ())?;
     let feed = timer.subscribe().open()?;
     let waker = std::task::Waker::from(Arc::new(Explosive));
