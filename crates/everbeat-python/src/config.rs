@@ -171,7 +171,7 @@ pub(crate) fn parse_on_error(given: &Bound<'_, PyAny>) -> PyResult<OnError> {
             _ => Ok(OnError::Stop),
         };
     }
-    let first = durations::parse("backoff.first", &given.getattr(intern!(py, "first"))?)?;
+    let first = durations::parse_nonzero("backoff.first", &given.getattr(intern!(py, "first"))?)?;
     let max = durations::parse("backoff.max", &given.getattr(intern!(py, "max"))?)?;
     let factor = given.getattr(intern!(py, "factor"))?;
     let policy = OnError::backoff_by(first, ratio("backoff.factor", &factor)?, max);

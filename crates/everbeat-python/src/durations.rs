@@ -20,25 +20,37 @@ fn nanoseconds_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 /// # Errors
 /// `TypeError` for anything else; `ScheduleError` for one that is negative, infinite or not a number.
 pub(crate) fn parse(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    read(field, given)?
+        .ok_or_else(|| bad_value(given.py(), field, given, "a finite duration of at least zero"))
+}
+
+/// The same where zero is refused too.
+pub(crate) fn parse_nonzero(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let span = read(field, given)?.filter(|span| !span.is_zero());
+    span.ok_or_else(|| bad_value(given.py(), field, given, "a finite duration longer than zero"))
+}
+
+/// `None` for what is of a right type and no duration.
+fn read(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     if let Ok(seconds) = given.cast_exact::<pyo3::types::PyFloat>() {
-        return from_seconds(field, given, seconds.extract()?);
+        return Ok(from_seconds(seconds.extract()?));
     }
     let py = given.py();
     if given.is_instance(nanoseconds_type(py)?)? {
         return match given.extract::<u64>() {
-            Ok(nanos) => Ok(Duration::from_nanos(nanos)),
-            Err(_) => beyond(field, given),
+            Ok(nanos) => Ok(Some(Duration::from_nanos(nanos))),
+            Err(_) => beyond(given),
         };
     }
     if given.is_instance_of::<PyDelta>() {
-        return given.extract::<Duration>().map_err(|_| refused(field, given));
+        return Ok(given.extract::<Duration>().ok());
     }
     if given.is_instance_of::<PyBool>() {
         return Err(wrong_type(field, given));
     }
     match given.extract::<f64>() {
-        Ok(seconds) => from_seconds(field, given, seconds),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => beyond(field, given),
+        Ok(seconds) => Ok(from_seconds(seconds)),
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => beyond(given),
         Err(_) => Err(wrong_type(field, given)),
     }
 }
@@ -61,20 +73,14 @@ pub(crate) fn seconds(span: Duration) -> f64 {
     }
 }
 
-fn from_seconds(field: &str, given: &Bound<'_, PyAny>, seconds: f64) -> PyResult<Duration> {
-    if !seconds.is_finite() || seconds < 0.0 {
-        return Err(refused(field, given));
-    }
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+fn from_seconds(seconds: f64) -> Option<Duration> {
+    (seconds.is_finite() && seconds >= 0.0)
+        .then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// A number too large to be held: beyond the end of time, unless it is below zero.
-fn beyond(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    if given.lt(0)? { Err(refused(field, given)) } else { Ok(Duration::MAX) }
-}
-
-fn refused(field: &str, given: &Bound<'_, PyAny>) -> PyErr {
-    bad_value(given.py(), field, given, "a finite duration of at least zero")
+fn beyond(given: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    Ok((!given.lt(0)?).then_some(Duration::MAX))
 }
 
 fn wrong_type(field: &str, given: &Bound<'_, PyAny>) -> PyErr {

@@ -112,7 +112,7 @@ impl Timer {
             config.rare().on_error = parse_on_error(policy)?;
         }
         if let Some(limit) = run_timeout {
-            config.rare().run_timeout = Some(durations::parse("run_timeout", limit)?);
+            config.rare().run_timeout = Some(durations::parse_nonzero("run_timeout", limit)?);
         }
         let mut builder = builder(&native, &config);
 

@@ -96,11 +96,7 @@ impl Timer {
             config.rare().on_error = config::parse_on_error(policy)?;
         }
         if let Some(limit) = run_timeout {
-            let parsed = durations::parse("run_timeout", limit)?;
-            if parsed.is_zero() {
-                return Err(errors::bad_value(py, "run_timeout", limit, "a duration longer than zero"));
-            }
-            config.rare().run_timeout = Some(parsed);
+            config.rare().run_timeout = Some(durations::parse_nonzero("run_timeout", limit)?);
         }
         if config::flag("histograms", histograms)? {
             config.rare().histograms = true;
