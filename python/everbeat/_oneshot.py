@@ -125,9 +125,12 @@ def after(delay: Duration, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
 
 async def _make(call: Callable[[], Any]) -> Any:
-    # A timer would iterate over what a plain function returns.
-    made = call()
-    return await made if inspect.isawaitable(made) else made
+    # A timer would iterate over what a plain function returns, and end without a word by `StopAsyncIteration`.
+    try:
+        made = call()
+        return await made if inspect.isawaitable(made) else made
+    except StopAsyncIteration as end:
+        raise RuntimeError("the call raised StopAsyncIteration") from end
 
 
 async def _itself(value: T) -> T:

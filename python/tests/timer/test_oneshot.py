@@ -5,6 +5,7 @@ import functools
 import gc
 import logging
 import weakref
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -173,6 +174,17 @@ async def test_l12_the_end_of_an_iterator_is_a_failure_like_any_other() -> None:
     with pytest.raises(RuntimeError) as caught:
         await shot
     assert isinstance(caught.value.__cause__, StopIteration)
+
+
+async def test_l12_the_end_of_an_async_iterator_is_a_failure_like_any_other() -> None:
+    async def nothing() -> AsyncIterator[int]:
+        for item in ():
+            yield item
+
+    shot = after(0, anext, nothing())
+    with pytest.raises(RuntimeError) as caught:
+        await shot
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)
 
 
 async def test_l12_what_is_returned_is_the_value_whatever_it_is() -> None:
