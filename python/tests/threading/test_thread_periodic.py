@@ -211,6 +211,28 @@ def test_l8_runs_on_without_a_handle_and_is_forgotten_after():
     assert gone() is None
 
 
+def test_l8_lets_go_of_what_its_calls_return():
+    class Value:
+        pass
+
+    returned, enough = [], threading.Event()
+
+    def make():
+        value = Value()
+        returned.append(weakref.ref(value))
+        if len(returned) == 3:
+            task.set_interval(3600)
+            enough.set()
+        return value
+
+    with PeriodicTask(0.001, make) as task:
+        assert enough.wait(LONG)
+        end = time.monotonic() + LONG
+        while any(value() for value in returned) and time.monotonic() < end:
+            time.sleep(0.001)
+        assert [value() for value in returned] == [None] * 3
+
+
 def test_e2_bad_input():
     with pytest.raises(ScheduleError, match=r"interval must be .* got -0.5"):
         PeriodicTask(-0.5, print)

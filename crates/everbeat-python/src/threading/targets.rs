@@ -13,9 +13,12 @@ struct Called {
     run: fn(&SharedJob, Tick) -> Ran,
 }
 
-/// Calls it at each run.
+/// Calls it at each run. What it returns is let go of at once: nobody can ask for it.
 pub(super) fn called(job: SharedJob) -> CallTarget<Delivery> {
-    target(job, SharedJob::call)
+    target(job, |job, tick| match job.call(tick) {
+        Ran::Delivered(_) => Ran::Delivered(None),
+        ran => ran,
+    })
 }
 
 /// Calls it once.
