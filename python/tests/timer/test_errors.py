@@ -199,6 +199,20 @@ def test_o1_repr_of_a_subclass_and_of_a_target_that_cannot_be_printed() -> None:
     assert repr(Mine(1, Broken())).startswith("<Mine target=? ")
 
 
+def test_o1_repr_of_a_timer_whose_target_is_its_own_method() -> None:
+    class Mine(Timer[None]):
+        def __init__(self, name: str) -> None:
+            super().__init__(1, self.work, name=name)
+
+        def work(self) -> None:
+            pass
+
+    for name in "first", "second":
+        mine = Mine(name)
+        assert repr(mine).count(f"<Mine name={name!r} target=<bound method ") == 1
+        assert repr(mine).count(f"<Mine name={name!r} target=... delay=1 ") == 1
+
+
 def test_o1_attributes() -> None:
     timer = Timer(timedelta(minutes=1), target, name="named")
     assert (timer.name, timer.delay) == ("named", 60.0)

@@ -7,6 +7,7 @@ mod core;
 mod place;
 mod waits;
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -347,7 +348,7 @@ impl Timer {
         if let Some(name) = &core.name {
             let _ = write!(text, " name={}", name.bind(slf.py()).repr()?);
         }
-        let target = core.target.bind(slf.py()).repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
+        let target = target_shown(slf, core.target.bind(slf.py()));
         let running = slf.get().is_running()?;
         let (delay, hits) = (durations::seconds(core.period()), core.hits());
         let _ = write!(text, " target={target} delay={delay} hit_count={hits} running={}>", truth(running));
@@ -398,6 +399,21 @@ fn set_current_timer(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     SET.get_or_try_init(py, || Ok(context::current_timer(py)?.getattr(intern!(py, "set"))?.unbind()))
         .map(|set| set.bind(py))
+}
+
+/// The target in the repr of its timer: `...` within itself, as in that of a subclass whose target is its own method.
+fn target_shown(timer: &Bound<'_, Timer>, target: &Bound<'_, PyAny>) -> String {
+    thread_local! {
+        static SHOWN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    }
+    let timer = timer.as_ptr() as usize;
+    if SHOWN.with_borrow(|shown| shown.contains(&timer)) {
+        return "...".into();
+    }
+    SHOWN.with_borrow_mut(|shown| shown.push(timer));
+    let repr = target.repr();
+    SHOWN.with_borrow_mut(Vec::pop);
+    repr.map_or_else(|_| "?".into(), |repr| repr.to_string())
 }
 
 /// Whether it gives items; else it is called.
