@@ -370,7 +370,9 @@ class Subscription(Generic[_T]):
     The end of the timer ends it, and a failure that ended the timer is raised once, after the values. Both are
     kept beside the buffer: they evict no value, are never evicted, and do not count. A cancelled read takes no
     value. Several tasks that read from one feed share its values, each of which one of them gets, and all see the
-    end. A feed that nobody holds is closed; it is always true, however many values it holds.
+    end. A feed that nobody holds is closed; it is always true, however many values it holds. Python's collector
+    of cycles does not look at what has not been read: if that refers to whoever holds the feed, read it or let
+    go of the feed.
 
     `Timer.subscribe` makes them. One that is made by hand belongs to no timer, and has nothing until it is closed.
     """

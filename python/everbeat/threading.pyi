@@ -540,7 +540,8 @@ class Subscription(Generic[_T]):
 
     Iterating waits for the next value. It ends with the timer, after what is in the buffer; if a failure has
     ended the timer, that is raised then, once. The subscription of a timer that has ended already is
-    empty. One that is dropped or closed costs the timer nothing any more.
+    empty. One that is dropped or closed costs the timer nothing any more. Python's collector of cycles does
+    not look at what has not been read: if that refers to whoever holds the feed, read it or let go of the feed.
     """
 
     def get(self, timeout: _Duration | None = None) -> _T:
