@@ -108,11 +108,12 @@ impl<'a> Slots<'a> {
     }
 
     /// The wait for the upcoming slot begins. On a grid it takes place within its reach, but neither before now nor
-    /// in the slot after it.
+    /// in the slot after it. One past the end of time stays there.
     fn plan(&mut self, now: Span) {
         let (slot, reach) = (self.nominal(), self.reach());
         self.undecided |= self.stretched;
-        self.drawn = self.spec.jitter.filter(|_| self.is_grid() && reach > Span::ZERO).map(|jitter| {
+        let strays = self.is_grid() && reach > Span::ZERO && slot.due < Span::NEVER;
+        self.drawn = self.spec.jitter.filter(|_| strays).map(|jitter| {
             let end = slot.due.plus(reach.min(self.period));
             let begin = slot.due.minus(reach).max(now).min(end);
             Slot { due: draw(jitter.seed, slot.number, begin, end), ..slot }
@@ -122,7 +123,8 @@ impl<'a> Slots<'a> {
     /// How long a wait from run to run is.
     fn wait(&self, number: u64) -> Span {
         let reach = self.reach();
-        self.spec.jitter.filter(|_| reach > Span::ZERO).map_or(self.period, |jitter| {
+        let strays = reach > Span::ZERO && self.period < Span::NEVER;
+        self.spec.jitter.filter(|_| strays).map_or(self.period, |jitter| {
             draw(jitter.seed, number, self.period.minus(reach), self.period.plus(reach))
         })
     }

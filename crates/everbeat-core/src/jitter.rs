@@ -31,8 +31,11 @@ impl Jitter {
         low.saturating_add(u64::try_from(offset).unwrap_or(width))
     }
 
-    /// A wait of nominally `nanos`, spread evenly over `nanos ± fraction × nanos`.
+    /// A wait of nominally `nanos`, spread evenly over `nanos ± fraction × nanos`. One past the end of time stays there.
     pub(crate) fn spread(self, slot: u64, nanos: u64) -> u64 {
+        if nanos == u64::MAX {
+            return nanos;
+        }
         let reach = self.reach_nanos(nanos);
         self.draw(slot, nanos - reach.min(nanos), nanos.saturating_add(reach))
     }

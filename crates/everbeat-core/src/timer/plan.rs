@@ -166,7 +166,8 @@ impl Timer {
         if self.schedule.period_nanos == 0 {
             return nominal.max(now);
         }
-        if reach == 0 {
+        // A slot past the end of time strays from nowhere.
+        if reach == 0 || nominal.is_never() {
             return nominal;
         }
         let latest = nominal.add_nanos(reach).min(grid.time_of(self.next_slot.saturating_add(1)));

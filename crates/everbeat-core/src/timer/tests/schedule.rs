@@ -152,6 +152,27 @@ fn s9_time_does_not_run_backwards() {
 }
 
 #[test]
+fn s9_jitter_brings_nothing_back_from_past_the_end_of_time() {
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    let endless = [Schedule::fixed_rate(Duration::MAX), Schedule::fixed_delay(Duration::MAX)];
+    // Slot 6 would be due after six centuries, which is more than there are.
+    let schedules = endless.into_iter().chain([Schedule::fixed_rate(century)]);
+    for (seed, schedule) in (0..50).flat_map(|seed| schedules.clone().map(move |schedule| (seed, schedule))) {
+        let mut timer = Timer::new(schedule.with_jitter(Jitter { fraction: Ratio::ONE, seed }).unwrap());
+        timer.start(at(0)).unwrap();
+        let mut runs = 0;
+        while let Some(due) = timer.poll_timeout() {
+            timer.handle_timeout(due);
+            assert!(matches!(timer.poll_output(due), Some(Output::Run(_))), "{timer:?}");
+            timer.handle_finished(due, Outcome::Success);
+            runs += 1;
+            assert!(runs <= 6, "{timer:?}");
+        }
+        assert_eq!(runs, if timer.schedule().period() == century { 6 } else { 1 });
+    }
+}
+
+#[test]
 fn s9_a_period_past_the_end_of_time_waits_forever() {
     let mut bench = Bench::started(Schedule::fixed_rate(Duration::MAX));
     bench.work(3, 4);
