@@ -14,6 +14,8 @@ use futures_core::Stream;
 use crate::block;
 use crate::clock::Clock;
 use crate::error::Error;
+#[cfg(feature = "tokio")]
+use crate::guard::guarded;
 use crate::guard::tell;
 use crate::handle::Timer;
 use crate::home::Home;
@@ -86,7 +88,7 @@ impl Ticks {
         Ok(Self { timer, clock, alarm, current: None })
     }
 
-    /// The next tick; `None` once the schedule has ended.
+    /// The next tick; `None` once the schedule has ended, as it does when the runtime that it was made in goes away.
     ///
     /// # Cancel safety
     /// Cancel safe: a tick is taken only in the poll that returns it.
@@ -112,13 +114,15 @@ impl Ticks {
     pub fn next_blocking(&mut self, timeout: Duration) -> Result<Option<Tick>, Error> {
         let name = self.timer.name().clone();
         if !self.keeps_its_own_time() {
-            if self.timer.whole().needs_this_thread() {
-                // What is due already needs nobody. Without a period that shows at the second look.
-                let mut look = || block::on(self.next(), Duration::ZERO);
-                let refused = || Error::ThreadsafeDispatch { name, advice: block::ADVICE };
-                return look().or_else(look).ok_or_else(refused);
-            }
-            return block::on(self.next(), timeout).ok_or(Error::Timeout { name, after: timeout });
+            let refused = self.timer.whole().needs_this_thread();
+            let limit = if refused { Duration::ZERO } else { timeout };
+            // What is due already needs neither time nor anybody. Without a period that shows at the second look.
+            let tick = block::on(self.next(), limit).or_else(|| block::on(self.next(), Duration::ZERO));
+            return tick.ok_or(if refused {
+                Error::ThreadsafeDispatch { name, advice: block::ADVICE }
+            } else {
+                Error::Timeout { name, after: timeout }
+            });
         }
         let end = self.clock.now() + timeout;
         let waker = block::waker();
@@ -257,7 +261,11 @@ impl Alarm {
         match (self, clock) {
             #[cfg(feature = "tokio")]
             (Self::Runtime(alarm), Clock::Runtime(clock)) => {
-                alarm.as_mut().poll_until(clock, due, busy, cx).map(Ok)
+                // Once its runtime is gone a sleep of tokio panics, and offers no way to ask before.
+                match guarded(|| alarm.as_mut().poll_until(clock, due, busy, cx)) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(failure) => Poll::Ready(Err(io::Error::other(failure))),
+                }
             }
             (Self::Engine(alarm), _) => {
                 let _ = busy;

@@ -187,6 +187,26 @@ fn l8_a_wait_for_a_value_is_told_when_a_runtime_goes_away() {
     assert!(matches!(answer, Err(Error::Stopped { reason: StopReason::Abandoned, .. })), "{answer:?}");
 }
 
+/// Nobody but the consumer drives them, and tokio panics in whoever sleeps on when the runtime is gone.
+#[test]
+fn l8_ticks_end_when_their_runtime_goes_away() {
+    let ticks_of = |runtime: &Runtime| {
+        let _context = runtime.enter();
+        let mut ticks = Timer::every(HOUR).ticks().unwrap();
+        assert_eq!(ticks.next_blocking(LIMIT).unwrap().unwrap().run, 1);
+        ticks
+    };
+    let runtime = elsewhere();
+    let (mut waited_for, mut asked_later) = (ticks_of(&runtime), ticks_of(&runtime));
+    let end = waited_for.timer().wait();
+    let waiting = std_thread::spawn(move || waited_for.next_blocking(HOUR));
+    drop(runtime);
+    assert_eq!(waiting.join().unwrap().unwrap(), None);
+    assert_eq!(end.block(LIMIT).unwrap(), StopReason::Abandoned);
+    assert_eq!(here().block_on(asked_later.next()), None);
+    assert_eq!(asked_later.timer().cancel().block(LIMIT).unwrap(), StopReason::Abandoned);
+}
+
 /// A timer is a task of the runtime: a `LocalSet` has no say in it.
 #[test]
 fn l8_a_timer_outlives_the_local_set_it_was_started_in() {

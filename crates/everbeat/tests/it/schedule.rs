@@ -296,6 +296,18 @@ async fn d10_a_stopped_schedule_answers_at_once() -> Result<(), Error> {
     Ok(())
 }
 
+#[test]
+fn d10_a_tick_that_is_due_takes_no_time() -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let _context = runtime.enter();
+    let mut ticks = every(0).ticks()?;
+    for run in 1..=3 {
+        assert_eq!(ticks.next_blocking(Duration::ZERO)?.unwrap().run, run);
+    }
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn d10_a_trigger_from_elsewhere_reaches_a_waiting_consumer() -> Result<(), Error> {
     let mut ticks = every(3_600_000).fixed_rate().ticks()?;
