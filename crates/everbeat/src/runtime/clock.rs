@@ -78,8 +78,10 @@ impl RuntimeClock {
             if shared { NEWEST.try_with(|newest| newest.borrow().upgrade()).ok().flatten() } else { None };
         let clock = known.filter(|known| known.runtime.id() == runtime.id()).unwrap_or_else(|| {
             let origin = before.map_or_else(tokio::time::Instant::now, |clock| clock.origin);
-            let skew = seen.saturating_since(Instant::from_elapsed(origin.elapsed()));
-            let clock = Arc::new(Self { origin, skew, runtime, source, thread: AtomicUsize::new(0) });
+            let mut clock =
+                Self { origin, skew: Duration::ZERO, runtime, source, thread: AtomicUsize::new(0) };
+            clock.skew = seen.saturating_since(clock.now());
+            let clock = Arc::new(clock);
             if shared {
                 let _ = NEWEST.try_with(|newest| newest.replace(Arc::downgrade(&clock)));
             }

@@ -1,6 +1,6 @@
 //! T: testing without sleeping.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everbeat::testing::{MockClock, TestClock};
 use everbeat::{Error, Missed, OnError, StopReason, Tick, Ticks, Timer};
@@ -124,6 +124,23 @@ async fn t3_a_mock_clock_ticks_at_once_and_records_the_waits() -> Result<(), Err
     timer.start()?;
     timer.trigger().await?;
     timer.cancel().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn t3_a_mocked_timer_that_is_started_again_knows_how_late_it_is() -> Result<(), Error> {
+    let start = Instant::now();
+    let builder = every(1_000).clock(&MockClock::new()).until(start + ms(2_500));
+    let timer = builder.start(|| ())?;
+    assert_eq!((timer.wait().await?, timer.hits()), (StopReason::Until, 3));
+    timer.start()?;
+    assert_eq!((timer.wait().await?, timer.hits()), (StopReason::Until, 3), "that time is over");
+
+    let timer = every(1_000).clock(&MockClock::new()).max_runs(3).start(|| ())?;
+    timer.wait().await?;
+    timer.start()?;
+    timer.wait().await?;
+    assert!(timer.last_tick_at().unwrap() >= start + SECOND * 4);
     Ok(())
 }
 
