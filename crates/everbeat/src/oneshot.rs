@@ -52,7 +52,8 @@ where
 ///
 /// Like all timers it needs a handle: when the last one is dropped the call is called off, unless it was
 /// [detached](Self::detach). This is one, and so is every clone of [`as_timer`](Self::as_timer). A call that has begun
-/// is made to its end, whoever cancels it or lets go of it.
+/// is made to its end, whoever calls it off or lets go of it; only what gives up the run of any timer does so here too: a
+/// cancel of [`as_timer`](Self::as_timer), of a group or a scope.
 ///
 /// Commands take effect when they are called. What they return can be dropped at any point, and what was asked for
 /// stands.
@@ -68,7 +69,8 @@ impl<V: Send + Sync + 'static> OneShot<V> {
 
     /// A call of any other kind: with its own name, engine or scope. Of the schedule of the builder only what ends it
     /// is used: [`until`](Builder::until), [`run_for`](Builder::run_for) and [`stop_when`](Builder::stop_when) call it
-    /// off. The policy for errors is not used.
+    /// off. The policy for errors is not used. One whose timer is [paused](Timer::pause) when it is due is made at the
+    /// next slot after the pause: there alone the period counts.
     ///
     /// # Errors
     /// As [`after`](crate::thread::after), and [`Error::ScopeClosed`].
