@@ -51,18 +51,20 @@ class TimerGroup(Members[AnyTimer]):
                     # First: an interrupt may come right after the start.
                     started.append(timer)
                     timer.start()
+            self._active = True
         except BaseException:
+            self._active = False
             # Asked by the call itself; who awaits only learns when it is done.
             self._ask_to_end("cancel", started, lambda timer: timer.cancel())
             raise
-        self._active = True
 
     async def __aenter__(self) -> Self:
         idle = [timer for timer in self if not timer.is_running()]
         try:
             self.start()
         except BaseException:
-            await self._end("cancel", idle, lambda timer: timer.cancel())  # asked already, and to be awaited
+            self._active = False  # an interrupt may come right after the start
+            await self._end("cancel", idle, lambda timer: timer.cancel())
             raise
         return self
 

@@ -26,15 +26,13 @@ class TimerGroup(Members[AnyTimer]):
     def __init__(self, timers: Iterable[AnyTimer] = (), *, name: str | None = None) -> None:
         super().__init__(timers, name=name)
         self._process = os.getpid()
-        # The latest stop, and the one after which the group was started: while it is active they are the same.
-        # Each is exchanged in one step and nothing is locked, since a stop may come in the middle of anything:
-        # from another thread, from the run of a member, and from the handler of a signal. A start that finds
-        # another stop than it began with takes itself back.
-        self._stopped = object()
-        self._started_after: object = None
+        # Each stop exchanges it in one step, and nothing is locked, since a stop may come in the middle of
+        # anything: from another thread, from the run of a member, and from the handler of a signal. A start that
+        # finds another life than it began with takes itself back, unless somebody has begun to start it anew.
+        self._life = _Life()
 
     def _is_active(self) -> bool:
-        return self._started_after is self._stopped
+        return self._life.is_started
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
@@ -50,14 +48,16 @@ class TimerGroup(Members[AnyTimer]):
         is_new = timer not in self
         # In first: whoever starts the group from here on finds it.
         self._take_in(timer)
-        stopped = self._stopped
+        life, started = self._life, list[AnyTimer]()
         try:
-            if self._started_after is stopped:
-                self._start_members([timer], stopped)
+            if life.is_started:
+                self._start_members([timer], life, started)
         except BaseException:
+            _ask_all(started, "cancel")
             if is_new:
                 self.discard(timer)
             raise
+        self._yield_to_stop(life, started)
         return timer
 
     def start(self) -> None:
@@ -66,44 +66,42 @@ class TimerGroup(Members[AnyTimer]):
         Does nothing if the group is active: a member that has ended since is left alone.
         """
         self._check_process()
-        stopped = self._stopped
-        if self._started_after is stopped:
+        life, started = self._life, list[AnyTimer]()
+        if life.is_started:
             return
+        life.is_wanted = True
         members = list(self)
         try:
-            if not self._start_members(members, stopped):
-                return
+            if self._start_members(members, life, started):
+                life.is_started = True
+                # Who was added meanwhile found the group not active yet.
+                self._start_members([timer for timer in self if timer not in members], life, started)
         except BaseException:
             # Who starts it as well has taken those that are asked to end now for running.
-            self._stopped = object()
+            if self._life is life:
+                self._life = _Life()
             raise
-        self._started_after = stopped
-        # Who was added meanwhile found the group not active yet; and it may have been stopped just before it was.
-        added = [timer for timer in self if timer not in members]
-        if not self._start_members(added, stopped):
-            _ask_all(members, "cancel")
+        finally:
+            self._yield_to_stop(life, started)
 
-    def _start_members(self, timers: Iterable[AnyTimer], stopped: object) -> bool:
-        """Starts those that do not run. A stop since this one has the last word: returns whether none came."""
-        started: list[AnyTimer] = []
-        try:
-            for timer in timers:
-                if self._stopped is not stopped:
-                    break
-                if timer.is_running():
-                    continue
-                started.append(timer)  # first: an interrupt may come right after the start
-                try:
-                    timer.start()
-                except TimerAlreadyRunningError:
-                    started.pop()  # somebody else was faster
-        except BaseException:
+    def _start_members(self, timers: Iterable[AnyTimer], life: "_Life", started: list[AnyTimer]) -> bool:
+        """Starts those that do not run, up to a stop, and notes which. Returns whether none has come."""
+        for timer in timers:
+            if self._life is not life:
+                break
+            if timer.is_running():
+                continue
+            started.append(timer)  # first: an interrupt may come right after the start
+            try:
+                timer.start()
+            except TimerAlreadyRunningError:
+                started.pop()  # somebody else was faster
+        return self._life is life
+
+    def _yield_to_stop(self, life: "_Life", started: list[AnyTimer]) -> None:
+        """A stop since a start has begun has the last word; whoever starts the group anew has one after that."""
+        if self._life is not life and not self._life.is_wanted:
             _ask_all(started, "cancel")
-            raise
-        if self._stopped is stopped:
-            return True
-        _ask_all(started, "cancel")
-        return False
 
     def __enter__(self) -> Self:
         """Starts it."""
@@ -111,7 +109,8 @@ class TimerGroup(Members[AnyTimer]):
         try:
             self.start()
         except BaseException:
-            _ask_all(idle, "cancel").wait(None, True)  # asked already, and to be waited for
+            self._life = _Life()  # an interrupt may come right after the start
+            _ask_all(idle, "cancel").wait(None, True)
             raise
         return self
 
@@ -214,15 +213,26 @@ class TimerGroup(Members[AnyTimer]):
 
         A start on another thread that comes in between is one that came before.
         """
-        self._stopped = object()
+        self._life = _Life()
         while True:
             timers = list(self)
             _ask_all([timer for timer in timers if timer in left_out], "cancel", grace=grace)
             timers = [timer for timer in timers if timer not in left_out]
             asked = _ask_all(timers, "cancel", grace=grace)
-            before, self._stopped = self._stopped, object()
-            if self._started_after is not before:
+            before, self._life = self._life, _Life()
+            if not before.is_wanted:
                 return timers, asked
+
+
+class _Life:
+    """What becomes of a group between two stops."""
+
+    __slots__ = ("is_started", "is_wanted")
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        """Somebody has begun to start it."""
+        self.is_started = False
 
 
 def _check_limit(timeout: Duration | None) -> None:

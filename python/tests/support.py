@@ -3,10 +3,13 @@
 import asyncio
 import contextvars
 import heapq
+import itertools
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, Protocol, cast
 
 import uvloop
@@ -233,3 +236,31 @@ class AskedLoop(asyncio.SelectorEventLoop):
         handle = super().call_soon_threadsafe(*args, **options)
         self.asked.set()
         return handle
+
+
+def at_line(file: str, place: int, act: Callable[[], object], event: Callable[[], object]) -> bool:
+    """Does this, and when it comes to the line of this number in the file that, as from the handler of a signal.
+
+    Returns whether there are so many lines on the way. A `KeyboardInterrupt` goes no further.
+    """
+    lines = itertools.count()
+
+    def trace(frame: FrameType, what: str, _: Any) -> Any:
+        if frame.f_code.co_filename != file:
+            return None
+        if what == "line" and next(lines) == place:
+            event()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    with suppress(KeyboardInterrupt):
+        try:
+            act()
+        finally:
+            sys.settrace(before)
+    return next(lines) > place
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import functools
 import gc
+import itertools
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,9 +21,10 @@ from everbeat import (
     TimerGroup,
     TimerNotRunningError,
     TimerRestartError,
+    _group,
 )
 from tests.loops import in_virtual_time, on_every_loop
-from tests.support import AskedLoop, spin
+from tests.support import AskedLoop, at_line, interrupt, spin
 
 
 def timers(count: int = 3, delay: float = 10) -> list[Timer[int]]:
@@ -128,6 +130,19 @@ async def test_g2_a_start_that_is_interrupted_undoes_the_others_and_says_who_res
         TimerGroup([stubborn, first, Interrupted(10, lambda: 0)]).start()
     await asyncio.gather(first.wait(), stubborn.wait())
     assert caplog.messages == [f"could not cancel {stubborn!r}"]
+
+
+@on_every_loop
+async def test_g2_a_start_that_is_interrupted_anywhere_is_whole_or_undone() -> None:
+    for place in itertools.count():
+        group = TimerGroup(timers())
+        if not at_line(_group.__file__, place, group.start, interrupt):
+            assert place > 10, "there are more lines in it"
+            break
+        await asyncio.sleep(0)
+        running = any(timer.is_running() for timer in group)
+        assert running == group.is_running() == ("active=True" in repr(group))
+        await group.cancel_all()
 
 
 @on_every_loop

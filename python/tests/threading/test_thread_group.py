@@ -5,16 +5,17 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import everbeat
-from everbeat import ScheduleError, TimerError, TimerNotRunningError, TimerStoppedError
+from everbeat import ScheduleError, TimerError, TimerNotRunningError, TimerStoppedError, _thread_group
 from everbeat.testing import NothingDueError, TestEngine
 from everbeat.threading import Engine, PeriodicTask, Timer, TimerGroup
+from tests.support import at_line, interrupt
 from tests.threading.support import LONG
 
 
@@ -149,7 +150,7 @@ def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: T
     class Interrupted(TimerGroup):
         at = 0
 
-        def _start_members(self, timers: Iterable[Timer[Any]], stopped: object) -> bool:
+        def _start_members(self, timers: Iterable[Timer[Any]], *rest: Any) -> bool:
             def interrupted() -> Iterator[Timer[Any]]:
                 for number, timer in enumerate(timers):
                     if number == self.at:
@@ -158,7 +159,7 @@ def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: T
                 if self.at == 3:
                     self.stop()
 
-            return super()._start_members(interrupted(), stopped)
+            return super()._start_members(interrupted(), *rest)
 
     for at in (0, 1, 2, 3):
         group = Interrupted(timers(3))
@@ -166,6 +167,77 @@ def test_g2_a_stop_in_the_middle_of_a_start_has_the_last_word(everbeat_engine: T
         group.start()
         assert not any(timer.is_running() for timer in group)
         assert "active=False" in repr(group)
+
+
+def at_each_line(
+    act: Callable[[TimerGroup], object], event: Callable[[TimerGroup], object]
+) -> Iterator[TimerGroup]:
+    """Groups with which this is done, while that comes at one line of it after the other."""
+    for place in itertools.count():
+        group = TimerGroup(timers(3))
+        if not at_line(_thread_group.__file__, place, lambda: act(group), lambda: event(group)):
+            assert place > 10, "there are more lines in it"
+            return
+        yield group
+        group.stop()
+
+
+def begin_anew(group: TimerGroup) -> None:
+    group.stop()
+    group.start()
+
+
+def is_whole(group: TimerGroup) -> bool:
+    """All of it runs, or nothing."""
+    running = any(timer.is_running() for timer in group)
+    return running == group.is_running() == ("active=True" in repr(group))
+
+
+def test_g2_whenever_a_stop_comes_in_a_start_it_has_the_last_word(everbeat_engine: TestEngine) -> None:
+    running = list[bool]()
+    for group in at_each_line(TimerGroup.start, TimerGroup.stop):
+        assert is_whole(group)
+        running.append(group.is_running())
+    # The stops at its first lines come before it.
+    assert running == sorted(running, reverse=True) and running.count(True) < 5 < running.count(False)
+
+
+def test_g2_whenever_a_group_begins_anew_in_a_start_it_runs(everbeat_engine: TestEngine) -> None:
+    for group in at_each_line(TimerGroup.start, begin_anew):
+        assert group.is_running()
+
+
+def test_g2_whenever_somebody_is_added_in_a_start_the_whole_group_runs(everbeat_engine: TestEngine) -> None:
+    for group in at_each_line(TimerGroup.start, lambda group: group.add(Timer(10, dict))):
+        assert group.is_running() and len(group) == 4
+
+
+def test_g2_a_start_that_is_interrupted_anywhere_is_whole_or_undone(everbeat_engine: TestEngine) -> None:
+    for act in TimerGroup.start, TimerGroup.__enter__:
+        assert all(is_whole(group) for group in at_each_line(act, lambda _: interrupt()))
+
+
+def test_g2_l4_whenever_a_start_comes_in_a_stop_it_comes_before_or_after(everbeat_engine: TestEngine) -> None:
+    def start_and_stop(group: TimerGroup) -> None:
+        group.start()
+        group.stop()
+
+    assert all(is_whole(group) for group in at_each_line(start_and_stop, TimerGroup.start))
+
+
+def test_g2_a_block_that_cannot_begin_raises_why() -> None:
+    class Waiting(TimerGroup):
+        def _start_members(self, *rest: Any) -> bool:
+            try:
+                return super()._start_members(*rest)
+            except TimerError:
+                with pytest.raises(ValueError, match="boom"):
+                    failing.wait(timeout=LONG)
+                raise
+
+    failing = Timer(3600, boom, exc_cb=nothing)
+    with pytest.raises(TimerError, match="closed"), Waiting([failing, refusing()]):
+        pytest.fail("it has begun")
 
 
 def test_g2_l4_a_start_in_the_middle_of_a_stop_is_one_before_it(everbeat_engine: TestEngine) -> None:
@@ -286,6 +358,8 @@ def test_g1_failures_on_threads_come_as_they_are_or_as_results(everbeat_engine: 
         assert value == 1 and isinstance(error, (ValueError, TimerNotRunningError))
         with pytest.raises((ValueError, TimerNotRunningError)):
             group.trigger()
+        with pytest.raises((ValueError, TimerNotRunningError)):
+            group.join()
 
 
 def test_g1_after_a_failure_nobody_waits_for_the_others_on_threads(slow: Slow) -> None:
@@ -412,6 +486,13 @@ def test_l5_a_run_may_end_its_group_and_does_not_wait_for_itself() -> None:
     (_, first), (_, own), (_, last), left = told
     assert (first, type(own), last, left) == (0, TimerError, 1, [False, False])
     assert not any(timer.is_running() for timer in group) and asking.hit_count == 1
+
+
+def test_l3_l5_a_run_that_shuts_its_group_down_has_the_same_grace() -> None:
+    group = TimerGroup([timer := Timer(3600, lambda: group.shutdown(LONG))])
+    group.start()
+    assert timer.wait(timeout=LONG)
+    assert timer.shutdown(0) == "drained"
 
 
 def test_l5_runs_that_end_their_group_do_not_wait_for_one_another() -> None:
