@@ -199,14 +199,8 @@ impl Group {
         };
         let mut started = 0;
         let result = members.iter().try_for_each(|member| member.start().map(|()| started += 1));
-        let failed = result.is_err() && !was_active;
-        let (stopped, brought_in) = self.end_start(failed, stops);
-        if stopped || result.is_err() {
-            members[..started].iter().for_each(|member| drop(member.cancel()));
-        }
-        if failed && !stopped {
-            brought_in.iter().for_each(|member| drop(member.cancel()));
-        }
+        let undone = self.end_start(&members[..started], result.is_err(), (was_active, stops));
+        undone.iter().for_each(|member| drop(member.cancel()));
         result
     }
 
@@ -290,20 +284,33 @@ impl Group {
         Together { seats: seats.collect(), answered: 0 }
     }
 
-    /// A start is over; if it has failed, the group is inactive again. Returns whether somebody stopped
-    /// the group meanwhile, who then has the last word, and whom the start has brought in.
-    fn end_start(&self, failed: bool, stops: u64) -> (bool, Vec<AnyTimer>) {
+    /// A start is over, before which the group was active or not, and had been stopped so often. Returns who is to be
+    /// cancelled again: if it has failed, or somebody has stopped the group meanwhile, who has the last word.
+    fn end_start(
+        &self,
+        started: &[AnyTimer],
+        failed: bool,
+        (was_active, stops): (bool, u64),
+    ) -> Vec<AnyTimer> {
         let mut inner = self.lock();
         inner.starting -= 1;
         let stopped = inner.stops != stops;
-        if failed && !stopped {
+        // Whoever has started it anew since then takes those that run for its own, and takes them back if it fails.
+        let restarted = stopped && inner.active;
+        if restarted && inner.starting > 0 {
+            inner.brought_in.extend_from_slice(started);
+        }
+        let brings_down = failed && !stopped && !was_active;
+        if brings_down {
             inner.active = false;
             // Who is being added at this moment is stopped like by a stop.
             inner.stops += 1;
         }
-        let over = inner.starting == 0 || failed && !stopped;
+        let over = inner.starting == 0 || brings_down;
         let brought_in = if over { std::mem::take(&mut inner.brought_in) } else { Vec::new() };
-        (stopped, brought_in)
+        drop(inner); // before any handle is
+        let own = if (stopped || failed) && !restarted { started } else { &[] };
+        own.iter().chain(brought_in.iter().filter(|_| brings_down)).cloned().collect()
     }
 
     fn note_stop(&self) {

@@ -102,6 +102,56 @@ fn g2_a_stop_in_the_middle_of_a_start_has_the_last_word() -> Result<(), Error> {
 }
 
 #[test]
+fn g2_a_stop_and_a_start_in_the_middle_of_a_start_have_the_last_word() -> Result<(), Error> {
+    for may_go_on in [true, false] {
+        let (mut stage, group) = (Stage::default(), Group::new());
+        let (first, last, same) = (stage.plain(), stage.plain(), group.clone());
+        group.add(&first)?;
+        group.add(stage.timer(true, move || {
+            drop(same.cancel());
+            // It is being started: the other start would meet it.
+            assert!(same.remove(&same.members()[1]));
+            same.start().unwrap();
+        }))?;
+        if !may_go_on {
+            group.add(&last)?;
+        }
+        assert_eq!(group.start().is_ok(), may_go_on);
+        assert!(first.is_running() && group.is_running());
+        assert_eq!(last.is_running(), !may_go_on);
+    }
+    Ok(())
+}
+
+#[test]
+fn g2_a_start_anew_that_fails_takes_back_those_of_the_start_before() -> Result<(), Error> {
+    let (mut stage, group) = (Stage::default(), Group::new());
+    let (entered, gate) = (Gate::default(), Gate::default());
+    let (inside, wall) = (entered.clone(), gate.clone());
+    let (same, thread) = (group.clone(), Arc::new(Mutex::new(None)));
+    let anew = thread.clone();
+    // In its start the group is stopped, and another thread is in the middle of starting it anew when it has ended.
+    let hooked = stage.timer(true, move || {
+        drop(same.cancel());
+        assert!(same.remove(&same.members()[0]));
+        *anew.lock().unwrap() = Some(thread::spawn(move || same.start()));
+        entered.pass();
+    });
+    group.add(&hooked)?;
+    group.add(stage.timer(false, move || {
+        inside.open();
+        wall.pass();
+    }))?;
+    let refused = group.start();
+    assert!(refused.is_err(), "{refused:?}");
+    gate.open();
+    let anew = thread.lock().unwrap().take().unwrap();
+    assert!(anew.join().unwrap().is_err());
+    assert!(!hooked.is_running() && !group.members()[0].is_running());
+    Ok(())
+}
+
+#[test]
 fn g2_a_stop_in_the_middle_of_an_addition_has_the_last_word() -> Result<(), Error> {
     let mut stage = Stage::default();
     let group = Group::new();
