@@ -173,7 +173,7 @@ impl Model<'_> {
                         self.life.iter_mut().for_each(|life| life.paused = true);
                     }
                     Do::Resume if life.paused => {
-                        self.pass(during);
+                        self.pass_unless_asked(during);
                         self.resume();
                     }
                     _ => {}
@@ -204,13 +204,26 @@ impl Model<'_> {
         }
     }
 
+    /// A run that was asked for and has not begun takes the next slot, whatever passes until it does; or it takes none,
+    /// and has ended the wait for the next one all the same.
+    fn pass_unless_asked(&mut self, during: Option<During>) {
+        let is_asked = self.life.as_ref().is_some_and(|life| life.trigger.is_some() && life.flight.is_none());
+        if is_asked && !self.scenario.timer.keep_phase {
+            return;
+        }
+        if is_asked {
+            self.slots.end_wait();
+        }
+        self.pass(during);
+    }
+
     fn set_period(&mut self, period: Span, rearm: bool) {
         if self.life.as_ref().is_none_or(|life| life.stop.is_some()) {
             self.slots.period = period;
             return;
         }
         let during = self.during();
-        self.pass(during);
+        self.pass_unless_asked(during);
         self.slots.drop_passed(self.now);
         // No slot is waited for during a run and before a retry.
         let waits = |life: &Life<'_>| life.flight.is_none() && life.retry.is_none();

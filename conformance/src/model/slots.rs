@@ -206,6 +206,11 @@ impl<'a> Slots<'a> {
         self.report(now);
     }
 
+    /// What was drawn for the slot that was waited for does not count any more.
+    pub(super) fn end_wait(&mut self) {
+        self.drawn = None;
+    }
+
     /// Another slot is waited for if the one before it has passed.
     pub(super) fn wait_again(&mut self, now: Span) {
         if self.drawn.is_some_and(|drawn| drawn.number != self.next.number) {

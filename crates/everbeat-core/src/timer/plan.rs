@@ -186,10 +186,15 @@ impl Timer {
     }
 
     /// Drops, of the slots that have passed, those that `policy` does not run. Without a grid none has; nor as long as
-    /// one is waited for, even if that was drawn to come later than slots of a shorter period would.
+    /// one is waited for, even if that was drawn to come later than slots of a shorter period would; nor once a run was
+    /// asked for that takes the next one.
     fn drop_passed(&mut self, now: Instant, policy: Missed, reason: Reason) {
-        let to_come = |wait: Wait| wait.cause == Cause::Schedule && wait.due >= now;
-        if self.schedule.is_grid() && !matches!(self.state, State::Waiting(wait) if to_come(wait)) {
+        let is_spoken_for = match self.state {
+            State::Waiting(wait) => wait.cause == Cause::Schedule && wait.due >= now,
+            State::Due(wait) => wait.cause == Cause::Trigger && !self.schedule.keep_phase,
+            _ => false,
+        };
+        if self.schedule.is_grid() && !is_spoken_for {
             self.drop_older(now, self.reach_nanos(), policy, reason);
         }
     }

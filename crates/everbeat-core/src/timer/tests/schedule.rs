@@ -345,6 +345,28 @@ fn s5_s7_a_trigger_misses_no_slot_whose_drawn_time_is_still_to_come() {
 }
 
 #[test]
+fn s5_s10_the_slot_that_a_trigger_has_taken_does_not_pass_in_a_pause() {
+    let jitter = Jitter { fraction: Ratio::new(1, 2).unwrap(), seed: 66 };
+    let commands: [fn(&mut Timer); 2] =
+        [|timer| timer.resume(at(24)), |timer| timer.set_period(at(24), ms(4), false)];
+    for (command, keep_phase) in commands.into_iter().flat_map(|command| [(command, false), (command, true)])
+    {
+        let schedule = rate(20).with_jitter(jitter).unwrap().with_keep_phase(keep_phase);
+        let mut bench = Bench::started(schedule);
+        bench.work(0, 0);
+        bench.timer.set_period(at(16), ms(2), false);
+        bench.timer.pause(at(16));
+        bench.timer.trigger(at(24)).unwrap();
+        command(&mut bench.timer);
+        let tick = bench.run_at(24);
+        // One that keeps the phase takes none, and what it has not taken has passed.
+        let paused = if keep_phase { 2 } else { 0 };
+        assert_eq!((tick.slot, tick.missed, tick.cause), (1 + paused, paused, Cause::Trigger));
+        assert_eq!(bench.timer.skipped(), Skipped { paused, ..Skipped::default() });
+    }
+}
+
+#[test]
 fn s10_a_timer_that_does_not_run_cannot_be_paused() {
     let mut timer = Timer::new(rate(10));
     timer.pause(at(0));
