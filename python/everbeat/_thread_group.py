@@ -45,19 +45,19 @@ class TimerGroup(Members[AnyTimer]):
         """Takes a timer in and returns it. If the group is active, the timer is started."""
         self._check(timer)
         self._check_process()
-        is_new = timer not in self
-        # In first: whoever starts the group from here on finds it.
-        self._take_in(timer)
-        life, started = self._life, list[AnyTimer]()
+        is_new, started = timer not in self, list[AnyTimer]()
         try:
+            # In first: whoever starts the group from here on finds it.
+            self._take_in(timer)
+            life = self._life
             if life.is_started:
                 self._start_members([timer], life, started)
+            self._yield_to_stop(life, started)
         except BaseException:
             _ask_all(started, "cancel")
             if is_new:
                 self.discard(timer)
             raise
-        self._yield_to_stop(life, started)
         return timer
 
     def start(self) -> None:

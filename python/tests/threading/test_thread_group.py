@@ -217,6 +217,44 @@ def test_g2_a_start_that_is_interrupted_anywhere_is_whole_or_undone(everbeat_eng
         assert all(is_whole(group) for group in at_each_line(act, lambda _: interrupt()))
 
 
+def test_g2_whatever_comes_while_somebody_is_added_has_the_last_word(everbeat_engine: TestEngine) -> None:
+    late = list[Timer[Any]]()
+
+    def start_and_add(group: TimerGroup) -> None:
+        group.start()
+        late[:] = [Timer(10, dict)]
+        group.add(late[0])
+
+    for event in TimerGroup.stop, begin_anew:
+        assert all(is_whole(group) for group in at_each_line(start_and_add, event))
+    late.clear()
+    for group in at_each_line(start_and_add, lambda _: interrupt()):
+        assert is_whole(group)
+        assert any(timer.is_running() for timer in late) == (len(group) == 4)
+        late.clear()
+
+
+def test_g2_a_failing_start_leaves_alone_whom_somebody_else_has_started(everbeat_engine: TestEngine) -> None:
+    others = list[Timer[Any]]()
+
+    def start(group: TimerGroup) -> None:
+        group.add(refusing())
+        with pytest.raises(TimerError, match="closed"):
+            group.start()
+
+    def start_one(group: TimerGroup) -> None:
+        second = list(group)[1]
+        if not second.is_running():
+            second.start()
+            others.append(second)
+
+    for group in at_each_line(start, start_one):
+        assert [timer for timer in group if timer.is_running()] == others
+        for timer in others:
+            timer.cancel()
+        others.clear()
+
+
 def test_g2_l4_whenever_a_start_comes_in_a_stop_it_comes_before_or_after(everbeat_engine: TestEngine) -> None:
     def start_and_stop(group: TimerGroup) -> None:
         group.start()
@@ -493,6 +531,27 @@ def test_l3_l5_a_run_that_shuts_its_group_down_has_the_same_grace() -> None:
     group.start()
     assert timer.wait(timeout=LONG)
     assert timer.shutdown(0) == "drained"
+
+
+def test_l3_l5_the_run_that_was_the_first_to_end_its_group_is_ended_by_others_too() -> None:
+    both = threading.Barrier(3)
+
+    def ends_it_gently() -> None:
+        both.wait(LONG)
+        group.shutdown(LONG)
+
+    def ends_it_at_once() -> None:
+        both.wait(LONG)
+        while idle.is_running():  # the last one to be asked
+            time.sleep(0.001)
+        group.cancel_all(LONG)
+
+    gentle, hasty = Timer(3600, ends_it_gently), Timer(3600, ends_it_at_once)
+    group = TimerGroup([gentle, hasty, idle := Timer(3600, dict, initial_delay=3600)])
+    group.start()
+    both.wait(LONG)
+    assert gentle.wait(timeout=LONG)
+    assert gentle.shutdown(0) == "cancelled"
 
 
 def test_l5_runs_that_end_their_group_do_not_wait_for_one_another() -> None:
