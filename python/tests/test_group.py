@@ -146,6 +146,20 @@ async def test_g2_a_start_that_is_interrupted_anywhere_is_whole_or_undone() -> N
 
 
 @on_every_loop
+async def test_g2_a_block_that_is_interrupted_right_after_its_start_is_undone() -> None:
+    class Interrupted(TimerGroup):
+        def start(self) -> None:
+            super().start()
+            interrupt()
+
+    group = Interrupted(timers())
+    with pytest.raises(KeyboardInterrupt):
+        async with group:
+            pytest.fail("it has begun")
+    assert not any(timer.is_running() for timer in group) and "active=False" in repr(group)
+
+
+@on_every_loop
 async def test_who_is_added_to_an_active_group_is_started() -> None:
     """G2"""
     async with TimerGroup() as group:
